@@ -1,0 +1,257 @@
+"""Cells that the reference fixes once, so that every later window is integer counts on the same cells.
+
+Each column has 256 cells. Four are special and mean the same in every column: missing, invalid (present, but not of
+the column's kind), and the two outside cells. A numeric column has BELOW and ABOVE the range of the reference; a
+categorical column has UNSEEN in BELOW's place and RARE, the reference's own infrequent words, in ABOVE's. Between them
+lie up to 252 regular cells: quantile cells `(a, b]` of the reference, or the words of its vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+N_CELLS: Final = 256
+MISSING: Final = 0
+INVALID: Final = 1
+BELOW: Final = 2
+UNSEEN: Final = 2
+FIRST: Final = 3
+ABOVE: Final = 255
+RARE: Final = 255
+N_REGULAR: Final = ABOVE - FIRST
+
+N_QUANTILES: Final = 250
+"""Quantile cells asked for; a multiple of ten, so that the reference's deciles are cell borders."""
+N_RARE_WORDS: Final = 10_000
+"""Infrequent words of the reference that are remembered; words beyond them count as unseen."""
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Cells = NDArray[np.uint8]
+
+
+class Kind(StrEnum):
+    """What a column holds: numbers with an order, or words without one."""
+
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NumericColumn:
+    """One numeric column's cells and scale.
+
+    edges: shape (k + 1,), ascending, float64; regular cell j is the half-open interval (edges[j], edges[j + 1]].
+        The first edge is the largest float below the reference's minimum, the last is its maximum.
+    deciles: the reference's deciles (inverted distribution function), a subset of the edges, ties collapsed.
+    centre, unit: fixed-point scale of the sums: (x - centre) / unit, rounded; unit is 1/1024 robust standard deviation.
+    mean, deviation, kurtosis: of the reference's finite values; kurtosis is the fourth standardised moment (normal: 3).
+    """
+
+    name: str
+    edges: Floats
+    deciles: Floats
+    centre: float
+    unit: float
+    mean: float
+    deviation: float
+    kurtosis: float
+
+    @classmethod
+    def of(cls, name: str, values: Floats) -> NumericColumn:
+        """Fix the cells from reference values, shape (rows,); NaN (missing) and infinities take no part."""
+        x = np.sort(values[np.isfinite(values)])
+        if x.size == 0:
+            return cls(name, np.zeros(0), np.zeros(0), 0.0, 1.0, 0.0, 0.0, 3.0)
+        ranks = -(-np.arange(1, N_QUANTILES + 1) * x.size // N_QUANTILES) - 1
+        borders = np.unique(x[ranks])
+        deciles = np.unique(x[ranks[N_QUANTILES // 10 - 1 :: N_QUANTILES // 10]])
+        share = np.searchsorted(x, borders, "right") - np.searchsorted(x, borders, "left")
+        # A value that fills two quantile cells took a border from its neighbours: with a cell of its own there are
+        # still at most 250 borders.
+        heavy = borders[share >= 2 * x.size / N_QUANTILES]
+        edges = np.unique(np.concatenate((borders, np.nextafter(heavy, -np.inf), [np.nextafter(x[0], -np.inf)])))
+        low, centre, high = x[ranks[[62, 124, 187]]]
+        with np.errstate(over="ignore", invalid="ignore"):  # values near the float limits: caught by isfinite below
+            mean, deviation = float(x.mean()), float(x.std())
+            robust = float(high - low) / 1.349
+            scale = min(robust, deviation) if robust > 0 else deviation or 1.0
+            kurtosis = float((((x - mean) / deviation) ** 4).mean()) if deviation > 0 else 3.0
+        if not np.isfinite((mean, deviation, scale)).all():
+            mean, deviation, scale, kurtosis = float(centre), 0.0, 1.0, 3.0
+        return cls(name, edges, deciles, float(centre), scale / 1024, mean, deviation, max(kurtosis, 1.0))
+
+    @property
+    def n_regular(self) -> int:
+        return max(self.edges.size - 1, 0)
+
+    def to_json(self) -> dict[str, Any]:
+        floats = {k: getattr(self, k) for k in ("centre", "unit", "mean", "deviation", "kurtosis")}
+        return {
+            "kind": Kind.NUMERIC,
+            "name": self.name,
+            "edges": self.edges.tolist(),
+            "deciles": self.deciles.tolist(),
+            **floats,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CategoricalColumn:
+    """One categorical column's words.
+
+    vocabulary: the most frequent words of the reference, at most 252, in descending frequency, then alphabetical.
+    rare: its other words, counted together in RARE.
+    singleton_share: share of the reference's present rows whose word occurs once or is not remembered: the Good-Turing
+        estimate of the chance that one more row brings a word never seen, in [0, 1].
+    """
+
+    name: str
+    vocabulary: tuple[str, ...]
+    rare: tuple[str, ...]
+    singleton_share: float
+
+    @classmethod
+    def of(cls, name: str, words: Mapping[str, int]) -> CategoricalColumn:
+        """Fix the vocabulary from the reference's words and how often each occurs."""
+        ordered = sorted(words, key=lambda word: (-words[word], word))
+        known = ordered[: N_REGULAR + N_RARE_WORDS]
+        total = sum(words.values())
+        forgotten = sum(words[word] for word in ordered[len(known) :])
+        singletons = sum(words[word] == 1 for word in known)
+        share = (singletons + forgotten) / total if total else 0.0
+        return cls(name, tuple(known[:N_REGULAR]), tuple(known[N_REGULAR:]), share)
+
+    @property
+    def n_regular(self) -> int:
+        return len(self.vocabulary)
+
+    def codes(self) -> dict[str, int]:
+        """The cell of every word that the reference holds; any other word belongs to UNSEEN."""
+        return dict.fromkeys(self.rare, RARE) | {word: FIRST + i for i, word in enumerate(self.vocabulary)}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": Kind.CATEGORICAL,
+            "name": self.name,
+            "vocabulary": list(self.vocabulary),
+            "rare": list(self.rare),
+            "singleton_share": self.singleton_share,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """The cells of all columns of one reference: numeric columns first, then categorical ones.
+
+    >>> bins = Bins.of({"age": np.array([20.0, 30.0, 30.0, 41.0])}, {"plan": {"free": 3, "paid": 1}})
+    >>> bins.names
+    ('age', 'plan')
+    >>> bins.cells(np.array([[30.0, 99.0, np.nan]]), np.array([[FIRST, UNSEEN, MISSING]], dtype=np.uint8))[0].tolist()
+    [5, 255, 0]
+    """
+
+    numeric: tuple[NumericColumn, ...]
+    categorical: tuple[CategoricalColumn, ...]
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, Floats], words: Mapping[str, Mapping[str, int]]) -> Bins:
+        """Fix all cells: numeric columns from their values, categorical ones from their words' frequencies."""
+        return cls(
+            tuple(NumericColumn.of(name, np.asarray(values, np.float64)) for name, values in numbers.items()),
+            tuple(CategoricalColumn.of(name, counted) for name, counted in words.items()),
+        )
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in (*self.numeric, *self.categorical))
+
+    @cached_property
+    def kinds(self) -> tuple[Kind, ...]:
+        return (Kind.NUMERIC,) * len(self.numeric) + (Kind.CATEGORICAL,) * len(self.categorical)
+
+    @property
+    def n_numeric(self) -> int:
+        return len(self.numeric)
+
+    @property
+    def n_columns(self) -> int:
+        return len(self.numeric) + len(self.categorical)
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 over the canonical JSON of all cells: profiles add only on equal ids."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def to_json(self) -> bytes:
+        columns = [column.to_json() for column in (*self.numeric, *self.categorical)]
+        return json.dumps({"version": 1, "columns": columns}, ensure_ascii=True, allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Bins:
+        """Read what `to_json` wrote. ValueError when the version is not known."""
+        document = json.loads(data)
+        if document.get("version") != 1:
+            raise ValueError(f"bins of version {document.get('version')!r}; this driftd reads version 1")
+        numeric, categorical = [], []
+        for column in document["columns"]:
+            kind = Kind(column.pop("kind"))
+            if kind is Kind.NUMERIC:
+                arrays = {k: np.array(column.pop(k), np.float64) for k in ("edges", "deciles")}
+                numeric.append(NumericColumn(**arrays, **column))
+            else:
+                column["vocabulary"], column["rare"] = tuple(column["vocabulary"]), tuple(column["rare"])
+                categorical.append(CategoricalColumn(**column))
+        return cls(tuple(numeric), tuple(categorical))
+
+    def cells(self, numbers: Floats, words: Cells, invalid: NDArray[np.bool_] | None = None) -> Cells:
+        """The cell of every value, shape (columns, rows).
+
+        numbers: shape (numeric columns, rows), NaN where missing or invalid; infinities lie BELOW or ABOVE.
+        words: shape (categorical columns, rows), already cells (see `CategoricalColumn.codes`).
+        invalid: shape of `numbers`; True where a value was present but not a number.
+        """
+        cells = np.empty((self.n_columns, numbers.shape[1] if self.numeric else words.shape[1]), np.uint8)
+        for row, column in enumerate(self.numeric):
+            values = numbers[row]
+            if column.n_regular:
+                found = np.searchsorted(column.edges, values, "left")
+                cells[row] = np.where(found == column.edges.size, ABOVE, found + BELOW)
+            else:
+                cells[row] = np.where(values < 0, BELOW, ABOVE)
+            cells[row, np.isnan(values)] = MISSING
+        if invalid is not None:
+            cells[: self.n_numeric][invalid] = INVALID
+        cells[self.n_numeric :] = words
+        return cells
+
+    @cached_property
+    def decile_cells(self) -> NDArray[np.intp]:
+        """For each numeric column the last cell of each decile group, shape (numeric columns, 10), ABOVE as padding."""
+        last = np.full((self.n_numeric, 10), ABOVE, np.intp)
+        for row, column in enumerate(self.numeric):
+            inner = column.deciles[:-1]
+            last[row, : inner.size] = np.searchsorted(column.edges, inner, "left") + BELOW
+        return last
+
+    @cached_property
+    def deviations(self) -> Floats:
+        """Standard deviation of each numeric column in the reference, in the column's units."""
+        return np.array([column.deviation for column in self.numeric], np.float64)
+
+    @cached_property
+    def singleton_shares(self) -> Floats:
+        return np.array([column.singleton_share for column in self.categorical], np.float64)
+
+    def index(self, names: Sequence[str]) -> list[int]:
+        """Row numbers of the named columns."""
+        return [self.names.index(name) for name in names]

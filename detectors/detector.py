@@ -1,0 +1,160 @@
+"""The contract of every detector: two profiles in, one number per column out, all columns in one call.
+
+A detector is one class. Defining it with a `name` registers it; importing its file is all that is needed, and the
+contract tests, the rules of the configuration and `driftd compare` find it in REGISTRY.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, Bins, Counts, Floats, Kind
+from detectors.profile import Profile
+
+ALL_KINDS: Final = frozenset(Kind)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """What a detector found, one entry per column, in the order of `bins.names`.
+
+    statistic: the detector's own number; NaN where it cannot be computed.
+    p_value: chance of a statistic at least this large without drift, in [0, 1]; NaN where no law is known.
+    effect: the size of the change on the detector's common scale; NaN where it cannot be computed.
+    n_reference, n_current: rows that took part.
+    """
+
+    statistic: Floats
+    p_value: Floats
+    effect: Floats
+    n_reference: Counts
+    n_current: Counts
+
+    def reason(self, column: int) -> str | None:
+        """Why the column's statistic is NaN; None where it is a number."""
+        if not np.isnan(self.statistic[column]):
+            return None
+        if self.n_reference[column] == 0:
+            return "the reference holds no value of this column"
+        if self.n_current[column] == 0:
+            return "no value of this column in the current rows"
+        return "not defined for this column"
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Reference and current profile side by side, with what several detectors need computed once.
+
+    All arrays are float64 unless said; `n` is the reference's side, `m` the current one.
+    """
+
+    reference: Profile
+    current: Profile
+
+    def __post_init__(self) -> None:
+        if self.reference.bins is not self.current.bins and self.reference.bins.id != self.current.bins.id:
+            raise ValueError("reference and current profile lie on different cells; count both on the reference's bins")
+
+    @property
+    def bins(self) -> Bins:
+        return self.reference.bins
+
+    @cached_property
+    def n(self) -> Counts:
+        """Reference rows with a valid value, shape (columns,)."""
+        return self.reference.n_valid
+
+    @cached_property
+    def m(self) -> Counts:
+        """Current rows with a valid value, shape (columns,)."""
+        return self.current.n_valid
+
+    @cached_property
+    def cdf(self) -> tuple[Floats, Floats]:
+        """Both cumulative shares of the numeric columns at the upper border of BELOW, each regular cell and ABOVE.
+
+        Each of shape (numeric columns, 254); rows of NaN where a side is empty.
+        """
+        rows = self.bins.n_numeric
+        return (
+            _shares(self.reference.counts[:rows, BELOW:], self.n[:rows]).cumsum(axis=1),
+            _shares(self.current.counts[:rows, BELOW:], self.m[:rows]).cumsum(axis=1),
+        )
+
+    @cached_property
+    def groups(self) -> tuple[tuple[Counts, Counts], tuple[Counts, Counts]]:
+        """Counts on the coarse groups of the divergences: (numeric, categorical), each (reference, current).
+
+        Numeric: shape (numeric columns, 10), between the reference's deciles, tails included. Categorical: shape
+        (categorical columns, 254), one group per word, RARE and UNSEEN one each. Groups empty on both sides are zero.
+        """
+        rows = self.bins.n_numeric
+
+        def deciles(counts: Counts) -> Counts:
+            running = counts[:rows, BELOW:].cumsum(axis=1)
+            at_border = np.take_along_axis(running, self.bins.decile_cells - BELOW, axis=1)
+            return np.diff(at_border, axis=1, prepend=0)
+
+        both = (self.reference.counts, self.current.counts)
+        numeric = (deciles(both[0]), deciles(both[1]))
+        return numeric, (both[0][rows:, BELOW:], both[1][rows:, BELOW:])
+
+    def by_kind(self, statistic: Callable[[Counts, Counts], Floats]) -> Floats:
+        """Apply a function of (reference, current) group counts to both kinds; shape (columns,)."""
+        (numeric, categorical) = self.groups
+        return np.concatenate((statistic(*numeric), statistic(*categorical)))
+
+    @cached_property
+    def n_groups(self) -> Counts:
+        """Groups with a row on either side, shape (columns,)."""
+        return self.by_kind(lambda p, q: ((p + q) > 0).sum(axis=1).astype(np.float64)).astype(np.int64)
+
+
+class Detector(ABC):
+    """One way to compare a column's current rows with its reference rows.
+
+    name: its key in the configuration, in `compare` and in every report.
+    kinds: the kinds of column it is defined for; entries of other kinds are NaN.
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[frozenset[Kind]] = ALL_KINDS
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" in cls.__dict__:
+            REGISTRY[cls.name] = cls()
+
+    @abstractmethod
+    def score(self, pair: Pair) -> Score:
+        """Score all columns. Never raises for data: what cannot be computed is NaN."""
+
+
+REGISTRY: Final[dict[str, Detector]] = {}
+
+
+def numeric_score(pair: Pair, statistic: Floats, p_value: Floats, effect: Floats) -> Score:
+    """A Score from entries of the numeric columns only; categorical columns are NaN."""
+    pad = np.full(pair.bins.n_columns - pair.bins.n_numeric, np.nan)
+    return masked_score(pair, *(np.concatenate((values, pad)) for values in (statistic, p_value, effect)))
+
+
+def masked_score(pair: Pair, statistic: Floats, p_value: Floats, effect: Floats) -> Score:
+    """A Score whose entries are NaN where a side has no valid row."""
+    empty = (pair.n == 0) | (pair.m == 0)
+    masked = (np.where(empty, np.nan, values) for values in (statistic, p_value, effect))
+    return Score(*masked, n_reference=pair.n, n_current=pair.m)
+
+
+def _shares(counts: Counts, total: Counts) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(counts / total[:, None], np.float64)
+
+

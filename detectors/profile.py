@@ -1,0 +1,153 @@
+"""What a window leaves behind: integer counts on the reference's cells, and a few integer sums beside them.
+
+Profiles form a commutative monoid: `empty` is its identity and `+` is exact in any order and any split, because every
+number is an integer. So a window may be counted in pieces, by several processes, before and after a crash, and come
+out the same to the byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from detectors.bins import INVALID, MISSING, N_CELLS, Bins, Cells, Counts, Floats
+
+_MAGIC: Final = b"DRPF"
+_VERSION: Final = 1
+_HEAD: Final = struct.Struct("<4sH32sIIQ")
+
+N_SUMS: Final = 5
+SUM, SQUARES, BENEATH, BEYOND, INFINITE = range(N_SUMS)
+"""Columns of `Profile.sums`: sum of q and of q squared, distance of rows below and above the reference's range (each in
+units of q, the fixed-point value), and the number of infinities."""
+Q_LIMIT: Final = 1 << 17
+"""Values further than 128 robust standard deviations from the centre count as that far, so that no single row can move
+the sums more, and 2**28 rows cannot overflow them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """Counts of one set of rows.
+
+    counts: int64, shape (columns, 256); row order as `bins.names`.
+    sums: int64, shape (numeric columns, 5); see SUM and its neighbours.
+    n_windows: how many windows' rows are in here; a reference holds many, a closed window one.
+    """
+
+    bins: Bins
+    counts: Counts
+    sums: Counts
+    n_windows: int = 0
+
+    @classmethod
+    def empty(cls, bins: Bins) -> Profile:
+        """The identity of `+`: no rows."""
+        return cls(bins, np.zeros((bins.n_columns, N_CELLS), np.int64), np.zeros((bins.n_numeric, N_SUMS), np.int64))
+
+    @classmethod
+    def of(cls, bins: Bins, numbers: Floats, cells: Cells, n_windows: int = 0) -> Profile:
+        """Count rows.
+
+        numbers: shape (numeric columns, rows); cells: shape (columns, rows), from `bins.cells`.
+        """
+        n_columns, n_rows = cells.shape
+        flat = cells + (np.arange(n_columns, dtype=np.int32) * N_CELLS)[:, None]
+        counts = np.bincount(flat.ravel(), minlength=n_columns * N_CELLS).reshape(n_columns, N_CELLS)
+        sums = np.zeros((bins.n_numeric, N_SUMS), np.int64)
+        if n_rows and bins.n_numeric:
+            sums = _sums(bins, numbers)
+        return cls(bins, counts.astype(np.int64), sums, n_windows)
+
+    def __add__(self, other: Profile) -> Profile:
+        """Both sets of rows together. ValueError when the cells come from different references."""
+        if self.bins is not other.bins and self.bins.id != other.bins.id:
+            raise ValueError(
+                f"profiles on different cells do not add: bins {self.bins.id[:12]} and {other.bins.id[:12]}; "
+                "count both against the same reference"
+            )
+        n_windows = self.n_windows + other.n_windows
+        return Profile(self.bins, self.counts + other.counts, self.sums + other.sums, n_windows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Profile) and self.to_bytes() == other.to_bytes()
+
+    __hash__ = None  # type: ignore[assignment]  # arrays inside: equality is by content, so no stable hash
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.counts[0].sum()) if self.counts.size else 0
+
+    @property
+    def n_valid(self) -> Counts:
+        """Rows per column that hold a value of the column's kind, shape (columns,)."""
+        return np.asarray(self.counts.sum(axis=1) - self.counts[:, MISSING] - self.counts[:, INVALID])
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the content: equal counts on equal cells have equal ids."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """Versioned, checksummed bytes; equal profiles give equal bytes."""
+        body = self.counts.astype("<i8").tobytes() + self.sums.astype("<i8").tobytes()
+        head = _HEAD.pack(
+            _MAGIC, _VERSION, bytes.fromhex(self.bins.id), len(self.counts), len(self.sums), self.n_windows
+        )
+        packed = zlib.compress(body, level=1)
+        return head + packed + struct.pack("<I", zlib.crc32(head + packed))
+
+    @classmethod
+    def from_bytes(cls, bins: Bins, data: bytes) -> Profile:
+        """Read what `to_bytes` wrote. ValueError says what is wrong: damaged, another version, or other cells."""
+        if len(data) < _HEAD.size + 4 or data[:4] != _MAGIC:
+            raise ValueError(f"not a profile: {len(data)} bytes that begin with {data[:4]!r}, wanted {_MAGIC!r}")
+        (checksum,) = struct.unpack_from("<I", data, len(data) - 4)
+        if checksum != zlib.crc32(data[:-4]):
+            raise ValueError("damaged profile: its checksum does not match its content")
+        _, version, bins_id, n_columns, n_numeric, n_windows = _HEAD.unpack_from(data)
+        if version != _VERSION:
+            raise ValueError(f"profile of version {version}; this driftd reads version {_VERSION}")
+        if bins_id.hex() != bins.id:
+            raise ValueError(f"profile on bins {bins_id.hex()[:12]}, wanted {bins.id[:12]}: another reference made it")
+        body = np.frombuffer(zlib.decompress(data[_HEAD.size : -4]), "<i8").astype(np.int64)
+        split = n_columns * N_CELLS
+        counts, sums = body[:split].reshape(n_columns, N_CELLS), body[split:].reshape(n_numeric, N_SUMS)
+        return cls(bins, counts, sums, n_windows)
+
+
+def _sums(bins: Bins, numbers: Floats) -> Counts:
+    centre = np.array([[c.centre] for c in bins.numeric])
+    unit = np.array([[c.unit] for c in bins.numeric])
+    low, high = _range(bins, centre, unit)
+    finite = np.isfinite(numbers)
+    with np.errstate(over="ignore", invalid="ignore"):
+        q = _fixed_point((numbers - centre) / unit, finite)
+    return np.stack(
+        (
+            q.sum(axis=1),
+            (q * q).sum(axis=1),
+            np.where(finite, np.maximum(low - q, 0), 0).sum(axis=1),
+            np.where(finite, np.maximum(q - high, 0), 0).sum(axis=1),
+            np.isinf(numbers).sum(axis=1),
+        ),
+        axis=1,
+    ).astype(np.int64)
+
+
+def _fixed_point(z: Floats, finite: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Counts:
+    return np.where(finite, np.rint(np.clip(z, -Q_LIMIT, Q_LIMIT)), 0.0).astype(np.int64)
+
+
+def _range(bins: Bins, centre: Floats, unit: Floats) -> tuple[Counts, Counts]:
+    """The reference's range in units of q, each of shape (numeric columns, 1)."""
+    ends = np.array([[c.edges[0], c.edges[-1]] if c.n_regular else [c.centre, c.centre] for c in bins.numeric])
+    everywhere = np.ones_like(ends[:, :1], np.bool_)
+    with np.errstate(over="ignore", invalid="ignore"):
+        low = _fixed_point((ends[:, :1] - centre) / unit, everywhere)
+        high = _fixed_point((ends[:, 1:] - centre) / unit, everywhere)
+    return low, high
