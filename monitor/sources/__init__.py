@@ -1,0 +1,27 @@
+"""Where records come from: Kafka, files, and the demo's embedded broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from monitor.batch import Partition, Records
+
+
+class Source(Protocol):
+    """An ordered log per partition that can be read again from any offset."""
+
+    def poll(self, timeout_seconds: float) -> Sequence[Records]:
+        """Records that are there, waiting at most so long for the first. SourceError when it cannot read."""
+
+    def assigned(self) -> frozenset[Partition]:
+        """The partitions being read; may grow while running."""
+
+    def caught_up(self) -> frozenset[Partition]:
+        """The assigned partitions that were read to their end, as far as the last answer tells."""
+
+    def seek(self, offsets: Mapping[Partition, int]) -> None:
+        """Read these partitions from these offsets on; partitions not named keep where they are."""
+
+    def close(self) -> None:
+        """Let go of connections; never commits anything."""
