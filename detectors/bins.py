@@ -79,14 +79,16 @@ class NumericColumn:
         # A value that fills two quantile cells took a border from its neighbours: with a cell of its own there are
         # still at most 250 borders.
         heavy = borders[share >= 2 * x.size / N_QUANTILES]
-        edges = np.unique(np.concatenate((borders, np.nextafter(heavy, -np.inf), [np.nextafter(x[0], -np.inf)])))
+        with np.errstate(over="ignore", under="ignore"):  # below the lowest float lies -inf, a border like any other
+            beneath = np.nextafter(np.append(heavy, x[0]), -np.inf)
+        edges = np.unique(np.concatenate((borders, beneath)))
         low, centre, high = x[ranks[[62, 124, 187]]]
         with np.errstate(over="ignore", invalid="ignore"):  # values near the float limits: caught by isfinite below
             mean, deviation = float(x.mean()), float(x.std())
             robust = float(high - low) / 1.349
             scale = min(robust, deviation) if robust > 0 else deviation or 1.0
             kurtosis = float((((x - mean) / deviation) ** 4).mean()) if deviation > 0 else 3.0
-        if not np.isfinite((mean, deviation, scale)).all():
+        if not np.isfinite((mean, deviation, scale)).all() or scale / 1024 == 0:
             mean, deviation, scale, kurtosis = float(centre), 0.0, 1.0, 3.0
         return cls(name, edges, deciles, float(centre), scale / 1024, mean, deviation, max(kurtosis, 1.0))
 
@@ -171,9 +173,13 @@ class Bins:
             tuple(CategoricalColumn.of(name, counted) for name, counted in words.items()),
         )
 
+    @property
+    def columns(self) -> tuple[NumericColumn | CategoricalColumn, ...]:
+        return self.numeric + self.categorical
+
     @cached_property
     def names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in (*self.numeric, *self.categorical))
+        return tuple(column.name for column in self.columns)
 
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
@@ -193,8 +199,8 @@ class Bins:
         return hashlib.sha256(self.to_json()).hexdigest()
 
     def to_json(self) -> bytes:
-        columns = [column.to_json() for column in (*self.numeric, *self.categorical)]
-        return json.dumps({"version": 1, "columns": columns}, ensure_ascii=True, allow_nan=False).encode()
+        columns = [column.to_json() for column in self.columns]
+        return json.dumps({"version": 1, "columns": columns}, ensure_ascii=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Bins:
@@ -206,8 +212,9 @@ class Bins:
         for column in document["columns"]:
             kind = Kind(column.pop("kind"))
             if kind is Kind.NUMERIC:
-                arrays = {k: np.array(column.pop(k), np.float64) for k in ("edges", "deciles")}
-                numeric.append(NumericColumn(**arrays, **column))
+                column["edges"] = np.array(column["edges"], np.float64)
+                column["deciles"] = np.array(column["deciles"], np.float64)
+                numeric.append(NumericColumn(**column))
             else:
                 column["vocabulary"], column["rare"] = tuple(column["vocabulary"]), tuple(column["rare"])
                 categorical.append(CategoricalColumn(**column))
@@ -231,7 +238,8 @@ class Bins:
             cells[row, np.isnan(values)] = MISSING
         if invalid is not None:
             cells[: self.n_numeric][invalid] = INVALID
-        cells[self.n_numeric :] = words
+        if self.categorical:
+            cells[self.n_numeric :] = words
         return cells
 
     @cached_property

@@ -13,9 +13,8 @@ from functools import cached_property
 from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, Bins, Counts, Floats, Kind
+from detectors.bins import BELOW, Bins, Counts, Floats, Kind
 from detectors.profile import Profile
 
 ALL_KINDS: Final = frozenset(Kind)
@@ -149,12 +148,10 @@ def numeric_score(pair: Pair, statistic: Floats, p_value: Floats, effect: Floats
 def masked_score(pair: Pair, statistic: Floats, p_value: Floats, effect: Floats) -> Score:
     """A Score whose entries are NaN where a side has no valid row."""
     empty = (pair.n == 0) | (pair.m == 0)
-    masked = (np.where(empty, np.nan, values) for values in (statistic, p_value, effect))
-    return Score(*masked, n_reference=pair.n, n_current=pair.m)
+    statistic, p_value, effect = (np.where(empty, np.nan, values) for values in (statistic, p_value, effect))
+    return Score(statistic, p_value, effect, pair.n, pair.m)
 
 
 def _shares(counts: Counts, total: Counts) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(counts / total[:, None], np.float64)
-
-

@@ -135,4 +135,5 @@ def encode(body: Body) -> bytes:
 
 def decode(data: bytes) -> Body:
     """Read what `encode` wrote. msgspec.ValidationError when it is not a body."""
-    return msgspec.json.decode(data, type=Body)
+    body: Body = msgspec.json.decode(data, type=Body)
+    return body
