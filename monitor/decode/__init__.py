@@ -1,0 +1,59 @@
+"""Payloads to columns. One file per log format; importing this package imports every file beside it.
+
+A decoder turns the records of one partition fetch into one Batch on the cells of the model's reference. A record that
+cannot become a row is a Reject in that batch; its neighbours are unharmed. A value of the wrong type is not a reject:
+it is counted in its own cell.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from detectors import Bins
+from monitor.batch import Batch, Records
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a model's columns stand in a record.
+
+    paths: for every column of `bins.names` its keys from the outermost object inwards. timestamp: the event time's
+    keys, None where the record has none. features: keys of the object whose members are the features (the empty path
+    is the record itself). ignored: names in that object that are known and not watched (the id, the label ...).
+    """
+
+    bins: Bins
+    paths: tuple[Path, ...]
+    timestamp: Path | None = None
+    features: Path = ()
+    ignored: frozenset[str] = frozenset()
+
+
+class Decoder(ABC):
+    """One log format. Defining it with a `format` registers it."""
+
+    format: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "format" in cls.__dict__:
+            REGISTRY[cls.format] = cls
+
+    @abstractmethod
+    def __init__(self, layout: Layout) -> None: ...
+
+    @abstractmethod
+    def decode(self, records: Records) -> Batch:
+        """Rows of these records, in their order. Never raises for what a record holds."""
+
+
+REGISTRY: Final[dict[str, type[Decoder]]] = {}
+
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")
