@@ -130,7 +130,7 @@ class NativeJson(Decoder):
         found: Counter[str] = Counter()
         n_inspected = 0
         for i in np.flatnonzero(records.offsets % INSPECT_EVERY == 0):
-            value = records.values[i]
+            value = records.values[int(i)]
             try:
                 features = _at(self._untyped.decode(value), self._layout.features) if value is not None else None
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,0 +1,312 @@
+"""One TOML file to frozen models; every mistake at once, each with its place, what was found and what was wanted.
+
+A secret is never a value: `<key>_file` is a path (relative to $CREDENTIALS_DIRECTORY if that is set, else to the
+configuration's own directory), `<key>_env` the name of an environment variable. Other relative paths are relative to
+the configuration's directory. Options of channels belong to the channels' own files; `load` is given their models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from monitor.errors import ConfigError, Problem
+
+_UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+PERIODS_MS: Final = {"day": 86_400_000, "week": 604_800_000, "month": 2_592_000_000}
+
+
+def _duration(value: Any) -> Any:
+    """Text such as "90s" to milliseconds; a number is passed on only if it came from a default."""
+    if not isinstance(value, str):
+        raise ValueError('wanted a duration in quotes, such as "90s", "10m", "1h" or "7d"')
+    match = re.fullmatch(r"(\d+)\s*(ms|s|m|h|d)", value)
+    if match is None:
+        raise ValueError('wanted a duration, such as "90s", "10m", "1h" or "7d"')
+    return int(match[1]) * _UNITS_MS[match[2]]
+
+
+DurationMs = Annotated[int, BeforeValidator(_duration)]
+
+
+class Rows(BaseModel):
+    """A window that is full after so many rows, in the order they are read."""
+
+    model_config = ConfigDict(frozen=True)
+    n_rows: int = Field(gt=0)
+
+
+class Span(BaseModel):
+    """A window of event time."""
+
+    model_config = ConfigDict(frozen=True)
+    width_ms: int = Field(gt=0)
+
+
+def _window(value: Any) -> Any:
+    match = re.fullmatch(r"(\d+)\s*rows?", value) if isinstance(value, str) else None
+    if match is not None and int(match[1]) > 0:
+        return Rows(n_rows=int(match[1]))
+    try:
+        width_ms = _duration(value)
+    except ValueError:
+        width_ms = 0
+    if width_ms == 0:
+        raise ValueError('wanted a duration such as "1h", or a number of rows such as "5000 rows"')
+    return Span(width_ms=width_ms)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Kafka(_Table):
+    """`[kafka]`: where the records are. Keys beyond these are kafka-python's consumer options, by their own names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    bootstrap_servers: tuple[str, ...] = Field(min_length=1)
+
+
+class State(_Table):
+    """`[state]`: where driftd remembers."""
+
+    directory: Path = Path("/var/lib/driftd")
+    retention: DurationMs = _duration("90d")
+
+
+class Budget(_Table):
+    """`[budget]`: how many false alarms are acceptable, over everything together."""
+
+    false_alarms: float = Field(default=1.0, gt=0)
+    per: Literal["day", "week", "month"] = "week"
+
+
+class Fields(_Table):
+    """`[model.fields]`: dotted paths into a record; for files, column names."""
+
+    id: str | None = None
+    timestamp: str | None = None
+    prediction: str | None = None
+    score: str | None = None
+    label: str | None = None
+    features: str | tuple[str, ...] | None = None
+
+
+class Column(_Table):
+    """`[model.columns.NAME]`: what is known of a column beyond its values."""
+
+    kind: Literal["numeric", "categorical", "boolean", "text", "embedding", "ignore"] | None = None
+    importance: float = Field(default=1.0, ge=0)
+    min: float | None = None
+    max: float | None = None
+    required: bool = False
+
+
+class Model(_Table):
+    """`[[model]]`: one model, its log and its reference."""
+
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
+    version: str | None = None
+    topics: tuple[str, ...] = ()
+    format: str = "json"
+    reference: Path
+    window: Annotated[Span | Rows, BeforeValidator(_window)] = Span(width_ms=3_600_000)
+    slide: DurationMs | None = None
+    lateness: DurationMs = _duration("10m")
+    decision: Literal["budget", "family", "rules"] = "budget"
+    segments: tuple[str, ...] = ()
+    max_segments: int = Field(default=50, gt=0)
+    fields: Fields = Fields()
+    columns: Mapping[str, Column] = Field(default_factory=dict)
+
+
+class Rule(_Table):
+    """`[[rule]]`: a fixed threshold on one detector's statistic. "*" stands for every model or column."""
+
+    model: str = "*"
+    column: str = "*"
+    detector: str
+    threshold: float
+    for_windows: int = Field(default=1, ge=1)
+    severity: Literal["info", "warning", "critical"] = "warning"
+
+
+class Channel(_Table):
+    """`[[channel]]`: a destination. Its other keys belong to its kind."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = Field(min_length=1)
+    kind: str
+
+
+class Route(_Table):
+    """`[[route]]`: which incidents go where; the first match wins per purpose."""
+
+    models: tuple[str, ...] = ("*",)
+    min_severity: Literal["info", "warning", "critical"] = "info"
+    channels: tuple[str, ...] = Field(min_length=1)
+
+
+class Retrain(_Table):
+    """`[[retrain]]`: when a model's drift calls its retraining job."""
+
+    model: str
+    channel: str
+    mode: Literal["auto", "approve", "dry_run"] = "dry_run"
+    cooldown: DurationMs = _duration("7d")
+
+
+class Http(_Table):
+    """`[http]`: health, metrics, page and API."""
+
+    listen: str = "127.0.0.1:8787"
+    token_file: str | None = None
+    token_env: str | None = None
+
+
+class Config(_Table):
+    """The whole file."""
+
+    kafka: Kafka | None = None
+    state: State = State()
+    budget: Budget = Budget()
+    model: tuple[Model, ...] = Field(min_length=1)
+    rule: tuple[Rule, ...] = ()
+    channel: tuple[Channel, ...] = ()
+    route: tuple[Route, ...] = ()
+    retrain: tuple[Retrain, ...] = ()
+    http: Http = Http()
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content; secrets are not in it, since they are never values."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+class Known:
+    """The words that only the rest of driftd knows: what `load` checks names against."""
+
+    def __init__(
+        self, formats: Iterable[str], detectors: Iterable[str], channels: Mapping[str, type[BaseModel]]
+    ) -> None:
+        self.formats = frozenset(formats)
+        self.detectors = frozenset(detectors)
+        self.channels = channels
+
+
+def load(file: Path, known: Known) -> Config:
+    """Read and check a configuration. ConfigError names every mistake in it."""
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(file), [Problem("file", f"cannot be read: {error.strerror}")]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), [Problem("file", f"is not TOML: {error}")]) from error
+    problems = list(_secrets_in_values(document))
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(str(file), [*problems, *_problems(error, Config)]) from error
+    problems += _cross_checks(config, known)
+    if problems:
+        raise ConfigError(str(file), problems)
+    return config
+
+
+def _secrets_in_values(document: Mapping[str, Any], where: str = "") -> Iterator[Problem]:
+    """Keys that hold a secret in the open. The value itself is never repeated."""
+    for key, value in document.items():
+        place = f"{where}.{key}" if where else key
+        for i, inner in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(inner, dict):
+                yield from _secrets_in_values(inner, f"{place}[{i}]" if isinstance(value, list) else place)
+        if isinstance(value, str) and re.search(r"(^|_)(token|secret|password)$", key):
+            yield Problem(place, f"a secret must not stand in the configuration; use {key}_file or {key}_env")
+
+
+def _problems(error: ValidationError, root: type[BaseModel], prefix: str = "") -> list[Problem]:
+    found = []
+    for detail in error.errors(include_url=False, include_context=False):
+        where = prefix + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in detail["loc"])
+        message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            names = _keys_at(root, detail["loc"][:-1])
+            message = "unknown key" + _nearest(str(detail["loc"][-1]), names)
+        elif detail["type"] == "missing":
+            message = "is required and absent"
+        elif not isinstance(detail["input"], dict | list):
+            message = f"found {detail['input']!r}: {message}"
+        found.append(Problem(where.lstrip(".") or "file", message))
+    return found
+
+
+def _keys_at(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys that may stand in the table at this location."""
+    tables = {
+        table.__name__.lower(): table for table in (Kafka, State, Budget, Model, Rule, Channel, Route, Retrain, Http)
+    }
+    names = [part for part in location if isinstance(part, str)]
+    if not names:
+        return list(root.model_fields)
+    if names[0] == "model" and len(names) > 1:
+        return list((Fields if names[1] == "fields" else Column).model_fields)
+    return list(tables[names[0]].model_fields) if names[0] in tables else []
+
+
+def _nearest(word: str, names: Iterable[str]) -> str:
+    names = sorted(names)
+    close = get_close_matches(word, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}" if names else ""
+
+
+def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
+    """What one table says of another, and words that only the rest of driftd knows."""
+    yield from _twice("model", [model.name for model in config.model])
+    yield from _twice("channel", [channel.name for channel in config.channel])
+    for i, model in enumerate(config.model):
+        yield from _unknown(f"model[{i}].format", model.format, known.formats, "format")
+        if config.kafka is not None and not model.topics:
+            yield Problem(f"model[{i}].topics", "no topic, but there is a [kafka] table; name the topics to read")
+    yield from _references(config, known)
+    for i, channel in enumerate(config.channel):
+        yield from _unknown(f"channel[{i}].kind", channel.kind, known.channels, "kind of channel")
+        options = known.channels.get(channel.kind)
+        try:
+            if options is not None:
+                options.model_validate(channel.model_extra or {})
+        except ValidationError as error:
+            yield from _problems(error, options or BaseModel, f"channel[{i}]")
+
+
+def _references(config: Config, known: Known) -> Iterator[Problem]:
+    """Names in one table that must be defined in another."""
+    models = {model.name for model in config.model}
+    channels = {channel.name for channel in config.channel}
+    for i, rule in enumerate(config.rule):
+        yield from _unknown(f"rule[{i}].detector", rule.detector, known.detectors, "detector")
+        yield from _unknown(f"rule[{i}].model", rule.model, models | {"*"}, "model")
+    for i, route in enumerate(config.route):
+        for name in route.channels:
+            yield from _unknown(f"route[{i}].channels", name, channels, "channel")
+        for name in route.models:
+            yield from _unknown(f"route[{i}].models", name, models | {"*"}, "model")
+    for i, retrain in enumerate(config.retrain):
+        yield from _unknown(f"retrain[{i}].model", retrain.model, models, "model")
+        yield from _unknown(f"retrain[{i}].channel", retrain.channel, channels, "channel")
+
+
+def _unknown(where: str, word: str, names: Iterable[str], what: str) -> Iterator[Problem]:
+    if word not in names:
+        yield Problem(where, f"found {word!r}, no such {what}{_nearest(word, names)}")
+
+
+def _twice(kind: str, names: Sequence[str]) -> Iterator[Problem]:
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield Problem(kind, f"{name!r} is the name of {names.count(name)} {kind}s, wanted one")

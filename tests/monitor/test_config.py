@@ -1,0 +1,117 @@
+"""The configuration: the example and the types agree, and every mistake is named at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from monitor import config
+from monitor.config import Config, Known, Rows, Span, load
+from monitor.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+
+
+class NoOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+KNOWN = Known(["json"], ["psi", "ks"], {"log": NoOptions})
+MINIMAL = '[[model]]\nname = "credit"\nreference = "r"\n'
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    file = tmp_path / "driftd.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, KNOWN)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def read(tmp_path: Path, text: str) -> Config:
+    file = tmp_path / "driftd.toml"
+    file.write_text(text)
+    return load(file, KNOWN)
+
+
+def test_the_example_is_a_valid_configuration():
+    assert load(EXAMPLE, KNOWN).model[0].name == "credit"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [config.Kafka, config.State, config.Budget, config.Model, config.Fields, config.Column, config.Rule,
+     config.Channel, config.Route, config.Retrain, config.Http],
+)  # fmt: skip
+def test_every_key_of_the_types_is_in_the_example(table: type[BaseModel]):
+    text = EXAMPLE.read_text()
+    for key in table.model_fields:
+        if key in ("fields", "columns"):
+            assert f"[model.{key}" in text
+        elif not key.endswith("_env"):  # stands beside its _file
+            assert re.search(rf"^\s*#?\s*{key} = ", text, re.MULTILINE), key
+
+
+def test_defaults_stand_for_what_is_left_out(tmp_path: Path):
+    model = read(tmp_path, MINIMAL).model[0]
+    assert (model.window, model.lateness, model.decision) == (Span(width_ms=3_600_000), 600_000, "budget")
+
+
+@pytest.mark.parametrize(
+    ("text", "window"),
+    [("5000 rows", Rows(n_rows=5000)), ("1h", Span(width_ms=3_600_000)), ("7d", Span(width_ms=604_800_000))],
+)
+def test_windows_are_time_or_rows(tmp_path: Path, text: str, window: Span | Rows):
+    assert read(tmp_path, f'{MINIMAL}window = "{text}"\n').model[0].window == window
+
+
+def test_all_mistakes_are_named_at_once_with_the_nearest_name(tmp_path: Path):
+    found = problems(
+        tmp_path, MINIMAL + 'windw = "1h"\nlateness = 5\n[budget]\nper = "year"\n[sate]\n[[model]]\nname = "a b"\n'
+    )
+    text = "\n".join(found)
+    assert "model[0].windw: unknown key; did you mean 'window'?" in text
+    assert "model[0].lateness: found 5: wanted a duration" in text
+    assert "budget.per: found 'year'" in text
+    assert "sate: unknown key; did you mean 'state'?" in text
+    assert "model[1].name" in text
+    assert "model[1].reference: is required and absent" in text
+
+
+def test_names_that_point_nowhere_are_mistakes(tmp_path: Path):
+    found = "\n".join(
+        problems(
+            tmp_path,
+            MINIMAL + '[[rule]]\ndetector = "pssi"\nthreshold = 1\n[[route]]\nchannels = ["slck"]\n'
+            '[[channel]]\nname = "slack"\nkind = "log"\ncolour = 1\n[[retrain]]\nmodel = "x"\nchannel = "slack"\n',
+        )
+    )
+    assert "rule[0].detector: found 'pssi', no such detector; did you mean 'psi'?" in found
+    assert "route[0].channels: found 'slck', no such channel; did you mean 'slack'?" in found
+    assert "channel[0].colour" in found
+    assert "retrain[0].model: found 'x'" in found
+
+
+def test_a_secret_in_the_open_is_refused_and_never_repeated(tmp_path: Path):
+    found = "\n".join(problems(tmp_path, MINIMAL + '[[channel]]\nname = "a"\nkind = "log"\ntoken = "xoxb-canary"\n'))
+    assert "channel[0].token" in found
+    assert "token_file" in found
+    assert "canary" not in found
+
+
+@pytest.mark.parametrize("text", ["[[model", "\x00", ""])
+def test_what_is_not_a_configuration_is_a_configuration_error(tmp_path: Path, text: str):
+    assert problems(tmp_path, text)
+
+
+def test_an_absent_file_says_so(tmp_path: Path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "none.toml", KNOWN)
+
+
+@pytest.mark.parametrize("duration", ["5", "-1h", "1 week", "h", ""])
+def test_durations_that_are_none_are_refused(tmp_path: Path, duration: str):
+    assert "wanted a duration" in problems(tmp_path, f'{MINIMAL}lateness = "{duration}"\n')[0]
