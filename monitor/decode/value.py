@@ -38,7 +38,7 @@ class Codes(dict[object, int]):
     """The cell of every value of one categorical column. Look-ups of text are plain dict look-ups."""
 
     def __init__(self, column: CategoricalColumn) -> None:
-        super().__init__(column.codes())
+        super().__init__(column.codes().items())
 
     def __missing__(self, value: object) -> int:
         if value is None:
