@@ -1,0 +1,178 @@
+"""Sealed references: what is normal for a model, fixed once, in a directory that names itself by its content.
+
+A sealed reference holds the cells (`bins.json`), the profile of the reference rows on them (`profile.bin`), a small
+sample of rows (`sample.parquet`) and what a person wants to know (`reference.json`). Its id is the SHA-256 of the first
+three files, so that a changed byte is noticed and equal data give equal ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from detectors import Bins, Kind, Profile
+from detectors.bins import MISSING, Cells, Floats
+from monitor.decode.value import Codes, word
+from monitor.errors import ReferenceFault
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLE_ROWS: Final = 1_000
+_PARTS: Final = ("bins.json", "profile.bin", "sample.parquet")
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in `reference.json`. columns: name to kind, in the order of the profile's rows."""
+
+    version: int
+    id: str
+    n_rows: int
+    columns: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """A sealed reference, opened."""
+
+    id: str
+    bins: Bins
+    profile: Profile
+
+
+def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
+    """The kind of every column that will be watched.
+
+    wanted: kinds that the configuration names; "ignore" leaves a column out, "boolean" is a category. Elsewhere numbers
+    are numeric and everything else is categorical.
+    """
+    import pandas as pd  # noqa: PLC0415  # a second to import, and the daemon never builds a reference
+
+    kinds: dict[str, Kind] = {}
+    for name in map(str, frame.columns):
+        kind = wanted.get(name)
+        if kind in ("ignore", "text", "embedding"):
+            continue
+        is_number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+        kinds[name] = (
+            Kind(kind) if kind in tuple(Kind) else Kind.NUMERIC if is_number and not kind else Kind.CATEGORICAL
+        )
+    return kinds
+
+
+def counted(frame: pd.DataFrame, bins: Bins) -> tuple[Floats, Cells]:
+    """A table as columns on the cells: the numbers, shape (numeric columns, rows), and all cells, (columns, rows).
+
+    A column that the table lacks is missing in every row; text in a numeric column is invalid.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    numbers = np.full((bins.n_numeric, len(frame)), np.nan)
+    invalid = np.zeros(numbers.shape, np.bool_)
+    words = np.full((len(bins.categorical), len(frame)), MISSING, np.uint8)
+    for row, numeric in enumerate(bins.numeric):
+        if numeric.name in frame:
+            values = frame[numeric.name]
+            is_number = pd.api.types.is_numeric_dtype(values)
+            found = values if is_number else values.where(values.map(_is_number))
+            numbers[row] = found.astype(object).where(found.notna(), np.nan).to_numpy(np.float64)
+            invalid[row] = values.notna().to_numpy() & np.isnan(numbers[row])
+    for row, column in enumerate(bins.categorical):
+        if column.name in frame:
+            codes, distinct = pd.factorize(frame[column.name], use_na_sentinel=True)
+            known = Codes(column)
+            cells = np.array([*(known[_python(value)] for value in distinct), MISSING], np.uint8)
+            words[row] = cells[codes]
+    return numbers, bins.cells(numbers, words, invalid)
+
+
+def build(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> tuple[Bins, Profile]:
+    """Fix the cells from these rows and count the rows on them. ReferenceFault when there is nothing to learn from."""
+    if frame.empty or not kinds:
+        raise ReferenceFault(f"found {len(frame)} rows and {len(kinds)} columns to watch; wanted at least one of each")
+    numbers: dict[str, Floats] = {}
+    words: dict[str, Counter[str]] = {}
+    for name, kind in kinds.items():
+        if kind is Kind.NUMERIC:
+            numbers[name] = frame[name].astype(object).where(frame[name].notna(), np.nan).to_numpy(np.float64)
+        else:
+            spelled: Counter[str] = Counter()
+            for value, count in frame[name].value_counts().items():
+                spelled[word(_python(value)) or ""] += int(count)
+            words[name] = spelled
+    bins = Bins.of(numbers, words)
+    matrix, cells = counted(frame, bins)
+    return bins, Profile.of(bins, matrix, cells)
+
+
+def seal(frame: pd.DataFrame, kinds: Mapping[str, Kind], directory: Path) -> Reference:
+    """Build a reference and write it; equal rows give equal bytes. An existing directory is replaced file by file."""
+    bins, profile = build(frame, kinds)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "bins.json").write_bytes(bins.to_json())
+    (directory / "profile.bin").write_bytes(profile.to_bytes())
+    _sample(frame[list(kinds)]).to_parquet(directory / "sample.parquet", index=False)
+    columns = {name: str(kind) for name, kind in zip(bins.names, bins.kinds, strict=True)}
+    facts = Facts(version=1, id=_content_id(directory), n_rows=profile.n_rows, columns=columns)
+    (directory / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
+    return Reference(facts.id, bins, profile)
+
+
+def facts(directory: Path) -> Facts:
+    """What the reference says of itself. ReferenceFault when there is none."""
+    try:
+        return msgspec.json.decode((directory / "reference.json").read_bytes(), type=Facts)
+    except OSError as error:
+        raise ReferenceFault(
+            f"{directory}: no sealed reference there ({error.strerror}); make one with `driftd reference build`"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise ReferenceFault(f"{directory}/reference.json: {error}") from error
+
+
+def unseal(directory: Path) -> Reference:
+    """Open a sealed reference. ReferenceFault when it is absent, damaged or of another version."""
+    known = facts(directory)
+    try:
+        found = _content_id(directory)
+        if known.version != 1:
+            raise ReferenceFault(f"{directory}: reference of version {known.version}; this driftd reads version 1")
+        if found != known.id:
+            raise ReferenceFault(
+                f"{directory}: its files do not match its id {known.id[:12]} (found {found[:12]}); build it anew"
+            )
+        bins = Bins.from_json((directory / "bins.json").read_bytes())
+        return Reference(known.id, bins, Profile.from_bytes(bins, (directory / "profile.bin").read_bytes()))
+    except OSError as error:
+        raise ReferenceFault(f"{directory}: {error.filename} cannot be read: {error.strerror}") from error
+
+
+def _content_id(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for part in _PARTS:
+        digest.update(hashlib.sha256((directory / part).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _sample(frame: pd.DataFrame) -> pd.DataFrame:
+    """A fixed pseudo-random choice of rows, in their own order: the same rows for the same table."""
+    if len(frame) <= SAMPLE_ROWS:
+        return frame
+    chosen = np.random.default_rng(0).choice(len(frame), SAMPLE_ROWS, replace=False)
+    return frame.iloc[np.sort(chosen)]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number | np.bool_)
+
+
+def _python(value: object) -> object:
+    """NumPy's scalars as Python's, so that a category is spelled alike in files and in JSON."""
+    return value.item() if isinstance(value, np.generic) else value

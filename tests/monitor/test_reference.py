@@ -1,0 +1,86 @@
+"""Sealed references: what is sealed is what is opened, equal data seal alike, and damage is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from detectors import Kind, Profile
+from detectors.bins import FIRST, INVALID, MISSING, UNSEEN
+from monitor.errors import ReferenceFault
+from monitor.reference import build, counted, facts, kinds_of, seal, unseal
+
+CAR_LOAN = Path(__file__).parents[3] / "shared" / "data" / "nannyml_car_loan"
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    rng = np.random.default_rng(4)
+    return pd.DataFrame(
+        {
+            "age": rng.integers(18, 90, 2_000),
+            "debt": np.where(rng.random(2_000) < 0.1, np.nan, rng.normal(size=2_000)),
+            "plan": rng.choice(["free", "paid", None], 2_000),
+            "member": rng.random(2_000) < 0.5,
+            "note": "text",
+        }
+    )
+
+
+def test_what_is_sealed_is_what_is_opened(frame: pd.DataFrame, tmp_path: Path):
+    sealed = seal(frame, kinds_of(frame, {"note": "ignore"}), tmp_path / "r")
+    opened = unseal(tmp_path / "r")
+    assert (opened.id, opened.profile, opened.bins.id) == (sealed.id, sealed.profile, sealed.bins.id)
+    assert facts(tmp_path / "r").columns == {
+        "age": "numeric", "debt": "numeric", "plan": "categorical", "member": "categorical",
+    }  # fmt: skip
+    assert opened.profile.n_rows == 2_000
+
+
+def test_equal_rows_seal_to_equal_ids_and_other_rows_do_not(frame: pd.DataFrame, tmp_path: Path):
+    kinds = kinds_of(frame, {})
+    ids = [seal(rows, kinds, tmp_path / name).id for name, rows in (("a", frame), ("b", frame), ("c", frame[1:]))]
+    assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.mark.parametrize("part", ["bins.json", "profile.bin", "sample.parquet", "reference.json"])
+@pytest.mark.parametrize("harm", ["cut", "gone", "changed"])
+def test_damage_is_refused_with_the_place(frame: pd.DataFrame, tmp_path: Path, part: str, harm: str):
+    seal(frame, kinds_of(frame, {}), tmp_path)
+    file, data = tmp_path / part, (tmp_path / part).read_bytes()
+    if harm == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(data[:-9] if harm == "cut" else data[:20] + bytes([data[20] ^ 1]) + data[21:])
+    with pytest.raises(ReferenceFault, match=str(tmp_path)):
+        unseal(tmp_path)
+
+
+def test_tables_count_like_the_reference_and_faults_have_their_cells(frame: pd.DataFrame):
+    bins, profile = build(frame, kinds_of(frame, {"note": "ignore"}))
+    assert Profile.of(bins, *counted(frame, bins)) == profile
+    assert profile.counts[1, MISSING] == frame["debt"].isna().sum()
+    odd = pd.DataFrame({"age": ["old", 30, None], "plan": ["free", "gold", np.nan], "member": [True, False, True]})
+    cells = counted(odd, bins)[1]
+    assert cells[0, [0, 2]].tolist() == [INVALID, MISSING]
+    assert cells[1].tolist() == [MISSING] * 3
+    assert cells[2, 1:].tolist() == [UNSEEN, MISSING]
+    assert (cells[3] >= FIRST).all()
+
+
+def test_nothing_to_learn_from_is_said(tmp_path: Path):
+    with pytest.raises(ReferenceFault, match="0 rows"):
+        seal(pd.DataFrame({"a": []}), {"a": Kind.NUMERIC}, tmp_path)
+    with pytest.raises(ReferenceFault, match="driftd reference build"):
+        unseal(tmp_path / "none")
+
+
+@pytest.mark.skipif(not CAR_LOAN.is_dir(), reason="needs the car-loan data set, which is not part of this repository")
+def test_a_real_prediction_log_seals_without_loss(tmp_path: Path):
+    frame = pd.read_parquet(CAR_LOAN / "reference.parquet").drop(columns=["id", "timestamp"])
+    reference = seal(frame, kinds_of(frame, {}), tmp_path)
+    assert reference.profile.n_rows == 50_000
+    assert (reference.profile.n_valid == 50_000).all()
