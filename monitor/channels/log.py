@@ -1,0 +1,50 @@
+"""Notices as lines of the daemon's own log: for trying out, and for a log collector that does the alerting."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import ClassVar, Final
+
+import msgspec
+from pydantic import BaseModel, ConfigDict
+
+from monitor.channels import Channel, Outcome, Sent
+from monitor.message import Notice
+
+_LOGGER: Final = logging.getLogger("driftd.channel")
+# A notice is no chatter: it stays when the rest of the daemon is turned down to warnings.
+_LOGGER.setLevel(logging.INFO)
+
+
+class LogOptions(BaseModel):
+    """A log channel has no options of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class LogChannel(Channel):
+    """One JSON object per notice, on one line, to the logger `driftd.channel` at level INFO."""
+
+    kind: ClassVar[str] = "log"
+    Options: ClassVar[type[BaseModel]] = LogOptions
+
+    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str]) -> None:  # noqa: ARG002  # contract
+        self._name = name
+
+    def send(self, notice: Notice, parent: str | None) -> Outcome:
+        line = {
+            "event": "notice",
+            "channel": self._name,
+            "notice": notice.id,
+            "incident": notice.incident,
+            "purpose": notice.purpose,
+            "model": notice.model,
+            "window": notice.window,
+            "follows": parent,
+            "body": msgspec.to_builtins(notice.body),
+        }
+        # json, not msgspec: it keeps the line ASCII, so no name can hold a separator that some collector splits at.
+        _LOGGER.info("%s", json.dumps(line))
+        return Sent()
