@@ -53,6 +53,8 @@ class NumericColumn:
     edges: shape (k + 1,), ascending, float64; regular cell j is the half-open interval (edges[j], edges[j + 1]].
         The first edge is the largest float below the reference's minimum, the last is its maximum.
     deciles: the reference's deciles (inverted distribution function), a subset of the edges, ties collapsed.
+    middles: shape (k,), the median of the reference's values in each regular cell (of an empty one, its centre): where
+        the distances in the column's units take the cell's rows to lie, so that no outlier stretches the last cell.
     centre, unit: fixed-point scale of the sums: (x - centre) / unit, rounded; unit is 1/1024 robust standard deviation.
     mean, deviation, kurtosis: of the reference's finite values; kurtosis is the fourth standardised moment (normal: 3).
     """
@@ -60,6 +62,7 @@ class NumericColumn:
     name: str
     edges: Floats
     deciles: Floats
+    middles: Floats
     centre: float
     unit: float
     mean: float
@@ -71,7 +74,7 @@ class NumericColumn:
         """Fix the cells from reference values, shape (rows,); NaN (missing) and infinities take no part."""
         x = np.sort(values[np.isfinite(values)])
         if x.size == 0:
-            return cls(name, np.zeros(0), np.zeros(0), 0.0, 1.0, 0.0, 0.0, 3.0)
+            return cls(name, np.zeros(0), np.zeros(0), np.zeros(0), 0.0, 1.0, 0.0, 0.0, 3.0)
         ranks = -(-np.arange(1, N_QUANTILES + 1) * x.size // N_QUANTILES) - 1
         borders = np.unique(x[ranks])
         deciles = np.unique(x[ranks[N_QUANTILES // 10 - 1 :: N_QUANTILES // 10]])
@@ -86,11 +89,14 @@ class NumericColumn:
         with np.errstate(over="ignore", invalid="ignore"):  # values near the float limits: caught by isfinite below
             mean, deviation = float(x.mean()), float(x.std())
             robust = float(high - low) / 1.349
+            if x[0] == x[-1]:  # the mean of equal values need not be exactly that value
+                mean, deviation = float(x[0]), 0.0
             scale = min(robust, deviation) if robust > 0 else deviation or 1.0
             kurtosis = float((((x - mean) / deviation) ** 4).mean()) if deviation > 0 else 3.0
         if not np.isfinite((mean, deviation, scale)).all() or scale / 1024 == 0:
             mean, deviation, scale, kurtosis = float(centre), 0.0, 1.0, 3.0
-        return cls(name, edges, deciles, float(centre), scale / 1024, mean, deviation, max(kurtosis, 1.0))
+        unit = scale / 1024 or 1.0  # denormal scales vanish in the division
+        return cls(name, edges, deciles, _middles(x, edges), float(centre), unit, mean, deviation, max(kurtosis, 1.0))
 
     @property
     def n_regular(self) -> int:
@@ -103,6 +109,7 @@ class NumericColumn:
             "name": self.name,
             "edges": self.edges.tolist(),
             "deciles": self.deciles.tolist(),
+            "middles": self.middles.tolist(),
             **floats,
         }
 
@@ -212,8 +219,8 @@ class Bins:
         for column in document["columns"]:
             kind = Kind(column.pop("kind"))
             if kind is Kind.NUMERIC:
-                column["edges"] = np.array(column["edges"], np.float64)
-                column["deciles"] = np.array(column["deciles"], np.float64)
+                for array in ("edges", "deciles", "middles"):
+                    column[array] = np.array(column[array], np.float64)
                 numeric.append(NumericColumn(**column))
             else:
                 column["vocabulary"], column["rare"] = tuple(column["vocabulary"]), tuple(column["rare"])
@@ -252,6 +259,38 @@ class Bins:
         return last
 
     @cached_property
+    def units(self) -> Floats:
+        """Fixed-point unit of each numeric column, in the column's units."""
+        return np.array([column.unit for column in self.numeric], np.float64)
+
+    @cached_property
+    def widths(self) -> Floats:
+        """What each entry of `Pair.cdf` stands for on the column's axis, shape (numeric columns, 254).
+
+        From the middle of its cell to the middle of the next one, the ends of the range closing both sides; zero for
+        cells that are not used.
+        """
+        widths = np.zeros((self.n_numeric, ABOVE - BELOW + 1))
+        for row, column in enumerate(self.numeric):
+            if column.n_regular:
+                points = np.concatenate((column.edges[:1], column.middles, column.edges[-1:]))
+                with np.errstate(over="ignore"):
+                    widths[row, : points.size - 1] = np.minimum(np.diff(points), np.finfo(np.float64).max)
+        return widths
+
+    @cached_property
+    def atoms(self) -> NDArray[np.bool_]:
+        """Whether a cell of `Pair.cdf` is one single value, shape (numeric columns, 254)."""
+        atoms = np.zeros((self.n_numeric, ABOVE - BELOW + 1), np.bool_)
+        for row, column in enumerate(self.numeric):
+            atoms[row, 1 : column.n_regular + 1] = column.edges[:-1] >= np.nextafter(column.edges[1:], -np.inf)
+        return atoms
+
+    @cached_property
+    def kurtoses(self) -> Floats:
+        return np.array([column.kurtosis for column in self.numeric], np.float64)
+
+    @cached_property
     def deviations(self) -> Floats:
         """Standard deviation of each numeric column in the reference, in the column's units."""
         return np.array([column.deviation for column in self.numeric], np.float64)
@@ -263,3 +302,11 @@ class Bins:
     def index(self, names: Sequence[str]) -> list[int]:
         """Row numbers of the named columns."""
         return [self.names.index(name) for name in names]
+
+
+def _middles(x: Floats, edges: Floats) -> Floats:
+    """The lower median of sorted values in each cell (edges[j], edges[j + 1]]; the centre of a cell without any."""
+    border = np.searchsorted(x, edges, "right")
+    first, last = border[:-1], border[1:] - 1
+    centres = edges[:-1] / 2 + edges[1:] / 2
+    return np.where(first <= last, x[np.clip((first + last) // 2, 0, x.size - 1)], centres)

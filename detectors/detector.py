@@ -7,15 +7,15 @@ contract tests, the rules of the configuration and `driftd compare` find it in R
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Final
 
 import numpy as np
 
-from detectors.bins import BELOW, Bins, Counts, Floats, Kind
-from detectors.profile import Profile
+from detectors.bins import BELOW, N_CELLS, UNSEEN, Bins, Counts, Floats, Kind
+from detectors.profile import INFINITE, N_SUMS, SQUARES, SUM, Profile
 
 ALL_KINDS: Final = frozenset(Kind)
 
@@ -61,6 +61,30 @@ class Pair:
         if self.reference.bins is not self.current.bins and self.reference.bins.id != self.current.bins.id:
             raise ValueError("reference and current profile lie on different cells; count both on the reference's bins")
 
+    @classmethod
+    def of_numbers(cls, reference: Mapping[str, Floats], current: Mapping[str, Floats]) -> Pair:
+        """Both profiles of numeric columns from their values, on cells fixed by the reference."""
+        bins = Bins.of(reference, {})
+        words = np.empty((0, 0), np.uint8)
+        rows = [np.array([side[name] for name in bins.names], np.float64) for side in (reference, current)]
+        return cls(*(Profile.of(bins, numbers, bins.cells(numbers, words), n_windows=1) for numbers in rows))
+
+    @classmethod
+    def of_words(cls, reference: Mapping[str, Mapping[str, int]], current: Mapping[str, Mapping[str, int]]) -> Pair:
+        """Both profiles of categorical columns from each word's frequency, on the reference's vocabulary."""
+        bins = Bins.of({}, reference)
+        sums = np.zeros((0, N_SUMS), np.int64)
+
+        def profile(words: Mapping[str, Mapping[str, int]]) -> Profile:
+            counts = np.zeros((bins.n_columns, N_CELLS), np.int64)
+            for row, column in enumerate(bins.categorical):
+                codes = column.codes()
+                for word, count in words[column.name].items():
+                    counts[row, codes.get(word, UNSEEN)] += count
+            return Profile(bins, counts, sums, n_windows=1)
+
+        return cls(profile(reference), profile(current))
+
     @property
     def bins(self) -> Bins:
         return self.reference.bins
@@ -76,16 +100,52 @@ class Pair:
         return self.current.n_valid
 
     @cached_property
+    def numbers(self) -> tuple[Floats, Floats]:
+        """Rows of each side in BELOW, each regular cell and ABOVE, shape (numeric columns, 254), as floats."""
+        rows = self.bins.n_numeric
+        return (
+            self.reference.counts[:rows, BELOW:].astype(np.float64),
+            self.current.counts[:rows, BELOW:].astype(np.float64),
+        )
+
+    @cached_property
+    def running(self) -> tuple[Floats, Floats]:
+        """`numbers` added up from the left."""
+        reference, current = self.numbers
+        return reference.cumsum(axis=1), current.cumsum(axis=1)
+
+    @cached_property
     def cdf(self) -> tuple[Floats, Floats]:
         """Both cumulative shares of the numeric columns at the upper border of BELOW, each regular cell and ABOVE.
 
         Each of shape (numeric columns, 254); rows of NaN where a side is empty.
         """
+        reference, current = self.running
+        with np.errstate(invalid="ignore"):
+            return reference / reference[:, -1:], current / current[:, -1:]
+
+    @cached_property
+    def gap(self) -> Floats:
+        """Reference's minus current's cumulative share, shape (numeric columns, 254); see `cdf`."""
+        reference, current = self.cdf
+        return reference - current
+
+    @cached_property
+    def moments(self) -> tuple[tuple[Floats, Floats, Floats], tuple[Floats, Floats, Floats]]:
+        """Of each side, reference first: finite rows, mean and variance (divisor rows - 1), in fixed-point units.
+
+        Each of shape (numeric columns,). Mean NaN without rows, variance NaN with fewer than two. Values further than
+        128 robust standard deviations from the reference's median count as that far.
+        """
         rows = self.bins.n_numeric
-        return (
-            _shares(self.reference.counts[:rows, BELOW:], self.n[:rows]).cumsum(axis=1),
-            _shares(self.current.counts[:rows, BELOW:], self.m[:rows]).cumsum(axis=1),
-        )
+        return _moments(self.reference.sums, self.n[:rows]), _moments(self.current.sums, self.m[:rows])
+
+    @cached_property
+    def deviations(self) -> Floats:
+        """The reference's standard deviation by `moments`, in the column's units: one outlier cannot inflate it."""
+        n, _, variance = self.moments[0]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.bins.units * np.sqrt(variance * (n - 1) / n))
 
     @cached_property
     def groups(self) -> tuple[tuple[Counts, Counts], tuple[Counts, Counts]]:
@@ -152,6 +212,9 @@ def masked_score(pair: Pair, statistic: Floats, p_value: Floats, effect: Floats)
     return Score(statistic, p_value, effect, pair.n, pair.m)
 
 
-def _shares(counts: Counts, total: Counts) -> Floats:
+def _moments(sums: Counts, valid: Counts) -> tuple[Floats, Floats, Floats]:
+    rows = (valid - sums[:, INFINITE]).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(counts / total[:, None], np.float64)
+        mean = sums[:, SUM] / rows
+        variance = np.where(rows > 1, (sums[:, SQUARES] - sums[:, SUM] * mean) / (rows - 1), np.nan)
+    return rows, mean, np.maximum(variance, 0.0)

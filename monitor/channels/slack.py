@@ -286,8 +286,7 @@ class _Client(WebClient):
         quiet = logging.getLogger("driftd.channel.slack_sdk")
         quiet.setLevel(logging.CRITICAL)
         super().__init__(token, base_url, timeout=timeout, retry_handlers=[], logger=quiet)  # type: ignore[arg-type]
-        # The SDK filled this from HTTPS_PROXY, and with None would still use urllib's opener, which reads it too.
-        self.proxy = None
+        # The SDK takes a proxy from the environment by itself, and without one asks urllib, which does the same.
         self._opener = build_opener(ProxyHandler({}), _NoRedirect(), HTTPSHandler())
 
     def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:  # noqa: ARG002

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from monitor import config
+from monitor.channels import REGISTRY as CHANNELS
 from monitor.config import Config, Known, Rows, Span, load
 from monitor.errors import ConfigError
 
@@ -38,7 +39,8 @@ def read(tmp_path: Path, text: str) -> Config:
 
 
 def test_the_example_is_a_valid_configuration():
-    assert load(EXAMPLE, KNOWN).model[0].name == "credit"
+    kinds = {kind: channel.Options for kind, channel in CHANNELS.items()}
+    assert load(EXAMPLE, Known(["json"], ["psi"], kinds)).model[0].name == "credit"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""The `driftd` command. Exit codes: 0 done, 1 it failed, 2 usage, 78 the configuration is wrong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from detectors import REGISTRY as DETECTORS
+from monitor import __version__
+from monitor.channels import REGISTRY as CHANNELS
+from monitor.config import Config, Known, Model, load
+from monitor.decode import REGISTRY as DECODERS
+from monitor.errors import ConfigError, DriftdError, ReferenceFault
+from monitor.reference import facts, kinds_of, seal, unseal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EX_CONFIG: Final = 78
+
+app = typer.Typer(help="Watches machine-learning models in production for drift.", no_args_is_help=True)
+reference_app = typer.Typer(help="Seal reference data; show what is in it.", no_args_is_help=True)
+app.add_typer(reference_app, name="reference")
+_out = Console()
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+
+
+def read_config(file: Path) -> Config:
+    """The configuration, checked against every format, detector and channel there is."""
+    options = {kind: channel.Options for kind, channel in CHANNELS.items()}
+    return load(file, Known(DECODERS, DETECTORS, options))
+
+
+@app.command(epilog="Example: driftd check-config driftd.toml")
+def check_config(config: Path) -> None:
+    """All errors of a configuration at once, or a summary of what would run."""
+    checked = read_config(config)
+    table = Table("model", "topics", "window", "decision", "reference", box=None)
+    for model in checked.model:
+        directory = config.parent / model.reference
+        known = facts(directory).id[:12] if (directory / "reference.json").exists() else "not sealed yet"
+        table.add_row(model.name, ", ".join(model.topics), str(model.window), model.decision, known)
+    _out.print(table)
+    _out.print(f"{config}: no problem found; {len(checked.channel)} channels, {len(checked.rule)} rules")
+
+
+@reference_app.command(
+    "build", epilog="Example: driftd reference build --config driftd.toml --model credit train.parquet"
+)
+def reference_build(
+    files: Annotated[list[Path], typer.Argument(help="Parquet, CSV or JSON lines.")],
+    config: ConfigFile,
+    model: Annotated[str, typer.Option("--model", help="The model whose reference this is.")],
+) -> None:
+    """Seal reference data where the model's `reference` key points."""
+    chosen = _model(read_config(config), config, model)
+    frame = _watched(_read(files), chosen)
+    kinds = kinds_of(frame, {name: column.kind for name, column in chosen.columns.items() if column.kind})
+    sealed = seal(frame, kinds, config.parent / chosen.reference)
+    _out.print(f"sealed {sealed.profile.n_rows} rows, {len(kinds)} columns as {sealed.id[:12]} in {chosen.reference}")
+
+
+@reference_app.command("show", epilog="Example: driftd reference show references/credit")
+def reference_show(directory: Path, *, json: AsJson = False) -> None:
+    """What a sealed reference holds; fails when it is damaged."""
+    reference, known = unseal(directory), facts(directory)
+    if json:
+        sys.stdout.write(msgspec.json.encode(known).decode() + "\n")
+        return
+    table = Table("column", "kind", "cells", "missing", box=None, title=f"{known.id[:12]}: {known.n_rows} rows")
+    for i, (name, kind) in enumerate(known.columns.items()):
+        column = reference.bins.columns[i]
+        table.add_row(name, kind, str(column.n_regular), f"{reference.profile.counts[i, 0] / known.n_rows:.2%}")
+    _out.print(table)
+
+
+@app.command()
+def version() -> None:
+    """Print driftd's version."""
+    _out.print(__version__)
+
+
+def _model(config: Config, file: Path, name: str) -> Model:
+    for model in config.model:
+        if model.name == name:
+            return model
+    known = ", ".join(model.name for model in config.model)
+    raise typer.BadParameter(f"{file} has no model {name!r}; it has: {known}")
+
+
+def _read(files: list[Path]) -> pd.DataFrame:
+    """All rows of all files. ReferenceFault names the file that cannot be read."""
+    import pandas as pd  # noqa: PLC0415  # a second to import; most commands do without
+
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".parquet": pd.read_parquet,
+        ".csv": pd.read_csv,
+        ".jsonl": lambda file: pd.read_json(file, lines=True),
+    }
+    frames = []
+    for file in files:
+        reader = readers.get(file.suffix)
+        if reader is None:
+            raise ReferenceFault(f"{file}: found {file.suffix or 'no'} ending, wanted one of {', '.join(readers)}")
+        try:
+            frames.append(reader(file))
+        except (OSError, ValueError) as error:
+            raise ReferenceFault(f"{file}: cannot be read: {error}") from error
+    rows: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    return rows
+
+
+def _watched(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """The columns that drift is looked for in: not the id, the time and the label."""
+    fields = model.fields
+    apart = {name for name in (fields.id, fields.timestamp, fields.label) if name}
+    if isinstance(fields.features, tuple):
+        wanted = {*fields.features, *(name for name in (fields.prediction, fields.score) if name)}
+        absent = sorted(wanted - set(frame.columns))
+        if absent:
+            raise ReferenceFault(f"found no column {', '.join(absent)}; the files have: {', '.join(frame.columns)}")
+        return frame[[name for name in frame.columns if name in wanted]]
+    return frame.drop(columns=[name for name in frame.columns if name in apart])
+
+
+def main() -> None:
+    """Run the command line; driftd's own errors become a message and an exit code."""
+    try:
+        app()
+    except ConfigError as error:
+        Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(EX_CONFIG) from error
+    except DriftdError as error:
+        Console(stderr=True).print(f"driftd: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from error

@@ -1,0 +1,78 @@
+"""Verdicts: real drift is named, still columns never are, and too little data is unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from detectors import Bins, Pair, Profile
+from monitor.check import Family, Outcome
+from monitor.reference import build, counted, kinds_of
+
+CAR_LOAN = Path(__file__).parents[3] / "shared" / "data" / "nannyml_car_loan"
+DRIFTING = {"car_value", "loan_length", "salary_range", "repaid_loan_on_prev_car", "y_pred_proba"}
+
+
+def profile(bins: Bins, frame: pd.DataFrame) -> Profile:
+    return Profile.of(bins, *counted(frame, bins))
+
+
+def drifting(reference: Profile, current: Profile) -> set[str]:
+    return {v.column for v in Family().judge(Pair(reference, current)) if v.outcome is Outcome.DRIFT}
+
+
+@pytest.mark.skipif(not CAR_LOAN.is_dir(), reason="needs the car-loan data set, which is not part of this repository")
+def test_on_a_real_log_exactly_the_columns_that_drift_are_named_and_only_once_they_do():
+    reference = pd.read_parquet(CAR_LOAN / "reference.parquet").drop(columns=["id", "timestamp", "repaid"])
+    analysis = pd.read_parquet(CAR_LOAN / "analysis.parquet")
+    bins, normal = build(reference, kinds_of(reference, {}))
+    for window in range(10):
+        rows = analysis.iloc[window * 5_000 : (window + 1) * 5_000]
+        assert drifting(normal, profile(bins, rows)) == (DRIFTING if window >= 5 else set()), window
+
+
+def table(rng: np.random.Generator, n: int) -> pd.DataFrame:
+    columns = {f"x{i}": rng.normal(size=n) for i in range(6)} | {f"w{i}": rng.choice(list("abcd"), n) for i in range(3)}
+    return pd.DataFrame(columns)
+
+
+@pytest.mark.parametrize("n_rows", [50, 500, 5_000])
+def test_without_drift_few_windows_have_any_verdict_of_drift(n_rows: int):
+    rng = np.random.default_rng(n_rows)
+    alarms = 0
+    for _ in range(8):
+        frame = table(rng, 5_000)
+        bins, normal = build(frame, kinds_of(frame, {}))
+        alarms += sum(bool(drifting(normal, profile(bins, table(rng, n_rows)))) for _ in range(10))
+    assert alarms <= 4  # 80 windows at a family-wise 1 %: more than 4 has a chance below 0.2 %
+
+
+def test_missing_values_invalid_values_and_new_words_are_drift_with_a_quality_fact():
+    rng = np.random.default_rng(1)
+    frame = table(rng, 5_000)
+    bins, normal = build(frame, kinds_of(frame, {}))
+    current = table(rng, 1_000).astype(object)
+    current.loc[:99, "x0"] = None
+    current.loc[:99, "x1"] = "text"
+    current.loc[:99, "w0"] = "new"
+    verdicts = {v.column: v for v in Family().judge(Pair(normal, profile(bins, current)))}
+    found = {name for name, verdict in verdicts.items() if verdict.outcome is Outcome.DRIFT}
+    assert found == {"x0", "x1", "w0"}
+    assert [verdicts[name].quality[0].split(":")[0] for name in ("x0", "x1", "w0")] == [
+        "missing",
+        "type_error",
+        "unseen",
+    ]
+
+
+def test_too_few_rows_are_unknown_and_say_how_many():
+    rng = np.random.default_rng(1)
+    frame = table(rng, 500)
+    bins, normal = build(frame, kinds_of(frame, {}))
+    for n_rows in (0, 5):
+        verdicts = Family().judge(Pair(normal, profile(bins, table(rng, n_rows))))
+        assert {v.outcome for v in verdicts} == {Outcome.UNKNOWN}
+        assert f"found {n_rows} valid rows, wanted 30" in verdicts[0].reason
