@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from detectors import REGISTRY as DETECTORS
@@ -29,6 +30,7 @@ app = typer.Typer(help="Watches machine-learning models in production for drift.
 reference_app = typer.Typer(help="Seal reference data; show what is in it.", no_args_is_help=True)
 app.add_typer(reference_app, name="reference")
 _out = Console()
+_err = Console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
@@ -81,6 +83,44 @@ def reference_show(directory: Path, *, json: AsJson = False) -> None:
         column = reference.bins.columns[i]
         table.add_row(name, kind, str(column.n_regular), f"{reference.profile.counts[i, 0] / known.n_rows:.2%}")
     _out.print(table)
+
+
+@app.command(
+    "replay", epilog="Example: driftd replay --config driftd.toml --model credit --out replayed yesterday.jsonl"
+)
+def replay_files(
+    inputs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON lines, Parquet or CSV, in order.")],
+    config: ConfigFile,
+    model: Annotated[str, typer.Option("--model", help="The model whose log this is.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write windows, verdicts, incidents and notices.")],
+    *,
+    json: AsJson = False,
+) -> None:
+    """Say of files what the service would have said of a topic. Touches nothing else; the same bytes each time."""
+    from monitor.replay import Summary, replay  # noqa: PLC0415
+
+    checked = read_config(config)
+    chosen = _model(checked, config, model)
+    reference = unseal(config.parent / chosen.reference)
+    with Progress(
+        TextColumn("{task.description}"), TimeElapsedColumn(), console=_err, disable=not _err.is_terminal
+    ) as bar:
+        task = bar.add_task("reading")
+
+        def show(n_rows: int, so_far: Summary) -> None:
+            words = f"{n_rows:,} rows, {so_far.windows} windows, {so_far.incidents} incidents"
+            bar.update(task, description=words)
+
+        summary = replay(checked, chosen, reference, inputs, out, show)
+    if json:
+        sys.stdout.write(msgspec.json.encode(summary).decode() + "\n")
+        return
+    _out.print(
+        f"{summary.counts.rows:,} rows in {summary.windows} windows: {summary.incidents} incidents, "
+        f"{summary.notices} notices, {sum(summary.counts.rejected.values())} rejected records"
+    )
+    _out.print(f"drifting at some time: {', '.join(summary.drifting) or 'nothing'}")
+    _out.print(f"written: {out}/windows.jsonl, verdicts.jsonl, incidents.jsonl, notices.jsonl")
 
 
 @app.command()
@@ -137,8 +177,8 @@ def main() -> None:
     try:
         app()
     except ConfigError as error:
-        Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
+        _err.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(EX_CONFIG) from error
     except DriftdError as error:
-        Console(stderr=True).print(f"driftd: {error}", markup=False, highlight=False, soft_wrap=True)
+        _err.print(f"driftd: {error}", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from error

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,9 +17,11 @@ import msgspec
 import numpy as np
 
 from detectors import Bins, Kind, Profile
-from detectors.bins import MISSING, Cells, Floats
-from monitor.decode.value import Codes, word
+from detectors.bins import Floats
+from monitor.check import Reference
+from monitor.decode.value import word
 from monitor.errors import ReferenceFault
+from monitor.table import counted, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,15 +37,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     n_rows: int
     columns: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reference:
-    """A sealed reference, opened."""
-
-    id: str
-    bins: Bins
-    profile: Profile
 
 
 def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
@@ -67,32 +59,6 @@ def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
     return kinds
 
 
-def counted(frame: pd.DataFrame, bins: Bins) -> tuple[Floats, Cells]:
-    """A table as columns on the cells: the numbers, shape (numeric columns, rows), and all cells, (columns, rows).
-
-    A column that the table lacks is missing in every row; text in a numeric column is invalid.
-    """
-    import pandas as pd  # noqa: PLC0415
-
-    numbers = np.full((bins.n_numeric, len(frame)), np.nan)
-    invalid = np.zeros(numbers.shape, np.bool_)
-    words = np.full((len(bins.categorical), len(frame)), MISSING, np.uint8)
-    for row, numeric in enumerate(bins.numeric):
-        if numeric.name in frame:
-            values = frame[numeric.name]
-            is_number = pd.api.types.is_numeric_dtype(values)
-            found = values if is_number else values.where(values.map(_is_number))
-            numbers[row] = found.astype(object).where(found.notna(), np.nan).to_numpy(np.float64)
-            invalid[row] = values.notna().to_numpy() & np.isnan(numbers[row])
-    for row, column in enumerate(bins.categorical):
-        if column.name in frame:
-            codes, distinct = pd.factorize(frame[column.name], use_na_sentinel=True)
-            known = Codes(column)
-            cells = np.array([*(known[_python(value)] for value in distinct), MISSING], np.uint8)
-            words[row] = cells[codes]
-    return numbers, bins.cells(numbers, words, invalid)
-
-
 def build(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> tuple[Bins, Profile]:
     """Fix the cells from these rows and count the rows on them. ReferenceFault when there is nothing to learn from."""
     if frame.empty or not kinds:
@@ -105,7 +71,7 @@ def build(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> tuple[Bins, Profile
         else:
             spelled: Counter[str] = Counter()
             for value, count in frame[name].value_counts().items():
-                spelled[word(_python(value)) or ""] += int(count)
+                spelled[word(plain(value)) or ""] += int(count)
             words[name] = spelled
     bins = Bins.of(numbers, words)
     matrix, cells = counted(frame, bins)
@@ -167,12 +133,3 @@ def _sample(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     chosen = np.random.default_rng(0).choice(len(frame), SAMPLE_ROWS, replace=False)
     return frame.iloc[np.sort(chosen)]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number | np.bool_)
-
-
-def _python(value: object) -> object:
-    """NumPy's scalars as Python's, so that a category is spelled alike in files and in JSON."""
-    return value.item() if isinstance(value, np.generic) else value
