@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 DATABASE: Final = "driftd.db"
 BACKUP: Final = "driftd.backup.db"
 LOCK: Final = "driftd.lock"
+LOCK_SECONDS: Final = 1.0
+"""How long a lock that is held is waited for: a look at it (`is_locked`) holds it for an instant."""
 
 
 class Database:
@@ -123,14 +125,33 @@ def _locked(directory: Path) -> int:
         handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(f"{directory}: {error.strerror}; the state directory must be writable") from error
+    give_up_at = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() < give_up_at:
+                time.sleep(0.05)
+                continue
+            os.close(handle)
+            told = f"{directory}: another driftd works on this state; stop it, or set another [state] directory"
+            raise StoreLocked(told) from error
+        return handle
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process writes the database in this directory."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        handle = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
         os.close(handle)
-        raise StoreLocked(
-            f"{directory}: another driftd works on this state; stop it, or set [state] directory"
-        ) from error
-    return handle
+    return False
 
 
 def _connected(file: Path, schema: str, version: int) -> sqlite3.Connection:

@@ -29,11 +29,16 @@ SKEW_MS: Final = 3_600_000
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Rows of one model since its first record. rejected: records that became no row, by kind."""
+    """Rows of one model since its first record.
+
+    dropped: late rows of windows that are not kept any more; lost: records that Kafka deleted before they were read;
+    rejected: records that became no row, by kind.
+    """
 
     rows: int = 0
     late: int = 0
     dropped: int = 0
+    lost: int = 0
     rejected: dict[str, int] = {}
 
 
@@ -106,7 +111,7 @@ class Line:
         if saved.state is not None:
             self._restore(saved, saved.state)
         self._rejects: list[Reject] = []
-        self._n_rows = 0
+        self._n_rows = self._n_lost = 0
 
     @property
     def offsets(self) -> Mapping[Partition, int]:
@@ -130,6 +135,11 @@ class Line:
         self._rejects += batch.rejects
         self._n_rows += batch.n_rows
         self._offsets[batch.partition] = batch.next_offset
+
+    def jump(self, at: Partition, offset: int) -> None:
+        """Reading goes on at this offset: the log in between is gone, or it was made anew."""
+        self._n_lost += max(0, offset - self._offsets.get(at, 0))
+        self._offsets[at] = offset
 
     def ready(self, moment: Moment) -> bool:
         """Whether a tick would close a window."""
@@ -166,7 +176,8 @@ class Line:
             found=self._watch.found,
             rejects=tuple(self._rejects),
         )
-        self._committed, self._watch.found, self._rejects, self._n_rows = now, Found(), [], 0
+        self._committed, self._watch.found, self._rejects = now, Found(), []
+        self._n_rows = self._n_lost = 0
         return commit
 
     def _restore(self, saved: Saved, state: LineState) -> None:
@@ -185,6 +196,7 @@ class Line:
             self._counts.rows + self._n_rows,
             self._counts.late + found.n_late,
             self._counts.dropped + found.n_dropped,
+            self._counts.lost + self._n_lost,
             dict(sorted(rejected.items())),
         )
         newest = tuple((at.topic, at.number, time_ms) for at, time_ms in sorted(self._windows.newest.items()))
@@ -227,6 +239,11 @@ class Engine:
         """Take records of one partition, in their order."""
         for line in self._by_topic.get(records.partition.topic, ()):
             line.step(records, now_ms)
+
+    def jump(self, at: Partition, offset: int) -> None:
+        """See `Line.jump`."""
+        for line in self._by_topic.get(at.topic, ()):
+            line.jump(at, offset)
 
     def ready(self, moment: Moment) -> bool:
         """Whether a tick would close a window."""

@@ -3,6 +3,7 @@
 DriftdError
 ├── ConfigError       the configuration; carries every problem found, not only the first
 ├── ReferenceFault    a sealed reference that is absent, damaged or does not fit
+├── ChannelFault      a message that a person asked for was not delivered
 ├── SourceError       records cannot be read (Kafka away, file unreadable)
 └── StoreError        the state cannot be read or written
     ├── StoreLocked   another daemon works on the same state
@@ -48,6 +49,10 @@ class ConfigError(DriftdError):
 
 class ReferenceFault(DriftdError):
     """A sealed reference cannot be used."""
+
+
+class ChannelFault(DriftdError):
+    """A message that a person asked for was not delivered."""
 
 
 class SourceError(DriftdError):

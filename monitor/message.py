@@ -14,7 +14,7 @@ import msgspec
 from monitor.alert import Change, Drifting, State
 from monitor.batch import NO_TIME, Severity
 from monitor.tally import Extents
-from monitor.window import Window
+from monitor.window import WHOLE, Window
 
 
 class Purpose(StrEnum):
@@ -170,6 +170,24 @@ def retrain_body(subject: Subject, change: Change, window: Window, trigger: str,
         reference=subject.reference,
         config=subject.config,
     )
+
+
+def test_notice(channel: str, model: str, number: int) -> Notice:
+    """A message that a person asked for, to see whether a channel works."""
+    column = ColumnChange(
+        column="example", segment=WHOLE, what="median 21,818 → 43,830", measure="ks", effect=0.44, effect_low=0.42,
+        effect_high=0.45, p_value=1e-12, since_window=0,
+    )  # fmt: skip
+    body = AlertBody(
+        incident=f"test-{number}", model=model, version=None, segment=WHOLE, state="firing", change="opened",
+        severity=Severity.INFO, title="This is a test", summary="A person asked for it; nothing has drifted.",
+        columns=(column,), n_columns=1, window=WindowFacts(index=0, start=None, end=None, n_rows=0), since=None,
+        reference="none", test=True,
+    )  # fmt: skip
+    return Notice(
+        id=f"test-{number}", incident=body.incident, channel=channel, purpose=Purpose.ALERT, model=model, window=0,
+        body=body,
+    )  # fmt: skip
 
 
 def row_ranges(extents: Extents) -> tuple[RowRange, ...]:

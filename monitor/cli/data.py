@@ -1,45 +1,26 @@
-"""The `driftd` command. Exit codes: 0 done, 1 it failed, 2 usage, 78 the configuration is wrong."""
+"""Commands on data: check a configuration, seal a reference, replay files."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
-from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from detectors import REGISTRY as DETECTORS
 from monitor import __version__
-from monitor.channels import REGISTRY as CHANNELS
-from monitor.config import Config, Known, Model, load
-from monitor.decode import REGISTRY as DECODERS
-from monitor.errors import ConfigError, DriftdError, ReferenceFault
+from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen_model, err, out, print_json, read_config
+from monitor.config import Model
+from monitor.errors import ReferenceFault
 from monitor.reference import facts, kinds_of, seal, unseal
 
 if TYPE_CHECKING:
     import pandas as pd
 
-EX_CONFIG: Final = 78
-
-app = typer.Typer(help="Watches machine-learning models in production for drift.", no_args_is_help=True)
 reference_app = typer.Typer(help="Seal reference data; show what is in it.", no_args_is_help=True)
 app.add_typer(reference_app, name="reference")
-_out = Console()
-_err = Console(stderr=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
-ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
-
-
-def read_config(file: Path) -> Config:
-    """The configuration, checked against every format, detector and channel there is."""
-    options = {kind: channel.Options for kind, channel in CHANNELS.items()}
-    return load(file, Known(DECODERS, DETECTORS, options))
 
 
 @app.command(epilog="Example: driftd check-config driftd.toml")
@@ -51,8 +32,8 @@ def check_config(config: Path) -> None:
         directory = config.parent / model.reference
         known = facts(directory).id[:12] if (directory / "reference.json").exists() else "not sealed yet"
         table.add_row(model.name, ", ".join(model.topics), str(model.window), model.decision, known)
-    _out.print(table)
-    _out.print(f"{config}: no problem found; {len(checked.channel)} channels, {len(checked.rule)} rules")
+    out.print(table)
+    out.print(f"{config}: no problem found; {len(checked.channel)} channels, {len(checked.rule)} rules")
 
 
 @reference_app.command(
@@ -61,14 +42,14 @@ def check_config(config: Path) -> None:
 def reference_build(
     files: Annotated[list[Path], typer.Argument(help="Parquet, CSV or JSON lines.")],
     config: ConfigFile,
-    model: Annotated[str, typer.Option("--model", help="The model whose reference this is.")],
+    model: ModelName,
 ) -> None:
     """Seal reference data where the model's `reference` key points."""
-    chosen = _model(read_config(config), config, model)
+    chosen = chosen_model(read_config(config), config, model)
     frame = _watched(_read(files), chosen)
     kinds = kinds_of(frame, {name: column.kind for name, column in chosen.columns.items() if column.kind})
     sealed = seal(frame, kinds, config.parent / chosen.reference)
-    _out.print(f"sealed {sealed.profile.n_rows} rows, {len(kinds)} columns as {sealed.id[:12]} in {chosen.reference}")
+    out.print(f"sealed {sealed.profile.n_rows} rows, {len(kinds)} columns as {sealed.id[:12]} in {chosen.reference}")
 
 
 @reference_app.command("show", epilog="Example: driftd reference show references/credit")
@@ -76,13 +57,13 @@ def reference_show(directory: Path, *, json: AsJson = False) -> None:
     """What a sealed reference holds; fails when it is damaged."""
     reference, known = unseal(directory), facts(directory)
     if json:
-        sys.stdout.write(msgspec.json.encode(known).decode() + "\n")
+        print_json(known)
         return
     table = Table("column", "kind", "cells", "missing", box=None, title=f"{known.id[:12]}: {known.n_rows} rows")
     for i, (name, kind) in enumerate(known.columns.items()):
         column = reference.bins.columns[i]
         table.add_row(name, kind, str(column.n_regular), f"{reference.profile.counts[i, 0] / known.n_rows:.2%}")
-    _out.print(table)
+    out.print(table)
 
 
 @app.command(
@@ -91,8 +72,8 @@ def reference_show(directory: Path, *, json: AsJson = False) -> None:
 def replay_files(
     inputs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON lines, Parquet or CSV, in order.")],
     config: ConfigFile,
-    model: Annotated[str, typer.Option("--model", help="The model whose log this is.")],
-    out: Annotated[Path, typer.Option("--out", help="Where to write windows, verdicts, incidents and notices.")],
+    model: ModelName,
+    into: Annotated[Path, typer.Option("--out", help="Where to write windows, verdicts, incidents and notices.")],
     *,
     json: AsJson = False,
 ) -> None:
@@ -100,10 +81,10 @@ def replay_files(
     from monitor.replay import Summary, replay  # noqa: PLC0415
 
     checked = read_config(config)
-    chosen = _model(checked, config, model)
+    chosen = chosen_model(checked, config, model)
     reference = unseal(config.parent / chosen.reference)
     with Progress(
-        TextColumn("{task.description}"), TimeElapsedColumn(), console=_err, disable=not _err.is_terminal
+        TextColumn("{task.description}"), TimeElapsedColumn(), console=err, disable=not err.is_terminal
     ) as bar:
         task = bar.add_task("reading")
 
@@ -111,30 +92,22 @@ def replay_files(
             words = f"{n_rows:,} rows, {so_far.windows} windows, {so_far.incidents} incidents"
             bar.update(task, description=words)
 
-        summary = replay(checked, chosen, reference, inputs, out, show)
+        summary = replay(checked, chosen, reference, inputs, into, show)
     if json:
-        sys.stdout.write(msgspec.json.encode(summary).decode() + "\n")
+        print_json(summary)
         return
-    _out.print(
+    out.print(
         f"{summary.counts.rows:,} rows in {summary.windows} windows: {summary.incidents} incidents, "
         f"{summary.notices} notices, {sum(summary.counts.rejected.values())} rejected records"
     )
-    _out.print(f"drifting at some time: {', '.join(summary.drifting) or 'nothing'}")
-    _out.print(f"written: {out}/windows.jsonl, verdicts.jsonl, incidents.jsonl, notices.jsonl")
+    out.print(f"drifting at some time: {', '.join(summary.drifting) or 'nothing'}")
+    out.print(f"written: {into}/windows.jsonl, verdicts.jsonl, incidents.jsonl, notices.jsonl")
 
 
 @app.command()
 def version() -> None:
     """Print driftd's version."""
-    _out.print(__version__)
-
-
-def _model(config: Config, file: Path, name: str) -> Model:
-    for model in config.model:
-        if model.name == name:
-            return model
-    known = ", ".join(model.name for model in config.model)
-    raise typer.BadParameter(f"{file} has no model {name!r}; it has: {known}")
+    out.print(__version__)
 
 
 def _read(files: list[Path]) -> pd.DataFrame:
@@ -170,15 +143,3 @@ def _watched(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
             raise ReferenceFault(f"found no column {', '.join(absent)}; the files have: {', '.join(frame.columns)}")
         return frame[[name for name in frame.columns if name in wanted]]
     return frame.drop(columns=[name for name in frame.columns if name in apart])
-
-
-def main() -> None:
-    """Run the command line; driftd's own errors become a message and an exit code."""
-    try:
-        app()
-    except ConfigError as error:
-        _err.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(EX_CONFIG) from error
-    except DriftdError as error:
-        _err.print(f"driftd: {error}", markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(1) from error
