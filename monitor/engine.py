@@ -156,7 +156,8 @@ class Line:
         return self._commit(late, self._windows.finish())
 
     def _commit(self, late: Sequence[Piece], closed: Sequence[Window]) -> ModelCommit | None:
-        for group in grouped(closed):
+        # A window of late rows alone is none until they amend it: when that is depends on how the log was read.
+        for group in grouped([window for window in closed if window.n_rows]):
             self._watch.close(group)
         waited = [Piece(w.segment, w.start_ms, w.end_ms, w.waiting) for w in closed if w.waiting.n_rows]
         self._watch.amend([*late, *waited], self._keep_from_ms())

@@ -101,9 +101,10 @@ class Watch:
         known = self._recall(self._subject.model, piece.segment, piece.start_ms)
         if known is not None:
             return known
-        bins = piece.tally.profile.bins
-        fresh = Window.fresh(bins, piece.segment, piece.start_ms, piece.end_ms)
-        return fresh.closed(self._number(piece.segment)), ()
+        # Late rows alone made this window. It stands outside the count, or the numbers of all later windows would
+        # depend on when these rows were read.
+        fresh = Window.fresh(piece.tally.profile.bins, piece.segment, piece.start_ms, piece.end_ms)
+        return fresh.closed(-piece.start_ms), ()
 
     def _number(self, segment: str) -> int:
         """The next window's number; counts it."""

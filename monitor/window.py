@@ -47,7 +47,8 @@ class Window:
 
     start_ms, end_ms: the half-open span of event time; for windows counted in rows, the first event time and one past
     the last, both NO_TIME where rows have none. waiting: late rows of a window that is still open. n_late: rows that
-    came late. index: number among the closed windows of its segment, -1 while open.
+    came late. index: number among the closed windows of its segment, -1 while open; minus the start where late rows
+    alone made the window.
     """
 
     segment: str
