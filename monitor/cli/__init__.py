@@ -26,7 +26,11 @@ from monitor.errors import ConfigError, DriftdError
 
 EX_CONFIG: Final = 78
 
-app = typer.Typer(help="Watches machine-learning models in production for drift.", no_args_is_help=True)
+app = typer.Typer(
+    help="Watches machine-learning models in production for drift.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 out = Console()
 err = Console(stderr=True)
 

@@ -119,7 +119,7 @@ class Producer:
 
     def __init__(self, world: World, seconds: float, *, forever: bool = False) -> None:
         self._records = [_record(row) for row in table("log").to_dict("records")]
-        self._producer = world.broker.producer(log_level=0)
+        self._producer = world.broker.producer()
         self._seconds = seconds
         self._forever = forever
         self._stop = threading.Event()
