@@ -28,7 +28,7 @@ bench: $(VENV)/.ready
 $(VENV)/.runtime: $(if $(wildcard $(VENV)/.ready),$(VENV)/.ready,requirements.lock pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -e $(VENV)/.ready || $(PIP) --require-hashes -r requirements.lock
-	test -e $(VENV)/.ready || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps .
+	test -e $(VENV)/.ready || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 $(VENV)/.ready: requirements-dev.lock pyproject.toml
