@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -39,4 +40,4 @@ def demo(
         f"alerts --all --config {summary.config}",
         f"explain {summary.incidents[0]} --config {summary.config}",
     ):
-        out.print(f"  driftd {command}", soft_wrap=True)
+        out.print(f"  {sys.argv[0]} {command}", soft_wrap=True)
