@@ -1,23 +1,12 @@
-"""Brokers that the whole run shares."""
+"""Brokers, started once for a whole run (with pytest-xdist: once for each worker)."""
 
 from __future__ import annotations
 
 import os
-import sys
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "broker"))
-
-with warnings.catch_warnings():
-    # kafka-python loads its schemas with a function that Python 3.11 and 3.12 deprecate (3.13 took that back).
-    warnings.filterwarnings("ignore", "(read|open)_text is deprecated", DeprecationWarning)
-    import kafka  # noqa: F401
-
-from realbroker import RealBroker, available
+from broker.realbroker import RealBroker, available
 
 from monitor.sources.embedded import EmbeddedBroker
 
