@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from kafka import TopicPartition
@@ -50,14 +51,29 @@ MISSING_TOPIC_SECONDS: Final = 2.0
 RENEW_AFTER_SECONDS: Final = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often and how long.
+
+    recheck_seconds: how often new and deleted partitions are looked for. connect_seconds: how long one attempt to
+    connect may take. stall_seconds: how long a partition may stand before records it has; up to three times that pass
+    until the client is made anew.
+    """
+
+    recheck_seconds: float = 30.0
+    connect_seconds: float = 3.0
+    stall_seconds: float = 30.0
+
+
+PACE: Final = Pace()
+
+
 class KafkaSource:
     """All partitions of some Kafka topics, each read from its own offset.
 
     topics: their names; those that do not exist yet are waited for. options: kafka-python's consumer options by its own
     names (bootstrap_servers, security_protocol, sasl_*, ssl_*, isolation_level, ...). start: where partitions begin for
     which `seek` named no offset; partitions that appear later always begin at their earliest record.
-    recheck_seconds: how often new, deleted and stuck partitions are looked for. connect_seconds: how long one attempt
-    to connect may take.
 
     Nothing is connected before the first `poll`. While Kafka is away `poll` answers with nothing and `connected` is
     False; what waiting cannot cure (credentials, rights, damaged batches) is a SourceError, and the next `poll` tries
@@ -71,8 +87,7 @@ class KafkaSource:
         options: Mapping[str, Any],
         *,
         start: Literal["earliest", "latest"] = "earliest",
-        recheck_seconds: float = 30.0,
-        connect_seconds: float = 3.0,
+        pace: Pace = PACE,
     ) -> None:
         if not topics:
             raise ValueError("no topics; name at least one")
@@ -84,8 +99,7 @@ class KafkaSource:
         self._servers = servers if isinstance(servers, str) else ", ".join(servers)
         self._reporter = Reporter(self._servers)
         self._start = start
-        self._recheck_seconds = recheck_seconds
-        self._connect_seconds = connect_seconds
+        self._pace = pace
         self._reader = batch_reader()
         self._client: Client | None = None
         self._assigned: frozenset[Partition] = frozenset()
@@ -95,7 +109,7 @@ class KafkaSource:
         self._known_topics: set[str] = set()
         self._missing: Counter[str] = Counter()
         self._next_look = 0.0
-        self._stalls = StallGuard()
+        self._stalls = StallGuard(self._pace.stall_seconds)
         self._losses: list[tuple[Partition, int, int]] = []
         self._pending: Exception | None = None
 
@@ -181,7 +195,7 @@ class KafkaSource:
 
     def _connected_client(self) -> Client:
         if self._client is None:
-            self._client = Client(self._options, self._connect_seconds, self._reader)
+            self._client = Client(self._options, self._pace.connect_seconds, self._reader)
             self._next_look = 0.0
         if (refusal := self._client.refusal()) is not None:
             raise refusal
@@ -233,11 +247,11 @@ class KafkaSource:
         now = time.monotonic()
         if now < self._next_look:
             return
-        self._next_look = now + self._recheck_seconds
+        self._next_look = now + self._pace.recheck_seconds
         answers = client.ask_partitions(self._topics)
         found = {partition for topic in self._topics for partition in self._partitions(topic, answers.get(topic))}
         if self._missing:
-            self._next_look = now + min(self._recheck_seconds, MISSING_TOPIC_SECONDS)
+            self._next_look = now + min(self._pace.recheck_seconds, MISSING_TOPIC_SECONDS)
         self._assign(client, frozenset(found))
         self._check_for_stall(client)
 
@@ -312,7 +326,7 @@ class KafkaSource:
             return
         positions = {partition: client.position(partition) for partition in self._assigned}
         try:
-            stuck = self._stalls.check(positions, client.end_offsets)
+            stuck = self._stalls.check(time.monotonic(), positions, client.end_offsets)
         except KafkaTimeoutError as fault:
             self._reporter.say(
                 "ends", "the ends of some partitions cannot be learnt; they may have no leader (%s)", fault
@@ -344,7 +358,7 @@ class KafkaSource:
             self._drop()
 
     def _drop(self) -> None:
-        self._stalls = StallGuard()
+        self._stalls = StallGuard(self._pace.stall_seconds)
         client, self._client = self._client, None
         if client is not None:
             client.close()
