@@ -97,17 +97,18 @@ def available() -> str | None:
     if shutil.which("java") is None:
         return "there is no java on the PATH (17 or newer is needed)"
     folder = jar_folder()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of several test processes one fetches and the others wait
-        if list(folder.glob("kafka_2.13-*.jar")):
-            return None
-        if shutil.which("mvn") is None:
-            return f"there is no mvn on the PATH to fetch Kafka's jars, and none in {folder}"
-        return _fetch_jars(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several test processes one fetches and the others wait
+            return None if list(folder.glob("kafka_2.13-*.jar")) else _fetch_jars(folder)
+    except OSError as fault:
+        return f"Kafka's jars cannot be kept in {folder}: {fault}"
 
 
 def _fetch_jars(folder: Path) -> str | None:
+    if shutil.which("mvn") is None:
+        return f"there is no mvn on the PATH to fetch Kafka's jars, and none in {folder}"
     # Fetched aside and renamed, so that a run that was cut off never leaves half a set behind.
     with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
         jars = Path(aside) / "jars"
