@@ -123,12 +123,15 @@ class KafkaSource:
             found = self._fetch(deadline)
         except (KafkaError, OSError) as fault:
             self._answer_to(fault)
+            hurry = False
         except Exception as fault:
             # The IO thread died, or an inner part was not what it was: a new client is the only sound next step.
             self._drop()
             raise SourceError(f"kafka-python failed within ({type(fault).__name__}: {fault})") from fault
+        else:
+            hurry = bool(self._assigned) and self._client is not None
         self._watch_connection()
-        if not found and (not self._assigned or self._client is None):
+        if not found and not hurry:
             time.sleep(max(0.0, deadline - time.monotonic()))
         return found
 

@@ -54,6 +54,12 @@ OWN_OPTIONS: Final = frozenset(
         "allow_auto_create_topics",
     }
 )
+QUIETED: Final = {
+    "kafka.net": logging.CRITICAL,
+    "kafka.net.selector": logging.ERROR,
+    "kafka.cluster": logging.CRITICAL,
+    "kafka.consumer.fetcher": logging.CRITICAL,
+}
 ISOLATION_LEVELS: Final = ("read_uncommitted", "read_committed")
 FILES: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile")
 
@@ -85,12 +91,13 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         try:
             transport = await super()._build_transport(node, timeout_at=timeout_at)
-        except (KafkaError, ssl.SSLError) as fault:
-            cause = fault.__context__ if isinstance(fault, KafkaError) else fault
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                text = f"the certificate of {node.host} is not trusted ({cause.verify_message}); check ssl_cafile"
-                raise KafkaConfigurationError(text) from fault
-            raise
+        except ssl.SSLError as fault:
+            raise KafkaConfigurationError(f"the configured TLS files cannot be used: {fault}") from fault
+        except KafkaError as fault:
+            if not isinstance(cause := fault.__context__, ssl.SSLCertVerificationError):
+                raise
+            text = f"the certificate of {node.host} is not trusted ({cause.verify_message}); check ssl_cafile"
+            raise KafkaConfigurationError(text) from fault
         transport._sock_recv = _to_the_last_word(transport._sock_recv)
         return transport
 
@@ -118,7 +125,11 @@ class Client:
 
         def connections(**configs: Any) -> KafkaNetClient:
             net = NetworkSelector(**configs)
-            made.append(KafkaNetClient(net=net, manager=_Manager(net, **configs), **configs))
+            try:
+                made.append(KafkaNetClient(net=net, manager=_Manager(net, **configs), **configs))
+            except BaseException:
+                net.close()
+                raise
             return made[0]
 
         quiet_library()
@@ -235,13 +246,13 @@ def client_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def quiet_library() -> None:
-    """Silences what the library repeats at every reconnect and look, unless somebody asked for its debug lines.
+    """Silences what the library repeats at every reconnect and every look, unless somebody wants its debug lines.
 
-    All of it is said by the source, once and with the cause: Kafka away and back, logins refused, topics missing,
-    records lost. What only the library knows stays: faults in its own loop, and everything outside these loggers.
+    The source says all of it once, with the cause: Kafka away and back, a login refused, a topic missing. Faults in the
+    library's own loop still show, and so do loggers that somebody gave a level.
     """
     if logging.getLogger("kafka").isEnabledFor(logging.DEBUG):
         return
-    for name in ("kafka.net", "kafka.cluster", "kafka.consumer.fetcher"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
+    for name, level in QUIETED.items():
+        if (logger := logging.getLogger(name)).level == logging.NOTSET:
+            logger.setLevel(level)

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from monitor.errors import SourceError
 from monitor.sources import kafka as source_module
 from monitor.sources.embedded import EmbeddedBroker
 from monitor.sources.kafka import KafkaSource, Pace
-from monitor.sources.kafkaclient import Client, client_options
+from monitor.sources.kafkaclient import QUIETED, Client, client_options
 from monitor.sources.kafkawatch import StallGuard
 
 # kafka-python leaves the socket of a connection that was refused, or not trusted, to the garbage collector.
@@ -397,6 +398,32 @@ def test_a_damaged_batch_stops_its_partition_alone(
     assert found[one_] == list(enumerate(numbered(1, 0, 60)))
 
 
+@pytest.mark.parametrize("where", ["framing", "prefetching"])
+def test_an_unforeseen_fault_neither_loses_nor_repeats(
+    where: str, embedded_broker: EmbeddedBroker, topic: str, produce: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded_broker.create_topic(topic)
+    sent = {partition: numbered(partition, 0, 30) for partition in range(4)}
+    produce(embedded_broker, topic, sent)
+    owner, name = (source_module, "frame") if where == "framing" else (Client, "poll")
+    true_call, calls = getattr(owner, name), itertools.count()
+
+    def faulty(*arguments: Any) -> Any:
+        if where == "prefetching" and arguments[1] > 0:  # only the look for more, after records were found
+            return true_call(*arguments)
+        if next(calls) == 1:
+            raise RuntimeError("out of the blue")
+        return true_call(*arguments)
+
+    monkeypatch.setattr(owner, name, faulty)
+    found: Read = {}
+    with source(embedded_broker, topic, max_poll_records=1) as one:
+        with pytest.raises(SourceError, match="out of the blue"):
+            until(one, lambda _: False, found=found)
+        until(one, lambda found: count(found) == 120 and len(one.caught_up()) == 4, found=found)
+    assert found == {Partition(topic, p): list(enumerate(values)) for p, values in sent.items()}
+
+
 def test_a_new_leader_with_a_shorter_log(
     embedded_broker: EmbeddedBroker, topic: str, produce: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,7 +465,6 @@ def test_the_right_password(
     assert all("in the clear" in text for text in clear)
 
 
-@leaves_sockets
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_a_wrong_password_is_an_error_that_says_so(
     mechanism: str, real_broker: RealBroker, topic: str, caplog: pytest.LogCaptureFixture
@@ -453,7 +479,6 @@ def test_a_wrong_password_is_an_error_that_says_so(
     assert "not-this-one" not in caplog.text
 
 
-@leaves_sockets
 def test_a_login_that_is_refused_at_a_reconnect(real_broker: RealBroker, topic: str, produce: Any) -> None:
     real_broker.create_topic(topic, 1)
     produce(real_broker, topic, {0: numbered(0, 0, 3)})
@@ -467,7 +492,6 @@ def test_a_login_that_is_refused_at_a_reconnect(real_broker: RealBroker, topic: 
             until(one, lambda _: False)
 
 
-@leaves_sockets
 def test_an_unknown_mechanism_is_an_error_that_says_so(real_broker: RealBroker, topic: str) -> None:
     login = {**LOGIN, "sasl_mechanism": "SCRAM-SHA-256", "sasl_plain_password": PASSWORD}
     with (
@@ -478,7 +502,7 @@ def test_an_unknown_mechanism_is_an_error_that_says_so(real_broker: RealBroker, 
 
 
 @leaves_sockets
-def test_tls(real_broker: RealBroker, topic: str, produce: Any) -> None:
+def test_tls(real_broker: RealBroker, topic: str, produce: Any, tmp_path: Path) -> None:
     real_broker.create_topic(topic, 1)
     produce(real_broker, topic, {0: numbered(0, 0, 3)})
     login = {**LOGIN, "security_protocol": "SASL_SSL", "sasl_plain_password": PASSWORD}
@@ -493,6 +517,13 @@ def test_tls(real_broker: RealBroker, topic: str, produce: Any) -> None:
     ):
         one.poll(0.1)
     with source(real_broker, topic, **login) as one, pytest.raises(SourceError, match=r"not trusted .*ssl_cafile"):
+        one.poll(0.1)
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    with (
+        source(real_broker, topic, ssl_cafile=str(empty), **login) as one,
+        pytest.raises(SourceError, match="TLS files cannot be used"),
+    ):
         one.poll(0.1)
 
 
@@ -532,7 +563,6 @@ def test_options_that_cannot_be(options: dict[str, Any], text: str) -> None:
         KafkaSource(["t"], options)
 
 
-@leaves_sockets
 @pytest.mark.parametrize("options", [{"fetch_max_wait_ms": 60_000}, {"bootstrap_servers": ["a:b:c"]}])
 def test_options_that_the_library_refuses(options: dict[str, Any]) -> None:
     with (
@@ -554,8 +584,7 @@ def test_lists_from_a_configuration_file_become_what_the_library_wants(
 def test_the_library_is_heard_only_by_who_asks_for_its_debug_lines(
     topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = ("kafka.net", "kafka.net.selector", "kafka.cluster", "kafka.consumer.fetcher")
-    levels = {name: logging.getLogger(name).level for name in names}
+    levels = {name: logging.getLogger(name).level for name in QUIETED}
 
     def heard() -> set[str]:
         caplog.clear()
@@ -567,7 +596,7 @@ def test_the_library_is_heard_only_by_who_asks_for_its_debug_lines(
 
     try:
         assert heard() == {"driftd.source"}
-        for name in names:
+        for name in QUIETED:
             logging.getLogger(name).setLevel(logging.NOTSET)
         with caplog.at_level(logging.DEBUG, "kafka"):
             assert heard() > {"driftd.source"}
