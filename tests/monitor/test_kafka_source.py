@@ -77,7 +77,8 @@ def produce() -> Iterator[Callable[..., None]]:
 
 def source(broker: Any, *topics: str, **options: Any) -> Any:
     start, pace = options.pop("start", "earliest"), options.pop("pace", Pace(recheck_seconds=0.3))
-    return closing(KafkaSource(topics, {**broker.consumer_options, **options}, start=start, pace=pace))
+    merged = {**broker.consumer_options, "fetch_max_wait_ms": 100, **options}
+    return closing(KafkaSource(topics, merged, start=start, pace=pace))
 
 
 def until(one: KafkaSource, done: Callable[[Read], bool], seconds: float = 40, found: Read | None = None) -> Read:
