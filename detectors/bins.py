@@ -72,7 +72,11 @@ class NumericColumn:
     @classmethod
     def of(cls, name: str, values: Floats) -> NumericColumn:
         """Fix the cells from reference values, shape (rows,); NaN (missing) and infinities take no part."""
-        x = np.sort(values[np.isfinite(values)])
+        return cls.of_sorted(name, np.sort(values[np.isfinite(values)]))
+
+    @classmethod
+    def of_sorted(cls, name: str, x: Floats) -> NumericColumn:
+        """Fix the cells from the reference's finite values, ascending."""
         if x.size == 0:
             return cls(name, np.zeros(0), np.zeros(0), np.zeros(0), 0.0, 1.0, 0.0, 0.0, 3.0)
         ranks = -(-np.arange(1, N_QUANTILES + 1) * x.size // N_QUANTILES) - 1
@@ -87,12 +91,15 @@ class NumericColumn:
         edges = np.unique(np.concatenate((borders, beneath)))
         low, centre, high = x[ranks[[62, 124, 187]]]
         with np.errstate(over="ignore", invalid="ignore"):  # values near the float limits: caught by isfinite below
-            mean, deviation = float(x.mean()), float(x.std())
+            mean = float(x.mean())
+            squares = np.square(x - mean)
+            variance = float(squares.mean())
+            deviation = variance**0.5
             robust = float(high - low) / 1.349
             if x[0] == x[-1]:  # the mean of equal values need not be exactly that value
                 mean, deviation = float(x[0]), 0.0
             scale = min(robust, deviation) if robust > 0 else deviation or 1.0
-            kurtosis = float((((x - mean) / deviation) ** 4).mean()) if deviation > 0 else 3.0
+            kurtosis = float(np.square(squares / variance).mean()) if deviation > 0 else 3.0
         if not np.isfinite((mean, deviation, scale)).all() or scale / 1024 == 0:
             mean, deviation, scale, kurtosis = float(centre), 0.0, 1.0, 3.0
         unit = scale / 1024 or 1.0  # denormal scales vanish in the division

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,10 +15,14 @@ from rich.table import Table
 from detectors import REGISTRY as DETECTORS
 from monitor import __version__
 from monitor.channels import REGISTRY as CHANNELS
-from monitor.config import Config, Known, Model, load
+from monitor.check import Outcome
+from monitor.compare import column_names, summary, table
+from monitor.compare import compare as compared
+from monitor.config import Config, Known, Model, load, nearest
 from monitor.decode import REGISTRY as DECODERS
 from monitor.errors import ConfigError, DriftdError, ReferenceFault
 from monitor.reference import facts, kinds_of, seal, unseal
+from monitor.sources.tables import read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +67,7 @@ def reference_build(
 ) -> None:
     """Seal reference data where the model's `reference` key points."""
     chosen = _model(read_config(config), config, model)
-    frame = _watched(_read(files), chosen)
+    frame = _watched(read(files), chosen)
     kinds = kinds_of(frame, {name: column.kind for name, column in chosen.columns.items() if column.kind})
     sealed = seal(frame, kinds, config.parent / chosen.reference)
     _out.print(f"sealed {sealed.profile.n_rows} rows, {len(kinds)} columns as {sealed.id[:12]} in {chosen.reference}")
@@ -83,10 +87,47 @@ def reference_show(directory: Path, *, json: AsJson = False) -> None:
     _out.print(table)
 
 
+@app.command(epilog="Example: driftd compare train.parquet this-week.parquet --fail-on-drift")
+def compare(
+    reference: Annotated[Path, typer.Argument(help="What is normal: Parquet, CSV or JSON lines.")],
+    current: Annotated[Path, typer.Argument(help="What to judge: Parquet, CSV or JSON lines.")],
+    detector: Annotated[list[str] | None, typer.Option(help="Compute only this one; may be repeated.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="Compare only this one; may be repeated.")] = None,
+    *,
+    fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="Exit 1 if any column drifts.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Two files, every column, exact on the rows.
+
+    The reference decides what is a number and what a category. Points in time are compared as numbers. Ids and clocks
+    (rows that only count up, words that hardly repeat) are shown as unknown: their values move without any drift.
+    """
+    detectors = _known(detector or DETECTORS, DETECTORS, "detector")
+    before, after = read([reference]), read([current])
+    columns = _known(column, column_names(before, after), "column") if column else None
+    comparison = compared(before, after, detectors, columns)
+    if json:
+        sys.stdout.write(msgspec.json.encode(comparison.document()).decode() + "\n")
+    else:
+        _out.print(table(comparison))
+        _out.print(summary(comparison), markup=False, highlight=False)
+    if fail_on_drift and comparison.count(Outcome.DRIFT):
+        raise typer.Exit(1)
+
+
 @app.command()
 def version() -> None:
     """Print driftd's version."""
     _out.print(__version__)
+
+
+def _known(words: Iterable[str], names: Iterable[str], what: str) -> list[str]:
+    """The words, each once. A usage error for one that is not among the names."""
+    names = list(names)
+    for word in words:
+        if word not in names:
+            raise typer.BadParameter(f"found {word!r}, no such {what}{nearest(word, names)}")
+    return list(dict.fromkeys(words))
 
 
 def _model(config: Config, file: Path, name: str) -> Model:
@@ -95,28 +136,6 @@ def _model(config: Config, file: Path, name: str) -> Model:
             return model
     known = ", ".join(model.name for model in config.model)
     raise typer.BadParameter(f"{file} has no model {name!r}; it has: {known}")
-
-
-def _read(files: list[Path]) -> pd.DataFrame:
-    """All rows of all files. ReferenceFault names the file that cannot be read."""
-    import pandas as pd  # noqa: PLC0415  # a second to import; most commands do without
-
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".parquet": pd.read_parquet,
-        ".csv": pd.read_csv,
-        ".jsonl": lambda file: pd.read_json(file, lines=True),
-    }
-    frames = []
-    for file in files:
-        reader = readers.get(file.suffix)
-        if reader is None:
-            raise ReferenceFault(f"{file}: found {file.suffix or 'no'} ending, wanted one of {', '.join(readers)}")
-        try:
-            frames.append(reader(file))
-        except (OSError, ValueError) as error:
-            raise ReferenceFault(f"{file}: cannot be read: {error}") from error
-    rows: pd.DataFrame = pd.concat(frames, ignore_index=True)
-    return rows
 
 
 def _watched(frame: pd.DataFrame, model: Model) -> pd.DataFrame:

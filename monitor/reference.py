@@ -8,7 +8,6 @@ three files, so that a changed byte is noticed and equal data give equal ids.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ import msgspec
 import numpy as np
 
 from detectors import Bins, Kind, Profile
-from detectors.bins import MISSING, Cells, Floats
-from monitor.decode.value import Codes, word
+from detectors.bins import INVALID, MISSING, UNSEEN, Cells, Floats
+from monitor.decode.table import is_numeric, numbers, word_counts, words
 from monitor.errors import ReferenceFault
 
 if TYPE_CHECKING:
@@ -50,20 +49,16 @@ class Reference:
 def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
     """The kind of every column that will be watched.
 
-    wanted: kinds that the configuration names; "ignore" leaves a column out, "boolean" is a category. Elsewhere numbers
-    are numeric and everything else is categorical.
+    wanted: kinds that the configuration names; "ignore" leaves a column out, "boolean" is a category. Elsewhere columns
+    of numbers are numeric and everything else is categorical.
     """
-    import pandas as pd  # noqa: PLC0415  # a second to import, and the daemon never builds a reference
-
     kinds: dict[str, Kind] = {}
     for name in map(str, frame.columns):
         kind = wanted.get(name)
         if kind in ("ignore", "text", "embedding"):
             continue
-        is_number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
-        kinds[name] = (
-            Kind(kind) if kind in tuple(Kind) else Kind.NUMERIC if is_number and not kind else Kind.CATEGORICAL
-        )
+        is_number = not kind and is_numeric(frame[name])
+        kinds[name] = Kind(kind) if kind in tuple(Kind) else Kind.NUMERIC if is_number else Kind.CATEGORICAL
     return kinds
 
 
@@ -72,42 +67,30 @@ def counted(frame: pd.DataFrame, bins: Bins) -> tuple[Floats, Cells]:
 
     A column that the table lacks is missing in every row; text in a numeric column is invalid.
     """
-    import pandas as pd  # noqa: PLC0415
-
-    numbers = np.full((bins.n_numeric, len(frame)), np.nan)
-    invalid = np.zeros(numbers.shape, np.bool_)
-    words = np.full((len(bins.categorical), len(frame)), MISSING, np.uint8)
+    matrix = np.full((bins.n_numeric, len(frame)), np.nan)
+    invalid = np.zeros(matrix.shape, np.bool_)
+    cells = np.full((len(bins.categorical), len(frame)), MISSING, np.uint8)
     for row, numeric in enumerate(bins.numeric):
         if numeric.name in frame:
-            values = frame[numeric.name]
-            is_number = pd.api.types.is_numeric_dtype(values)
-            found = values if is_number else values.where(values.map(_is_number))
-            numbers[row] = found.astype(object).where(found.notna(), np.nan).to_numpy(np.float64)
-            invalid[row] = values.notna().to_numpy() & np.isnan(numbers[row])
+            matrix[row], others = numbers(frame[numeric.name])
+            invalid[row] = False if others is None else others
     for row, column in enumerate(bins.categorical):
         if column.name in frame:
-            codes, distinct = pd.factorize(frame[column.name], use_na_sentinel=True)
-            known = Codes(column)
-            cells = np.array([*(known[_python(value)] for value in distinct), MISSING], np.uint8)
-            words[row] = cells[codes]
-    return numbers, bins.cells(numbers, words, invalid)
+            codes, texts = words(frame[column.name])
+            known = column.codes()
+            places = [INVALID if text is None else known.get(text, UNSEEN) for text in texts]
+            cells[row] = np.array([*places, MISSING], np.uint8)[codes]
+    return matrix, bins.cells(matrix, cells, invalid)
 
 
 def build(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> tuple[Bins, Profile]:
     """Fix the cells from these rows and count the rows on them. ReferenceFault when there is nothing to learn from."""
     if frame.empty or not kinds:
         raise ReferenceFault(f"found {len(frame)} rows and {len(kinds)} columns to watch; wanted at least one of each")
-    numbers: dict[str, Floats] = {}
-    words: dict[str, Counter[str]] = {}
-    for name, kind in kinds.items():
-        if kind is Kind.NUMERIC:
-            numbers[name] = frame[name].astype(object).where(frame[name].notna(), np.nan).to_numpy(np.float64)
-        else:
-            spelled: Counter[str] = Counter()
-            for value, count in frame[name].value_counts().items():
-                spelled[word(_python(value)) or ""] += int(count)
-            words[name] = spelled
-    bins = Bins.of(numbers, words)
+    bins = Bins.of(
+        {name: numbers(frame[name])[0] for name, kind in kinds.items() if kind is Kind.NUMERIC},
+        {name: word_counts(frame[name])[0] for name, kind in kinds.items() if kind is Kind.CATEGORICAL},
+    )
     matrix, cells = counted(frame, bins)
     return bins, Profile.of(bins, matrix, cells)
 
@@ -167,12 +150,3 @@ def _sample(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     chosen = np.random.default_rng(0).choice(len(frame), SAMPLE_ROWS, replace=False)
     return frame.iloc[np.sort(chosen)]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number | np.bool_)
-
-
-def _python(value: object) -> object:
-    """NumPy's scalars as Python's, so that a category is spelled alike in files and in JSON."""
-    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,146 @@
+"""Columns of a pandas table as numbers and as words, whatever dtype they came with.
+
+A table means what the same rows would mean as JSON: booleans are 0 and 1, text is never a number. What JSON cannot say
+is added to that: decimals are numbers, points in time are seconds since 1970 (UTC) and lengths of time are seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.bins import Floats
+from monitor.decode.value import number, word
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Bools = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+
+_SAMPLE_ROWS: Final = 1_000
+_MOSTLY: Final = 0.9
+
+
+def is_numeric(values: pd.Series) -> bool:
+    """Whether a column is of numbers: by its dtype or, where that says nothing, by nine in ten of its values."""
+    import pandas as pd  # noqa: PLC0415  # a second to import, and the daemon does without
+
+    if pd.api.types.is_bool_dtype(values.dtype) or isinstance(values.dtype, pd.CategoricalDtype):
+        return False
+    if values.dtype != object:
+        return pd.api.types.is_numeric_dtype(values.dtype)
+    spread = values.iloc[:: max(len(values) // _SAMPLE_ROWS, 1)]
+    present = [value for value in spread[spread.notna()] if not isinstance(value, bool | np.bool_)]
+    if not present and len(spread) < len(values):
+        present = [value for value in values[values.notna()] if not isinstance(value, bool | np.bool_)]
+    found = sum(_number(value) is not None for value in present)
+    return bool(present) and found >= _MOSTLY * len(present)
+
+
+def is_time(values: pd.Series) -> bool:
+    """Whether a column is of points in time or lengths of time, by its dtype."""
+    return values.dtype.kind in "mM"
+
+
+def numbers(values: pd.Series) -> tuple[Floats, Bools | None]:
+    """A column as float64, NaN where there is no number; and the rows that hold something else (None: no row does)."""
+    import pandas as pd  # noqa: PLC0415
+
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        found, invalid = numbers(pd.Series(dtype.categories))
+        codes = values.cat.codes.to_numpy()
+        return np.append(found, np.nan)[codes], None if invalid is None else np.append(invalid, False)[codes]
+    if is_time(values):
+        return _seconds(values), None
+    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
+        if isinstance(dtype, np.dtype):
+            return values.to_numpy(np.float64), None
+        return values.to_numpy(np.float64, na_value=np.nan), None
+    present = values.notna().to_numpy(np.bool_)
+    found = np.full(len(values), np.nan)
+    objects = values.to_numpy(object)
+    if not pd.api.types.is_string_dtype(values):  # looks into the objects
+        found[present] = [_number(value) for value in objects[present]]  # None becomes NaN
+    invalid = present & np.isnan(found)
+    return found, invalid if invalid.any() else None
+
+
+def words(values: pd.Series) -> tuple[Indices, list[str | None]]:
+    """Which of the listed words each row holds, -1 where it is missing; None in the list stands for no word at all.
+
+    A word may be listed more than once.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return np.asarray(values.cat.codes, np.intp), spelled(values.dtype.categories)
+    try:
+        codes, distinct = pd.factorize(values)
+    except TypeError:  # lists and objects, which cannot be looked up
+        distinct = None
+    if distinct is None or (values.dtype == object and not all(type(value) is str for value in distinct)):
+        # Look-ups take True for 1, so the values are spelled first.
+        present = values.notna().to_numpy(np.bool_)
+        texts = spelled(values.to_numpy(object)[present])
+        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        codes = np.full(len(values), -1, np.intp)
+        codes[present] = [place[text] for text in texts]
+        return codes, list(place)
+    return np.asarray(codes, np.intp), spelled(distinct)
+
+
+def spelled(values: Iterable[object]) -> list[str | None]:
+    """Each value as a category, None where it is none."""
+    return [_word(value) for value in values]
+
+
+def word_counts(values: pd.Series) -> tuple[Counter[str], int, int]:
+    """How often each word occurs; rows that are missing; rows that hold something else than a word."""
+    codes, texts = words(values)
+    found = np.bincount(codes + 1, minlength=len(texts) + 1).tolist()
+    counts: Counter[str] = Counter()
+    n_invalid = 0
+    for text, count in zip(texts, found[1:], strict=True):
+        if text is None:
+            n_invalid += count
+        elif count:
+            counts[text] += count
+    return counts, found[0], n_invalid
+
+
+def _seconds(values: pd.Series) -> Floats:
+    if str(values.dtype).startswith(("date32", "date64")):  # Arrow's days
+        values = values.astype("timestamp[us][pyarrow]")
+    unit = f"{values.dtype.kind}8[us]"
+    missing: Any = np.array("NaT", unit)
+    found = values.to_numpy(unit, na_value=missing)
+    return np.where(np.isnat(found), np.nan, found.astype(np.int64) / 1e6)
+
+
+def _number(value: object) -> float | None:
+    value = _python(value)
+    if isinstance(value, Decimal):
+        return float(value) if not value.is_nan() else None
+    return number(value)
+
+
+def _word(value: object) -> str | None:
+    value = _python(value)
+    if isinstance(value, Decimal):
+        return word(float(value))
+    if isinstance(value, date | datetime | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, timedelta) else word(value)
+
+
+def _python(value: object) -> object:
+    """NumPy's scalars as Python's, so that a category is spelled alike in files and in JSON."""
+    return value.item() if isinstance(value, np.generic) else value
