@@ -150,11 +150,13 @@ def count_sorted(column: NumericColumn, ascending: Floats) -> tuple[Counts, Coun
         counts[ABOVE] = ascending.size - counts[BELOW]
     first, last = np.searchsorted(ascending, -np.inf, "right"), np.searchsorted(ascending, np.inf)
     ends = column.edges[[0, -1]] if column.n_regular else np.full(2, column.centre)
-    q, (low, high) = (_scaled(column, values).astype(np.int64) for values in (ascending[first:last], ends))
+    q, (low, high) = _scaled(column, ascending[first:last]), _scaled(column, ends)
     beneath, beyond = q[: np.searchsorted(q, low)], q[np.searchsorted(q, high, "right") :]
+    largest = max(-q[0], q[-1]) if q.size else 0.0
+    exact = q if q.size * largest * largest < 2.0**53 else q.astype(np.int64)
     sums = [
         q.sum(),
-        np.einsum("i,i", q, q),
+        np.einsum("i,i", exact, exact),
         low * beneath.size - beneath.sum(),
         beyond.sum() - high * beyond.size,
         ascending.size - q.size,

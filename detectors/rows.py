@@ -25,7 +25,6 @@ limiting law is within 0.002 of SciPy's, and within a few percent of the p-value
 _STRIDE: Final = 16
 
 Indices = NDArray[np.intp]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +87,25 @@ class SortedPair:
         return (behind, ahead) if swapped else (ahead, behind)
 
     @cached_property
-    def merged(self) -> tuple[Floats, Integers, Integers]:
-        """Distinct values of both samples, ascending, and how many rows of each side are there or below."""
+    def merged(self) -> tuple[Floats, Floats, Floats]:
+        """Distinct values of both samples, ascending, and how many rows of each side are at or below each."""
         pooled = np.concatenate((self.reference, self.current))
         order = np.argsort(pooled, kind="stable")  # finds the two ascending runs and merges them
         values = pooled[order]
-        across = np.cumsum(order >= self.n, dtype=np.int32)
-        upto = np.arange(1, values.size + 1)
+        across = np.cumsum(order >= self.n, dtype=np.int32)  # 64 bits take ten times as long
+        upto = np.arange(1.0, values.size + 1)
         changes = values[1:] != values[:-1]
         if not changes.all():
             last = np.append(changes, True).nonzero()
             values, across, upto = values[last], across[last], upto[last]
-        return values, upto - across, across.astype(np.int64)
+        return values, upto - across, across.astype(np.float64)
 
     @cached_property
     def lead(self) -> Floats:
         """n m (F - G) at each distinct value: whole numbers."""
         _, before, across = self.merged
         lead: Floats = before * np.float64(self.m)
-        lead -= across * float(self.n)
+        lead -= across * np.float64(self.n)
         return lead
 
     @cached_property
@@ -125,7 +124,8 @@ class SortedPair:
             reach = Q_LIMIT / 1024 * (high - low) / 1.349
             if reach > 0 and (x[0] < centre - reach or x[-1] > centre + reach):
                 x = np.clip(x, centre - reach, centre + reach)
-            return float(x.std())
+            x = x - x.mean()
+            return float(np.sqrt(_dot(x, x) / x.size))
 
 
 def score_rows(reference_sorted: Floats, current_sorted: Floats, names: Iterable[str]) -> dict[str, RowScore]:
@@ -174,7 +174,7 @@ def _cramer_von_mises(pair: SortedPair) -> tuple[float, float, float]:
     if values.size == n + m:  # without ties T is the sum of (F - G)^2 over all rows: Anderson's first form
         statistic = np.asarray(_dot(pair.lead, pair.lead) / (n * m * (n + m) ** 2))
     else:
-        before, across = (side.astype(np.float64) for side in running)
+        before, across = running
         rows = np.diff(before, prepend=0.0), np.diff(across, prepend=0.0)
         statistic = cramer_von_mises(rows, (before, across), n, m)
     p_value = limit.cramer_von_mises(statistic) if values.size > 1 else 1.0
@@ -186,7 +186,7 @@ def _anderson_darling(pair: SortedPair) -> tuple[float, float, float]:
     values, before, across = pair.merged
     if values.size == 1:
         return np.nan, np.nan, np.nan
-    upto = (before + across).astype(np.float64)
+    upto = before + across
     rows = np.diff(upto, prepend=0.0)
     below = 2 * upto - rows  # this and what follows at midranks, doubled
     terms = pair.lead.copy()

@@ -92,15 +92,17 @@ def compare(
     reference: Annotated[Path, typer.Argument(help="What is normal: Parquet, CSV or JSON lines.")],
     current: Annotated[Path, typer.Argument(help="What to judge: Parquet, CSV or JSON lines.")],
     detector: Annotated[list[str] | None, typer.Option(help="Compute only this one; may be repeated.")] = None,
-    column: Annotated[list[str] | None, typer.Option(help="Compare only this one; may be repeated.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Compare only this one, also if it is an id; may be repeated.")
+    ] = None,
     *,
     fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="Exit 1 if any column drifts.")] = False,
     json: AsJson = False,
 ) -> None:
     """Two files, every column, exact on the rows.
 
-    The reference decides what is a number and what a category. Points in time are compared as numbers. Ids and clocks
-    (rows that only count up, words that hardly repeat) are shown as unknown: their values move without any drift.
+    The reference decides what is a number and what a category; points in time are compared as numbers. Ids and clocks
+    (whole numbers that only go up, words that hardly repeat) are "unknown": their values move without any drift.
     """
     detectors = _known(detector or DETECTORS, DETECTORS, "detector")
     before, after = read([reference]), read([current])

@@ -1,8 +1,9 @@
 """Two tables, column against column: the statistics of numbers exact on the rows, all others from counts.
 
 The reference fixes each column's kind and cells, and the verdict is the one that a window would get. Points in time are
-compared as numbers. A column whose rows only count up, or whose words hardly ever repeat, is a key, such as an id or a
-clock: its values move without any drift. So its verdict is "unknown", unless values are missing or of another type.
+compared as numbers. Whole numbers and points in time that only go up or down from row to row, and words that hardly
+ever repeat, are keys: ids and clocks, whose values move without any drift. Unless it is asked for by name, a key's
+verdict is "unknown", or "drift" if values went missing or changed type.
 """
 
 from __future__ import annotations
@@ -113,17 +114,20 @@ def compare(
     """Compare the named columns of two tables, by default all, with the named detectors. Column names are text."""
     names = column_names(reference, current) if columns is None else list(columns)
     detectors = tuple(detectors)
-    kinds = _kinds(current) | _kinds(reference)
-    both = [name for name in names if name in reference and name in current]
-    found = {each.verdict.column: each for each in _in_both(reference, current, {n: kinds[n] for n in both}, detectors)}
+    kinds = _kinds(reference, names) | _kinds(current, set(names) - set(reference.columns))
+    both = {name: kinds[name] for name in names if name in reference and name in current}
+    found = {each.verdict.column: each for each in _in_both(reference, current, both, detectors, keys=columns is None)}
     for name in names:
         if name not in found:
             found[name] = _in_one(name, kinds[name], reference, current, detectors)
     return Comparison(len(reference), len(current), tuple(found[name] for name in names))
 
 
-def _kinds(frame: pd.DataFrame) -> dict[str, Kind]:
-    return kinds_of(frame, {name: "numeric" for name in frame.columns if is_time(frame[name])})
+def _kinds(frame: pd.DataFrame, names: Iterable[str]) -> dict[str, Kind]:
+    wanted = dict.fromkeys(frame.columns, "ignore")
+    for name in wanted.keys() & set(names):
+        wanted[name] = "numeric" if is_time(frame[name]) else ""
+    return kinds_of(frame, wanted)
 
 
 def _in_one(
@@ -153,8 +157,9 @@ class _Counted(Generic[C]):
 
 
 def _in_both(
-    reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, Kind], detectors: Sequence[str]
+    reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, Kind], detectors: Sequence[str], *, keys: bool
 ) -> Iterator[Compared]:
+    """Columns that both tables have. keys: whether to look for keys."""
     kernels = [name for name in detectors if name in KERNELS]
     numeric = [_numeric(n, reference[n], current[n], kernels) for n, kind in kinds.items() if kind is Kind.NUMERIC]
     words = [_categorical(n, reference[n], current[n]) for n, kind in kinds.items() if kind is Kind.CATEGORICAL]
@@ -172,7 +177,7 @@ def _in_both(
             for name in detectors
         }
         missing = _or_none(scores["missing"].effect[i])
-        yield Compared(bins.kinds[i], _unless_key(verdict, each.key), missing, found)
+        yield Compared(bins.kinds[i], _unless_key(verdict, each.key if keys else ""), missing, found)
 
 
 def _numeric(name: str, reference: pd.Series, current: pd.Series, kernels: Sequence[str]) -> _Counted[NumericColumn]:
@@ -186,20 +191,22 @@ def _numeric(name: str, reference: pd.Series, current: pd.Series, kernels: Seque
 
 
 def _ascending(values: pd.Series) -> tuple[Floats, bool, int, int]:
-    """The numbers of a column, ascending; whether its rows only count up or down; rows missing, of another type."""
+    """The numbers of a column, ascending; whether it may be a key; rows missing, of another type."""
     found, invalid = numbers(values)
     n_invalid = 0 if invalid is None else int(invalid.sum())
-    n_numbers = found.size - int(np.isnan(found).sum())
-    is_key = _counts(found[:100], is_time(values)) and _counts(found, is_time(values))  # few columns get past the first
-    return np.sort(found)[:n_numbers], is_key, found.size - n_numbers - n_invalid, n_invalid
+    ascending = np.sort(found)  # NaN comes last
+    n_numbers = int(np.searchsorted(ascending, np.nan))
+    in_time = is_time(values)
+    is_key = _goes_on(found[:100], in_time) and _goes_on(found, in_time)  # few columns get past the first rows
+    return ascending[:n_numbers], is_key, found.size - n_numbers - n_invalid, n_invalid
 
 
-def _counts(values: Floats, may_stay: bool) -> bool:
-    """Whether each value is beyond the one before, all in one direction."""
+def _goes_on(values: Floats, in_time: bool) -> bool:
+    """Whether every value is beyond the one before; points in time may also stay."""
     steps = np.diff(values)
-    if may_stay:
-        return bool((steps >= 0).all() and steps.any())
-    return bool(steps.size and ((steps > 0).all() or (steps < 0).all()))
+    if in_time:
+        return bool(steps.any() and ((steps >= 0).all() or (steps <= 0).all()))
+    return bool(steps.size and ((steps > 0).all() or (steps < 0).all()) and (values == np.rint(values)).all())
 
 
 def _categorical(name: str, reference: pd.Series, current: pd.Series) -> _Counted[CategoricalColumn]:

@@ -37,6 +37,8 @@ def is_numeric(values: pd.Series) -> bool:
     if values.dtype != object:
         return pd.api.types.is_numeric_dtype(values.dtype)
     spread = values.iloc[:: max(len(values) // _SAMPLE_ROWS, 1)]
+    if pd.api.types.infer_dtype(spread) == "string":
+        return False
     present = [value for value in spread[spread.notna()] if not isinstance(value, bool | np.bool_)]
     if not present and len(spread) < len(values):
         present = [value for value in values[values.notna()] if not isinstance(value, bool | np.bool_)]
