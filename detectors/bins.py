@@ -99,7 +99,8 @@ class NumericColumn:
             if x[0] == x[-1]:  # the mean of equal values need not be exactly that value
                 mean, deviation = float(x[0]), 0.0
             scale = min(robust, deviation) if robust > 0 else deviation or 1.0
-            kurtosis = float(np.square(squares / variance).mean()) if deviation > 0 else 3.0
+            squares /= variance or 1.0
+            kurtosis = float(np.einsum("i,i", squares, squares) / x.size) if deviation > 0 else 3.0
         if not np.isfinite((mean, deviation, scale)).all() or scale / 1024 == 0:
             mean, deviation, scale, kurtosis = float(centre), 0.0, 1.0, 3.0
         unit = scale / 1024 or 1.0  # denormal scales vanish in the division

@@ -74,14 +74,14 @@ class SortedPair:
         swapped = self.m > self.n
         few, many = (self.reference, self.current) if swapped else (self.current, self.reference)
         tried = np.arange(0, few.size, _STRIDE)
-        below, upto = (np.searchsorted(many, few[tried], side) for side in ("left", "right"))
+        below, upto = _before(few[tried], many)
         ahead = float((below / many.size - tried / few.size).max())
         behind = float(((tried + 1) / few.size - upto / many.size).max())
         most_ahead = np.append(below[1:], many.size) / many.size - tried / few.size
         most_behind = np.append(tried[1:], few.size) / few.size - below / many.size
         between = tried[(most_ahead > ahead) | (most_behind > behind), None] + np.arange(1, _STRIDE)
         between = between[between < few.size]
-        below, upto = (np.searchsorted(many, few[between], side) for side in ("left", "right"))
+        below, upto = _before(few[between], many)
         ahead = float((below / many.size - between / few.size).max(initial=max(ahead, 0.0)))
         behind = float(((between + 1) / few.size - upto / many.size).max(initial=max(behind, 0.0)))
         return (behind, ahead) if swapped else (ahead, behind)
@@ -229,6 +229,13 @@ KERNELS: Final[dict[str, Callable[[SortedPair], tuple[float, float, float]]]] = 
     "energy": _energy,
 }
 """Each gives (statistic, p-value, effect) of one column."""
+
+
+def _before(values: Floats, many: Floats) -> tuple[Indices, Indices]:
+    """How many of the many are below each value, and how many are not above it."""
+    below = np.searchsorted(many, values)
+    tied = bool((many[np.minimum(below, many.size - 1)] == values).any())
+    return below, np.searchsorted(many, values, "right") if tied else below
 
 
 def _dot(left: Floats, right: Floats) -> float:

@@ -83,39 +83,46 @@ def words(values: pd.Series) -> tuple[Indices, list[str | None]]:
     import pandas as pd  # noqa: PLC0415
 
     if isinstance(values.dtype, pd.CategoricalDtype):
-        return np.asarray(values.cat.codes, np.intp), spelled(values.dtype.categories)
+        return np.asarray(values.cat.codes, np.intp), _spelled(values.dtype.categories)
     try:
         codes, distinct = pd.factorize(values)
-    except TypeError:  # lists and objects, which cannot be looked up
-        distinct = None
-    if distinct is None or (values.dtype == object and not all(type(value) is str for value in distinct)):
-        # Look-ups take True for 1, so the values are spelled first.
-        present = values.notna().to_numpy(np.bool_)
-        texts = spelled(values.to_numpy(object)[present])
-        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        codes = np.full(len(values), -1, np.intp)
-        codes[present] = [place[text] for text in texts]
-        return codes, list(place)
-    return np.asarray(codes, np.intp), spelled(distinct)
-
-
-def spelled(values: Iterable[object]) -> list[str | None]:
-    """Each value as a category, None where it is none."""
-    return [_word(value) for value in values]
+        if _told_apart(distinct):
+            return np.asarray(codes, np.intp), _spelled(distinct)
+    except TypeError:  # lists and objects cannot be looked up
+        pass
+    present = values.notna().to_numpy(np.bool_)
+    texts = _spelled(values.to_numpy(object)[present])
+    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    codes = np.full(len(values), -1, np.intp)
+    codes[present] = [place[text] for text in texts]
+    return codes, list(place)
 
 
 def word_counts(values: pd.Series) -> tuple[Counter[str], int, int]:
     """How often each word occurs; rows that are missing; rows that hold something else than a word."""
-    codes, texts = words(values)
-    found = np.bincount(codes + 1, minlength=len(texts) + 1).tolist()
-    counts: Counter[str] = Counter()
-    n_invalid = 0
-    for text, count in zip(texts, found[1:], strict=True):
-        if text is None:
-            n_invalid += count
-        elif count:
+    counts: Counter[str | None] = Counter()
+    try:
+        found = values.value_counts(sort=False, dropna=False)  # of shared texts four times as fast as `words`
+    except TypeError:
+        found = None
+    if found is not None and _told_apart(found.index[found.index.notna()]):
+        present = found[found.index.notna()]
+        for text, count in zip(_spelled(present.index), present.tolist(), strict=True):
             counts[text] += count
-    return counts, found[0], n_invalid
+    else:
+        counts.update(_spelled(values[values.notna()]))
+    n_missing, n_invalid = len(values) - counts.total(), counts.pop(None, 0)
+    return Counter({text: count for text, count in counts.items() if text is not None and count}), n_missing, n_invalid
+
+
+def _told_apart(distinct: pd.Index[Any] | Iterable[object]) -> bool:
+    """Whether a look-up kept these values apart: it takes True for 1, so objects must all be text."""
+    return getattr(distinct, "dtype", np.dtype(object)).kind != "O" or all(type(value) is str for value in distinct)
+
+
+def _spelled(values: Iterable[object]) -> list[str | None]:
+    """Each value as a category, None where it is none."""
+    return [_word(value) for value in values]
 
 
 def _seconds(values: pd.Series) -> Floats:
