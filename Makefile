@@ -1,10 +1,16 @@
-# make test   set up and pass everything: lint, types, floors, tests
-# make lock   resolve the lock files anew
+# make demo    the whole line on this machine, from nothing but Python and make
+# make test    set up and pass everything: lint, types, floors, tests
+# make bench   measure everything that has a goal
+# make lock    resolve the lock files anew
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: test lint lock clean
+.PHONY: demo test lint bench lock clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/driftd demo
 
 test: lint
 	$(BIN)/pytest -q
@@ -15,10 +21,20 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(VENV)/.ready
+	for script in benchmarks/[!_]*.py; do $(BIN)/python -m "benchmarks.$$(basename $$script .py)" || exit 1; done
+
+# The development packages include everything that runs.
+$(VENV)/.runtime: $(if $(wildcard $(VENV)/.ready),$(VENV)/.ready,requirements.lock pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -e $(VENV)/.ready || $(PIP) --require-hashes -r requirements.lock
+	test -e $(VENV)/.ready || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
 $(VENV)/.ready: requirements-dev.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --require-hashes -r requirements-dev.lock
+	$(PIP) --no-build-isolation --editable .
 	touch $@
 
 lock:

@@ -81,6 +81,15 @@ class Pair:
 
         return cls(profile(reference), profile(current))
 
+    def only(self, row: int) -> Pair:
+        """The same two samples, of one column alone; row is its place in `bins.names`."""
+        numeric = self.bins.numeric[row : row + 1]
+        at = row - self.bins.n_numeric
+        bins = Bins(numeric, () if numeric else self.bins.categorical[at : at + 1])
+        sides = (self.reference, self.current)
+        sums = slice(row, row + 1)  # empty for a categorical column
+        return Pair(*(Profile(bins, side.counts[row : row + 1], side.sums[sums], side.n_windows) for side in sides))
+
     @property
     def bins(self) -> Bins:
         return self.reference.bins

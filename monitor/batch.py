@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +17,36 @@ NO_TIME = np.iinfo(np.int64).min
 """Stands for "no event time" in arrays of milliseconds."""
 
 
+class Severity(StrEnum):
+    """How bad; ordered info < warning < critical."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
+
 class Partition(NamedTuple):
     """One ordered log: a Kafka partition, or a file (topic = its path, number = 0)."""
 
     topic: str
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What only the outside knows when the engine ticks.
+
+    now_ms: the wall clock, epoch milliseconds. assigned: the partitions being read. idle: those of them that were read
+    to their end and have brought nothing for a while.
+    """
+
+    now_ms: int
+    assigned: frozenset[Partition]
+    idle: frozenset[Partition] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,10 +68,14 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A record that could not become a row, kept so that a person can look at it."""
+    """A record that could not become a row, kept so that a person can look at it.
+
+    kind: one of a few words, for counting; reason: a sentence.
+    """
 
     partition: Partition
     offset: int
+    kind: str
     reason: str
     head: bytes
 
@@ -58,9 +87,10 @@ class Batch:
     offsets: int64, shape (rows,). time_ms: int64, shape (rows,); event time, epoch milliseconds, NO_TIME where unknown.
     numbers: float64, shape (numeric columns, rows), NaN where missing or invalid.
     cells: uint8, shape (columns, rows), from `Bins.cells`.
-    rejects: records of the same fetch that did not become rows. unknown: columns the reference does not have, and in
-        how many of the `n_inspected` records they were seen.
     next_offset: where to read on once this batch is committed.
+    rejects: records of the same fetch that did not become rows.
+    inspected: int64, ascending, the rows that were searched for columns which the reference does not have; unknown: the
+        row and name of each such column.
     """
 
     partition: Partition
@@ -70,9 +100,24 @@ class Batch:
     cells: Cells
     next_offset: int
     rejects: tuple[Reject, ...] = ()
-    unknown: Counter[str] = field(default_factory=Counter)
-    n_inspected: int = 0
+    inspected: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+    unknown: tuple[tuple[int, str], ...] = ()
 
     @property
     def n_rows(self) -> int:
         return int(self.offsets.size)
+
+    def without(self, rows: NDArray[np.bool_], rejects: tuple[Reject, ...]) -> Batch:
+        """The batch less the marked rows, which are rejects now."""
+        kept = np.flatnonzero(~rows)
+        moved = np.cumsum(~rows) - 1
+        return replace(
+            self,
+            offsets=self.offsets[kept],
+            time_ms=self.time_ms[kept],
+            numbers=self.numbers[:, kept],
+            cells=self.cells[:, kept],
+            rejects=self.rejects + rejects,
+            inspected=moved[self.inspected[~rows[self.inspected]]],
+            unknown=tuple((int(moved[row]), name) for row, name in self.unknown if not rows[row]),
+        )

@@ -1,111 +1,118 @@
-"""A closed window against its reference: one verdict per column.
-
-A Decision turns the two profiles into verdicts. `Family` is the simplest one that is right for independent rows:
-p-values by null law, corrected together over all columns and tests of the window, and a floor under the effect, so that
-a change too small to matter never counts however many rows prove it. Other decisions stand behind the same interface.
-"""
+"""A closed window against its reference: one verdict per column, from all the decisions that a model asked for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
-import numpy as np
+import msgspec
 
-from detectors import REGISTRY, Kind, Pair, Score
-from detectors.bins import Floats
-from detectors.correction import holm
-
-
-class Outcome(StrEnum):
-    """What is said of one column in one window. Too little data is never "ok"."""
-
-    OK = "ok"
-    DRIFT = "drift"
-    UNKNOWN = "unknown"
+from detectors import Bins, Pair, Profile
+from monitor.config import Model, Rule
+from monitor.decision import Decision, Outcome, Scores, Verdict
+from monitor.decision.family import Family
+from monitor.decision.rules import Thresholds
+from monitor.window import WHOLE, Window
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is said of one column of one window, and why.
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """What is normal for a model: a sealed reference, opened."""
 
-    measure: the detector whose test speaks; effect: its size (see the detector); p_value: corrected over the window.
-    quality: facts about the data itself, each a sentence.
-    """
-
-    column: str
-    outcome: Outcome
-    reason: str
-    n_reference: int
-    n_current: int
-    measure: str
-    effect: float | None
-    p_value: float | None
-    quality: tuple[str, ...] = ()
+    id: str
+    bins: Bins
+    profile: Profile
 
 
-class Decision(Protocol):
-    """Judges a window. Pure: equal profiles give equal verdicts."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A closed window and what is said of it."""
 
-    def judge(self, pair: Pair) -> tuple[Verdict, ...]:
-        """One verdict per column, in the order of `bins.names`."""
+    window: Window
+    verdicts: tuple[Verdict, ...]
 
 
-FLOORS: Final = {"ks": 0.04, "tv": 0.02, "missing": 0.02, "type_error": 0.001, "out_of_range": 0.001, "unseen": 0.001}
-"""The smallest effect worth telling: the KS distance of a normal column that moves by 0.1 standard deviations; shares
-of rows elsewhere."""
-_QUALITY: Final = ("missing", "type_error", "out_of_range", "unseen")
+class _Memory(msgspec.Struct, frozen=True):
+    """What a Judge remembers of one segment: of each decision its bytes, and since when each column drifts."""
+
+    decisions: tuple[bytes, ...] = ()
+    since: dict[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """Family-wise decision: without drift, at most a share `alpha` of windows has any column called drifting.
+class Judge:
+    """All decisions about one model, merged: a column drifts when any of them says so."""
 
-    alpha: in (0, 1); holds for rows that are independent of each other. min_rows: fewer valid rows are unknown.
-    """
+    reference: Reference
+    decisions: tuple[Decision, ...]
 
-    alpha: float = 0.01
-    min_rows: int = 30
+    @classmethod
+    def of(cls, reference: Reference, model: Model, rules: Sequence[Rule]) -> Judge:
+        """What the configuration asks for: the model's decision, and the rules that name it."""
+        own = tuple(rule for rule in rules if fnmatchcase(model.name, rule.model))
+        decisions: list[Decision] = [] if model.decision == "rules" else [Family()]
+        if own or model.decision == "rules":
+            decisions.append(Thresholds(own))
+        return cls(reference, tuple(decisions))
 
-    def judge(self, pair: Pair) -> tuple[Verdict, ...]:
-        """See `Decision.judge`."""
-        tests = {name: REGISTRY[name].score(pair) for name in (*FLOORS, "chi2_pooled")}
-        numeric = np.array([kind is Kind.NUMERIC for kind in pair.bins.kinds], np.bool_)
-        shape = np.where(numeric, tests["ks"].p_value, tests["chi2_pooled"].p_value)
-        size = np.where(numeric, tests["ks"].effect, tests["tv"].effect)
-        measured = np.where(numeric, FLOORS["ks"], FLOORS["tv"])
-        p = holm(np.concatenate([shape, *(tests[name].p_value for name in _QUALITY)])).reshape(len(_QUALITY) + 1, -1)
-        effects = np.stack([size, *(tests[name].effect for name in _QUALITY)])
-        floors = np.stack([measured, *(np.full(size.shape, FLOORS[name]) for name in _QUALITY)])
-        with np.errstate(invalid="ignore"):
-            real = (p < self.alpha) & (np.abs(effects) >= floors)
-        return tuple(
-            self._verdict(pair, column, real[:, column], p[:, column], effects[:, column], tests["missing"])
-            for column in range(pair.bins.n_columns)
+    def judge(self, window: Window, memory: bytes) -> tuple[Judged, bytes]:
+        """Judge the next window of a segment; memory is b"" at first."""
+        known = msgspec.msgpack.decode(memory, type=_Memory) if memory else _Memory()
+        scores = Scores(Pair(self.reference.profile, window.tally.profile))
+        said, kept = [], []
+        for i, decision in enumerate(self.decisions):
+            verdicts, remembered = decision.judge(scores, known.decisions[i] if known.decisions else b"")
+            said.append(verdicts)
+            kept.append(remembered)
+        merged = [_merged(verdicts) for verdicts in zip(*said, strict=True)]
+        since = {
+            verdict.column: known.since.get(verdict.column, window.index)
+            for verdict in merged
+            # A window that says nothing of a column does not end the run.
+            if verdict.outcome is Outcome.DRIFT
+            or (verdict.outcome is Outcome.UNKNOWN and verdict.column in known.since)
+        }
+        dated = [
+            msgspec.structs.replace(verdict, since_window=since[verdict.column])
+            if verdict.outcome is Outcome.DRIFT
+            else verdict
+            for verdict in merged
+        ]
+        judged = Judged(window, (*dated, *unexpected(window)))
+        return judged, msgspec.msgpack.encode(_Memory(tuple(kept), since))
+
+    def rejudge(self, window: Window, before: Sequence[Verdict]) -> Judged:
+        """Judge an amended window by itself; what was known of the runs of drift stays as it was said before."""
+        judged, _ = self.judge(window, b"")
+        since = {verdict.column: verdict.since_window for verdict in before if verdict.since_window is not None}
+        dated = [
+            msgspec.structs.replace(verdict, since_window=since.get(verdict.column, window.index))
+            if verdict.outcome is Outcome.DRIFT
+            else verdict
+            for verdict in judged.verdicts
+        ]
+        return replace(judged, verdicts=tuple(dated))
+
+
+def unexpected(window: Window) -> tuple[Verdict, ...]:
+    """A verdict for every column that the reference does not have."""
+    if window.segment != WHOLE:
+        return ()
+    return tuple(
+        Verdict(
+            column=name, outcome=Outcome.UNKNOWN, n_reference=0, n_current=count, measure="",
+            reason=f"the reference has no such column; it was in {count} of {window.tally.n_inspected} inspected rows",
+            quality=("not in the reference",),
         )
-
-    def _verdict(
-        self, pair: Pair, column: int, real: np.ndarray[tuple[int], np.dtype[np.bool_]], p: Floats, effects: Floats,
-        missing: Score,
-    ) -> Verdict:  # fmt: skip
-        names = ("ks" if pair.bins.kinds[column] is Kind.NUMERIC else "tv", *_QUALITY)
-        quality = tuple(
-            f"{name}: share of rows changed by {effects[i]:+.2%}" for i, name in enumerate(names) if i and real[i]
-        )
-        told = int(np.argmax(real))
-        n_current = int(pair.m[column])
-        if real.any():
-            outcome, reason = Outcome.DRIFT, f"{names[told]} effect {effects[told]:+.3f}"
-        elif int(missing.n_current[column]) < self.min_rows or n_current < self.min_rows:
-            outcome, reason = Outcome.UNKNOWN, f"found {n_current} valid rows, wanted {self.min_rows} or more"
-        else:
-            outcome, reason = Outcome.OK, ""
-        return Verdict(
-            pair.bins.names[column], outcome, reason, int(pair.n[column]), n_current, names[told],
-            _number(effects[told]), _number(p[told]), quality,
-        )  # fmt: skip
+        for name, count in window.tally.unknown.items()
+    )  # fmt: skip
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _merged(verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict out of several decisions' on one column: drift before ok before unknown, then the graver one."""
+    order = (Outcome.DRIFT, Outcome.OK, Outcome.UNKNOWN)
+    first = min(verdicts, key=lambda verdict: (order.index(verdict.outcome), -verdict.severity.rank))
+    quality = dict.fromkeys(fact for verdict in verdicts for fact in verdict.quality)
+    alike = [verdict for verdict in verdicts if verdict.outcome is first.outcome]
+    return msgspec.structs.replace(first, quality=tuple(quality), faulty=all(verdict.faulty for verdict in alike))

@@ -9,7 +9,7 @@ verdict is "unknown", or "drift" if values went missing or changed type.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -17,13 +17,15 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from detectors import REGISTRY, Bins, Kind, Pair, Profile, Score
+from detectors import REGISTRY, Bins, Kind, Pair, Profile
 from detectors.bins import INVALID, MISSING, CategoricalColumn, Counts, Floats, NumericColumn
 from detectors.profile import N_SUMS, count_sorted, count_words
 from detectors.rows import KERNELS, RowScore, score_rows
-from monitor.check import FLOORS, Family, Outcome, Verdict
-from monitor.decode.table import is_time, numbers, word_counts
+from monitor import describe
+from monitor.decision import MIN_ROWS, Outcome, Scores, Verdict, finite
+from monitor.decision.family import FLOORS, Family
 from monitor.reference import kinds_of
+from monitor.table import is_time, numbers, word_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +139,7 @@ def _in_one(
     n, m = (int(frame[name].notna().sum()) if name in frame else 0 for frame in (reference, current))
     reason = f"only in the {'reference' if name in reference else 'current'} file"
     nothing = Found(statistic=None, p_value=None, effect=None, n_reference=n, n_current=m, reason=reason)
-    verdict = Verdict(name, Outcome.UNKNOWN, reason, n, m, "", None, None)
+    verdict = Verdict(column=name, outcome=Outcome.UNKNOWN, reason=reason, n_reference=n, n_current=m, measure="")
     return Compared(kind, verdict, None, dict.fromkeys(detectors, nothing))
 
 
@@ -170,14 +172,14 @@ def _in_both(
     counts = np.stack([each.counts for each in columns], axis=1)
     sums = np.array([each.sums for each in numeric], np.int64).reshape(-1, 2, N_SUMS)
     pair = Pair(*(Profile(bins, counts[side], sums[:, side], n_windows=1) for side in (0, 1)))
-    scores = {name: REGISTRY[name].score(pair) for name in {*detectors, "missing"}}
-    for i, (each, verdict) in enumerate(zip(columns, Family().judge(pair), strict=True)):
+    scores = Scores(pair)
+    verdicts, _ = Family().judge(scores, b"")
+    for i, (each, verdict) in enumerate(zip(columns, verdicts, strict=True)):
         found = {
-            name: _on_rows(each.rows[name]) if name in each.rows else _on_cells(name, scores[name], i, bins.kinds[i])
-            for name in detectors
+            name: _on_rows(each.rows[name]) if name in each.rows else _on_cells(scores, name, i) for name in detectors
         }
-        missing = _or_none(scores["missing"].effect[i])
-        yield Compared(bins.kinds[i], _unless_key(verdict, each.key if keys else ""), missing, found)
+        settled = _settled(pair, i, verdict, each.key if keys else "")
+        yield Compared(bins.kinds[i], settled, finite(scores["missing"].effect[i]), found)
 
 
 def _numeric(name: str, reference: pd.Series, current: pd.Series, kernels: Sequence[str]) -> _Counted[NumericColumn]:
@@ -219,38 +221,45 @@ def _categorical(name: str, reference: pd.Series, current: pd.Series) -> _Counte
     return _Counted(column, counts, key, np.zeros((2, 0), np.int64), {})
 
 
-def _unless_key(verdict: Verdict, key: str) -> Verdict:
-    """The verdict of a column that may be a key: of a key, only what is missing or malformed tells anything."""
-    if not key or verdict.outcome is Outcome.UNKNOWN:
-        return verdict
-    told = [fact for fact in verdict.quality if fact.startswith(("missing", "type_error"))]
-    return replace(verdict, outcome=Outcome.DRIFT if told else Outcome.UNKNOWN, reason=told[0] if told else key)
+def _settled(pair: Pair, row: int, verdict: Verdict, key: str) -> Verdict:
+    """The verdict, unless the reference is too small to call anything ok, or the column is a key.
+
+    Of a key only what is missing or malformed tells anything.
+    """
+    outcome, reason = verdict.outcome, verdict.reason
+    if key and outcome is not Outcome.UNKNOWN:
+        faults = [describe.change(pair, row, name) for name in ("missing", "type_error")]
+        told = [fact for fact in faults if fact in verdict.quality]
+        outcome, reason = (Outcome.DRIFT, told[0]) if told else (Outcome.UNKNOWN, key)
+    elif outcome is Outcome.OK and verdict.n_reference < MIN_ROWS:
+        outcome = Outcome.UNKNOWN
+        reason = f"found {verdict.n_reference} valid rows in the reference, wanted {MIN_ROWS} or more"
+    return msgspec.structs.replace(verdict, outcome=outcome, reason=reason)
 
 
 def _on_rows(score: RowScore) -> Found:
     return _found((score.statistic, score.p_value, score.effect), score.n_reference, score.n_current, score.reason)
 
 
-def _on_cells(name: str, score: Score, column: int, kind: Kind) -> Found:
-    numbers = (score.statistic[column], score.p_value[column], score.effect[column])
-    reason = score.reason(column) if kind in REGISTRY[name].kinds else f"not defined for {kind} columns"
-    return _found(numbers, int(score.n_reference[column]), int(score.n_current[column]), reason)
+def _on_cells(scores: Scores, name: str, row: int) -> Found:
+    score, bins = scores[name], scores.pair.bins
+    reason = score.reason(row)
+    if bins.kinds[row] not in REGISTRY[name].kinds:
+        reason = f"not defined for {bins.kinds[row]} columns"
+    elif reason is not None:
+        reason = scores.failures.get(bins.names[row], reason)
+    values = (score.statistic[row], score.p_value[row], score.effect[row])
+    return _found(values, int(score.n_reference[row]), int(score.n_current[row]), reason)
 
 
-def _found(numbers: tuple[float, float, float], n: int, m: int, reason: str | None) -> Found:
-    statistic, p_value, effect = (_or_none(value) for value in numbers)
+def _found(values: tuple[float, float, float], n: int, m: int, reason: str | None) -> Found:
+    statistic, p_value, effect = (finite(value) for value in values)
     if statistic is None:
-        reason, p_value, effect = reason or "infinite values on one side only", None, None
+        reason, p_value, effect = reason or "infinite", None, None
     elif p_value is None or effect is None:
-        reason = (
-            " and ".join(what for what, value in (("no p-value", p_value), ("no effect size", effect)) if value is None)
-            + " is known for this statistic on these rows"
-        )
+        absent = [what for what, value in (("p-value", p_value), ("effect", effect)) if value is None]
+        reason = f"no {' and no '.join(absent)} is defined for it on these rows"
     return Found(statistic=statistic, p_value=p_value, effect=effect, n_reference=n, n_current=m, reason=reason)
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def table(comparison: Comparison) -> Table:
@@ -274,9 +283,9 @@ def table(comparison: Comparison) -> Table:
 
 
 def summary(comparison: Comparison) -> str:
-    """Why columns are unknown, a line each; in the last line how many drift, of how many."""
-    unknown = [each.verdict for each in comparison.columns if each.verdict.outcome is Outcome.UNKNOWN]
-    return "".join(f"{_printable(verdict.column)}: {verdict.reason}\n" for verdict in unknown) + (
+    """What changed or why nothing can be said, a line for each such column; in the last line how many drift."""
+    told = [each.verdict for each in sorted(comparison.columns, key=_rank) if each.verdict.reason]
+    return "".join(f"{_printable(f'{verdict.column}: {verdict.reason}')}\n" for verdict in told) + (
         f"{comparison.count(Outcome.DRIFT)} of {len(comparison.columns)} columns drift, "
         f"{comparison.count(Outcome.UNKNOWN)} unknown; "
         f"{comparison.n_reference:,} reference rows, {comparison.n_current:,} current rows"

@@ -72,6 +72,8 @@ class Kafka(_Table):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     bootstrap_servers: tuple[str, ...] = Field(min_length=1)
+    start: Literal["earliest", "latest"] = "earliest"
+    idle_timeout: DurationMs = _duration("1m")
 
 
 class State(_Table):
@@ -79,6 +81,7 @@ class State(_Table):
 
     directory: Path = Path("/var/lib/driftd")
     retention: DurationMs = _duration("90d")
+    checkpoint: DurationMs = Field(default=_duration("5s"), gt=0)
 
 
 class Budget(_Table):

@@ -3,10 +3,13 @@
 DriftdError
 ├── ConfigError       the configuration; carries every problem found, not only the first
 ├── ReferenceFault    a sealed reference that is absent, damaged or does not fit
+├── ChannelFault      a message that a person asked for was not delivered
 ├── SourceError       records cannot be read (Kafka away, file unreadable)
 └── StoreError        the state cannot be read or written
     ├── StoreLocked   another daemon works on the same state
-    └── StoreFull     no room on the disk; nothing was written, trying again later is right
+    ├── StoreNewer    a later driftd wrote it
+    ├── StoreDamaged  what is in the file is not what was written
+    └── StoreFull     the disk takes nothing; nothing was written, trying again later is right
 
 Faults in data are not here: they are facts that get counted, never exceptions. What a channel answers is a value too
 (`monitor.channels.Sent`, `Retry`, `Refused`). Every message says what was found, what was wanted, and what to do.
@@ -48,6 +51,10 @@ class ReferenceFault(DriftdError):
     """A sealed reference cannot be used."""
 
 
+class ChannelFault(DriftdError):
+    """A message that a person asked for was not delivered."""
+
+
 class SourceError(DriftdError):
     """Records cannot be read."""
 
@@ -60,5 +67,13 @@ class StoreLocked(StoreError):
     """Another daemon works on the same state directory."""
 
 
+class StoreNewer(StoreError):
+    """A later driftd wrote the state."""
+
+
+class StoreDamaged(StoreError):
+    """What is in the file is not what was written."""
+
+
 class StoreFull(StoreError):
-    """The disk is full; the transaction left no trace and may be tried again."""
+    """The disk is full, fails, or is read-only; the transaction left no trace and may be tried again."""

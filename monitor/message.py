@@ -6,21 +6,15 @@ out in its own way. Nothing here depends on the wall clock, so a replay tells th
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
 
-
-class Severity(StrEnum):
-    """How bad; ordered info < warning < critical."""
-
-    INFO = "info"
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-    @property
-    def rank(self) -> int:
-        return list(Severity).index(self)
+from monitor.alert import Change, Drifting, State
+from monitor.batch import NO_TIME, Severity
+from monitor.tally import Extents
+from monitor.window import WHOLE, Window
 
 
 class Purpose(StrEnum):
@@ -51,7 +45,7 @@ class ColumnChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WindowFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The window that caused a message. start and end are RFC 3339, None for windows counted in rows."""
+    """The window that caused a message. start and end are RFC 3339, None where rows have no time."""
 
     index: int
     start: str | None
@@ -126,6 +120,119 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     window: int
     body: Body
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What every message about a model says of it. reference: its id; config: the hash of the configuration."""
+
+    model: str
+    version: str | None
+    n_columns: int
+    reference: str
+    config: str
+
+
+def alert_body(subject: Subject, change: Change, window: Window, retraining: str | None) -> AlertBody:
+    """The message about a change of an incident."""
+    resolved = change.episode.state is State.RESOLVED
+    names = {column.verdict.column for column in change.columns}
+    return AlertBody(
+        incident=change.episode.id,
+        model=subject.model,
+        version=subject.version,
+        segment=change.segment,
+        state=change.episode.state,
+        change=change.change,
+        severity=change.episode.severity,
+        title="every column is calm again" if resolved else f"{len(names)} of {subject.n_columns} columns drifted",
+        summary=change.reason,
+        columns=tuple(map(_column, change.columns)),
+        n_columns=subject.n_columns,
+        window=_facts(window),
+        since=rfc3339(change.episode.since_ms),
+        reference=subject.reference,
+        retraining=retraining,
+    )
+
+
+def retrain_body(subject: Subject, change: Change, window: Window, trigger: str, reason: str) -> RetrainBody:
+    """The call to a retraining job."""
+    return RetrainBody(
+        trigger=trigger,
+        incident=change.episode.id,
+        model=subject.model,
+        version=subject.version,
+        reason=reason,
+        columns=tuple(map(_column, change.columns)),
+        window=_facts(window),
+        since=rfc3339(change.episode.since_ms),
+        rows=row_ranges(window.tally.extents),
+        reference=subject.reference,
+        config=subject.config,
+    )
+
+
+def test_notice(channel: str, model: str, number: int) -> Notice:
+    """A message that a person asked for, to see whether a channel works."""
+    column = ColumnChange(
+        column="example", segment=WHOLE, what="median 21,818 → 43,830", measure="ks", effect=0.44, effect_low=0.42,
+        effect_high=0.45, p_value=1e-12, since_window=0,
+    )  # fmt: skip
+    body = AlertBody(
+        incident=f"test-{number}", model=model, version=None, segment=WHOLE, state="firing", change="opened",
+        severity=Severity.INFO, title="This is a test", summary="A person asked for it; nothing has drifted.",
+        columns=(column,), n_columns=1, window=WindowFacts(index=0, start=None, end=None, n_rows=0), since=None,
+        reference="none", test=True,
+    )  # fmt: skip
+    return Notice(
+        id=f"test-{number}", incident=body.incident, channel=channel, purpose=Purpose.ALERT, model=model, window=0,
+        body=body,
+    )  # fmt: skip
+
+
+def row_ranges(extents: Extents) -> tuple[RowRange, ...]:
+    """Where rows lie, by topic and partition."""
+    return tuple(
+        RowRange(topic=at.topic, partition=at.number, first_offset=extent.first, last_offset=extent.last)
+        for at, extent in sorted(extents.items())
+    )
+
+
+def rfc3339(time_ms: int) -> str | None:
+    """A point in time for people and machines; None for NO_TIME.
+
+    >>> rfc3339(1_700_000_000_000), rfc3339(1_700_000_000_250)
+    ('2023-11-14T22:13:20Z', '2023-11-14T22:13:20.250Z')
+    """
+    if time_ms == NO_TIME:
+        return None
+    try:
+        when = datetime.fromtimestamp(time_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # beyond the calendar: the number itself is all that can be said
+        return f"{time_ms} ms"
+    return when.isoformat(timespec="milliseconds" if time_ms % 1000 else "seconds").replace("+00:00", "Z")
+
+
+def _facts(window: Window) -> WindowFacts:
+    return WindowFacts(
+        index=window.index, start=rfc3339(window.start_ms), end=rfc3339(window.end_ms), n_rows=window.n_rows
+    )
+
+
+def _column(drifting: Drifting) -> ColumnChange:
+    verdict = drifting.verdict
+    return ColumnChange(
+        column=verdict.column,
+        segment=drifting.segment,
+        what=verdict.reason,
+        measure=verdict.measure,
+        effect=verdict.effect,
+        effect_low=verdict.effect_low,
+        effect_high=verdict.effect_high,
+        p_value=verdict.p_value,
+        since_window=drifting.since_window,
+        since=rfc3339(drifting.since_ms),
+    )
 
 
 def encode(body: Body) -> bytes:

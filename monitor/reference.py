@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,9 +16,9 @@ import msgspec
 import numpy as np
 
 from detectors import Bins, Kind, Profile
-from detectors.bins import INVALID, MISSING, UNSEEN, Cells, Floats
-from monitor.decode.table import is_numeric, numbers, word_counts, words
+from monitor.check import Reference
 from monitor.errors import ReferenceFault
+from monitor.table import counted, is_numeric, numbers, word_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,15 +36,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reference:
-    """A sealed reference, opened."""
-
-    id: str
-    bins: Bins
-    profile: Profile
-
-
 def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
     """The kind of every column that will be watched.
 
@@ -60,27 +50,6 @@ def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
         is_number = not kind and is_numeric(frame[name])
         kinds[name] = Kind(kind) if kind in tuple(Kind) else Kind.NUMERIC if is_number else Kind.CATEGORICAL
     return kinds
-
-
-def counted(frame: pd.DataFrame, bins: Bins) -> tuple[Floats, Cells]:
-    """A table as columns on the cells: the numbers, shape (numeric columns, rows), and all cells, (columns, rows).
-
-    A column that the table lacks is missing in every row; text in a numeric column is invalid.
-    """
-    matrix = np.full((bins.n_numeric, len(frame)), np.nan)
-    invalid = np.zeros(matrix.shape, np.bool_)
-    cells = np.full((len(bins.categorical), len(frame)), MISSING, np.uint8)
-    for row, numeric in enumerate(bins.numeric):
-        if numeric.name in frame:
-            matrix[row], others = numbers(frame[numeric.name])
-            invalid[row] = False if others is None else others
-    for row, column in enumerate(bins.categorical):
-        if column.name in frame:
-            codes, texts = words(frame[column.name])
-            known = column.codes()
-            places = [INVALID if text is None else known.get(text, UNSEEN) for text in texts]
-            cells[row] = np.array([*places, MISSING], np.uint8)[codes]
-    return matrix, bins.cells(matrix, cells, invalid)
 
 
 def build(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> tuple[Bins, Profile]:

@@ -2,37 +2,43 @@
 
 The clock is event time. The watermark is the smallest, over the partitions being read, of the newest event time seen
 there less the allowed lateness; a window of time closes when the watermark reaches its end, and one that is counted in
-rows closes when it is full. Everything here is a function of the batches seen, in order: no wall clock, so a replay
-after a crash gives the same windows.
+rows closes when it is full. Whether a row is late is decided by its own partition alone: late is a row whose window
+ends at or before what its partition's watermark was when the row came. Late rows never join a window before it closes;
+they amend it afterwards. So the first form of every window follows from the log alone, however the partitions were
+interleaved, and a replay after a crash gives the same windows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors import Bins, Profile
-from monitor.batch import NO_TIME, Batch, Partition
+from detectors import Bins
+from monitor.batch import NO_TIME, Batch, Int64s, Moment, Partition
+from monitor.tally import Rows, Stack, Tally
 
-Rows = NDArray[np.intp]
-Segments = dict[str, tuple[int, int]]
-WHOLE: Final = ""
+WHOLE: Final = "all"
 """The segment that holds every row."""
+BUFFER_ROWS: Final = 16_384
+"""Rows that wait to be counted together; counting costs the same for one row as for some hundred."""
+
+Key = tuple[str, int]
+"""Segment, and start of the window in epoch milliseconds (0 for the open window that is counted in rows)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Where a window's rows lie in one partition: first and last offset, both inclusive."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Rows that go to one window of one segment."""
 
-    first: int
-    last: int
-
-    def __or__(self, other: Extent) -> Extent:
-        return Extent(min(self.first, other.first), max(self.last, other.last))
+    segment: str
+    start_ms: int
+    end_ms: int
+    tally: Tally
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,98 +46,206 @@ class Window:
     """The rows of one segment that belong together, as far as they have been read.
 
     start_ms, end_ms: the half-open span of event time; for windows counted in rows, the first event time and one past
-    the last, both NO_TIME where rows have none. n_late: rows that came after the window had closed.
+    the last, both NO_TIME where rows have none. waiting: late rows of a window that is still open. n_late: rows that
+    came late. index: number among the closed windows of its segment, -1 while open; minus the start where late rows
+    alone made the window.
     """
 
     segment: str
     start_ms: int
     end_ms: int
-    profile: Profile
-    extents: Mapping[Partition, Extent] = field(default_factory=dict)
+    tally: Tally
+    waiting: Tally
     n_late: int = 0
+    index: int = -1
     revision: int = 0
+
+    @classmethod
+    def fresh(cls, bins: Bins, segment: str, start_ms: int = NO_TIME, end_ms: int = NO_TIME) -> Window:
+        """An open window without rows."""
+        none = Tally.empty(bins)
+        return cls(segment, start_ms, end_ms, none, none)
 
     @property
     def n_rows(self) -> int:
-        return self.profile.n_rows
+        return self.tally.n_rows
 
-    def with_rows(self, profile: Profile, extents: Mapping[Partition, Extent], n_late: int = 0) -> Window:
-        """The window with these rows counted in."""
-        merged = dict(self.extents)
-        for partition, extent in extents.items():
-            merged[partition] = merged[partition] | extent if partition in merged else extent
-        return replace(self, profile=self.profile + profile, extents=merged, n_late=self.n_late + n_late)
+    def with_rows(self, tally: Tally, late: bool = False) -> Window:
+        """The open window with these rows counted in; late ones wait for its end."""
+        if late:
+            return replace(self, waiting=self.waiting + tally)
+        return replace(self, tally=self.tally + tally)
+
+    def closed(self, index: int) -> Window:
+        """The window as it closes; what waits is left to `amended`."""
+        return replace(self, tally=self.tally.as_window(), waiting=Tally.empty(self.tally.profile.bins), index=index)
+
+    def amended(self, late: Tally) -> Window:
+        """The closed window with late rows counted in, as its next revision."""
+        return replace(
+            self, tally=self.tally + late, n_late=self.n_late + late.n_rows, revision=self.revision + 1
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """Rows of a batch that go to one window of one segment."""
+class Segments:
+    """Which rows get windows of their own: of named categorical columns the most frequent words, in all a few.
 
-    segment: str
-    start_ms: int
-    profile: Profile
-    extents: Mapping[Partition, Extent]
+    cells: the segment's name ("region=EU") to the row of its column in `Bins.names` and its cell there.
+    """
+
+    cells: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, bins: Bins, columns: Iterable[str], limit: int) -> Segments:
+        """At most `limit` words in all, the most frequent of every column first."""
+        words = {column.name: column for column in bins.categorical}
+        cells = {
+            f"{name}={word}": (bins.names.index(name), words[name].codes()[word])
+            for name in columns
+            for word in words[name].vocabulary
+        }
+        ordered = sorted(cells, key=lambda name: cells[name][1])
+        return cls({name: cells[name] for name in ordered[:limit]})
+
+    @property
+    def order(self) -> list[str]:
+        """Names of all segments, the whole first: the order in which windows of one span are given out."""
+        return [WHOLE, *self.cells]
+
+    def split(self, stack: Stack, rows: Rows) -> Iterable[tuple[str, Tally]]:
+        """The chosen rows counted, as a whole and by segment; only what is not empty."""
+        yield WHOLE, stack.tally(rows, with_unknown=True)
+        for name, (column, cell) in self.cells.items():
+            some = rows[stack.cells[column, rows] == cell]
+            if some.size:
+                yield name, stack.tally(some)
+
+
+class Windows(Protocol):
+    """What the engine asks of either kind of window.
+
+    needs_time: whether every row must have an event time. State, beside the open windows: newest, the newest event time
+    seen in each partition; closed_until: windows that end there or before are closed.
+    """
+
+    needs_time: bool
+    newest: dict[Partition, int]
+    closed_until: int
+    open: dict[Key, Window]
+
+    def add(self, batch: Batch) -> None:
+        """Take rows; they are counted when enough wait, or at `settle`."""
+
+    def settle(self) -> list[Piece]:
+        """Count what waits. Returns rows whose window has closed already: they amend it, and that needs the store."""
+
+    def ready(self, moment: Moment) -> bool:
+        """Whether `close` would give a window."""
+
+    def close(self, moment: Moment) -> list[Window]:
+        """Take out the windows that are complete, in order; in each span the whole before its segments."""
+
+    def finish(self) -> list[Window]:
+        """Take out everything: the end of a replay."""
 
 
 class TimeWindows:
-    """Tumbling windows of event time, aligned to the epoch.
+    """Tumbling windows of event time, aligned to the epoch; width_ms and lateness_ms are in milliseconds."""
 
-    width_ms, lateness_ms: both in milliseconds. segments: names of categorical columns whose words get windows of their
-    own, at most `max_segments` words in all, the most frequent first.
-    """
+    needs_time = True
 
-    def __init__(
-        self, bins: Bins, width_ms: int, lateness_ms: int, segments: Iterable[str] = (), max_segments: int = 50
-    ) -> None:
+    def __init__(self, bins: Bins, width_ms: int, lateness_ms: int, segments: Segments) -> None:
         self._bins = bins
         self._width_ms = width_ms
         self._lateness_ms = lateness_ms
-        self._segments = _segment_cells(bins, segments, max_segments)
-        self._newest: dict[Partition, int] = {}
-        self._closed_until = NO_TIME
-        self.open: dict[tuple[int, str], Window] = {}
+        self._segments = segments
+        self._buffer: list[tuple[Batch, NDArray[np.bool_]]] = []
+        self._n_waiting = 0
+        self._late: list[Piece] = []
+        self.newest: dict[Partition, int] = {}
+        self.closed_until = NO_TIME
+        self.open: dict[Key, Window] = {}
 
-    def add(self, batch: Batch) -> list[Slice]:
-        """Count a batch. Returns the rows whose window has closed already: they amend it, and that needs the store."""
-        late: list[Slice] = []
-        if batch.n_rows:
-            self._newest[batch.partition] = max(
-                self._newest.get(batch.partition, NO_TIME), int(batch.time_ms.max(initial=NO_TIME))
-            )
-            starts = batch.time_ms - batch.time_ms % self._width_ms
-            for start in np.unique(starts).tolist():
-                for piece in self._slices(batch, np.flatnonzero(starts == start), start):
-                    if start + self._width_ms <= self._closed_until:
-                        late.append(piece)
-                    else:
-                        self._count(piece)
+    def add(self, batch: Batch) -> None:
+        """See `Windows.add`. Every row must have an event time."""
+        if not batch.n_rows:
+            return
+        seen = np.maximum(np.maximum.accumulate(batch.time_ms), self.newest.get(batch.partition, NO_TIME))
+        self.newest[batch.partition] = int(seen[-1])
+        self._buffer.append((batch, self._ends(batch.time_ms) <= seen - self._lateness_ms))
+        self._n_waiting += batch.n_rows
+        if self._n_waiting >= BUFFER_ROWS:
+            self._count()
+
+    def settle(self) -> list[Piece]:
+        """See `Windows.settle`."""
+        self._count()
+        late, self._late = self._late, []
         return late
 
-    def watermark(self, partitions: Iterable[Partition], idle: Iterable[Partition] = ()) -> int:
-        """Event time up to which every partition has been read; NO_TIME while one that is not idle has shown none."""
-        waiting = set(partitions) - set(idle)
-        seen = [self._newest.get(partition, NO_TIME) for partition in waiting] or list(self._newest.values())
-        newest = min(seen, default=NO_TIME) if waiting else max(seen, default=NO_TIME)
-        return newest - self._lateness_ms if newest != NO_TIME else NO_TIME
+    def absorb(self, pieces: Iterable[Piece]) -> None:
+        """Count rows that were cut into pieces elsewhere."""
+        for piece in pieces:
+            if piece.end_ms <= self.closed_until:
+                self._late.append(piece)
+                continue
+            key = (piece.segment, piece.start_ms)
+            window = self.open.get(key) or Window.fresh(self._bins, *key, piece.end_ms)
+            self.open[key] = window.with_rows(piece.tally, piece.late)
 
-    def close(self, watermark_ms: int) -> list[Window]:
-        """Take out the windows that end at or before the watermark: by time, and in each the whole before segments."""
-        if watermark_ms <= self._closed_until:
-            return []
-        self._closed_until = watermark_ms
-        done = sorted(key for key, window in self.open.items() if window.end_ms <= watermark_ms)
-        windows = [self.open.pop(key) for key in done]
-        return [replace(w, profile=replace(w.profile, n_windows=1)) for w in windows]
+    def ready(self, moment: Moment) -> bool:
+        """See `Windows.ready`."""
+        watermark = self.watermark(moment)
+        waiting = [int(self._ends(batch.time_ms).min()) for batch, _ in self._buffer]
+        return min([*waiting, *(window.end_ms for window in self.open.values())], default=watermark + 1) <= watermark
 
-    def _count(self, piece: Slice) -> None:
-        key = (piece.start_ms, piece.segment)
-        window = self.open.get(key) or Window(
-            piece.segment, piece.start_ms, piece.start_ms + self._width_ms, Profile.empty(self._bins)
-        )
-        self.open[key] = window.with_rows(piece.profile, piece.extents)
+    def close(self, moment: Moment) -> list[Window]:
+        """See `Windows.close`."""
+        return self._close(self.watermark(moment))
 
-    def _slices(self, batch: Batch, rows: Rows, start_ms: int) -> list[Slice]:
-        return _slices(self._bins, self._segments, batch, rows, start_ms)
+    def finish(self) -> list[Window]:
+        """See `Windows.finish`."""
+        return self._close(max((window.end_ms for window in self.open.values()), default=NO_TIME))
+
+    def watermark(self, moment: Moment) -> int:
+        """Event time up to which every partition has been read; NO_TIME while one that is not idle has shown none.
+
+        Where all are idle, the open windows that by the wall clock should be complete are.
+        """
+        busy = moment.assigned - moment.idle
+        shown = [self.newest.get(partition, NO_TIME) for partition in busy or moment.assigned]
+        newest = (min if busy else max)(shown, default=NO_TIME)
+        watermark = newest - self._lateness_ms if newest != NO_TIME else NO_TIME
+        if moment.assigned and not busy:
+            ends = (window.end_ms for window in self.open.values())
+            overdue = (end for end in ends if end <= moment.now_ms - self._lateness_ms)
+            watermark = max(watermark, max(overdue, default=NO_TIME))
+        return watermark
+
+    def _close(self, watermark_ms: int) -> list[Window]:
+        self.closed_until = max(self.closed_until, watermark_ms)
+        done = [key for key, window in self.open.items() if window.end_ms <= self.closed_until]
+        place = {name: i for i, name in enumerate(self._segments.order)}
+        return [self.open.pop(key) for key in sorted(done, key=lambda key: (key[1], place[key[0]]))]
+
+    def _count(self) -> None:
+        buffer, self._buffer, self._n_waiting = self._buffer, [], 0
+        if buffer:
+            stack = Stack.of(self._bins, [batch for batch, _ in buffer])
+            self.absorb(self._cut(stack, np.concatenate([late for _, late in buffer])))
+
+    def _cut(self, stack: Stack, late: NDArray[np.bool_]) -> Iterable[Piece]:
+        starts = self._ends(stack.time_ms) - self._width_ms
+        for start_ms in np.unique(starts).tolist():
+            for tardy in (False, True):
+                rows = np.flatnonzero((starts == start_ms) & (late == tardy))
+                if rows.size:
+                    for segment, tally in self._segments.split(stack, rows):
+                        yield Piece(segment, start_ms, start_ms + self._width_ms, tally, tardy)
+
+    def _ends(self, time_ms: Int64s) -> Int64s:
+        return time_ms - time_ms % self._width_ms + self._width_ms
 
 
 class RowWindows:
@@ -140,68 +254,86 @@ class RowWindows:
     Over several partitions that order is not repeatable: meant for files and for topics of one partition.
     """
 
-    def __init__(self, bins: Bins, n_rows: int, segments: Iterable[str] = (), max_segments: int = 50) -> None:
+    needs_time = False
+
+    def __init__(self, bins: Bins, n_rows: int, segments: Segments) -> None:
         self._bins = bins
         self._n_rows = n_rows
-        self._segments = _segment_cells(bins, segments, max_segments)
+        self._segments = segments
+        self._buffer: list[Batch] = []
+        self._n_waiting = 0
         self._full: list[Window] = []
-        self.open: dict[str, Window] = {}
+        self.newest: dict[Partition, int] = {}
+        self.closed_until = NO_TIME
+        self.open: dict[Key, Window] = {}
 
     def add(self, batch: Batch) -> None:
-        """Count a batch; it may fill several windows."""
-        at = 0
-        while at < batch.n_rows:
-            room = self._n_rows - (self.open[WHOLE].n_rows if self.open else 0)
-            rows = np.arange(at, min(at + room, batch.n_rows))
-            for piece in _slices(self._bins, self._segments, batch, rows, int(batch.time_ms[at])):
-                newest = int(batch.time_ms[rows].max())
-                window = self.open.get(piece.segment) or Window(
-                    piece.segment, piece.start_ms, NO_TIME, Profile.empty(self._bins)
-                )
-                start_ms = min(window.start_ms, int(batch.time_ms[rows].min()))
-                end_ms = max(window.end_ms, newest + 1) if newest != NO_TIME else window.end_ms
-                grown = replace(window, start_ms=start_ms, end_ms=end_ms)
-                self.open[piece.segment] = grown.with_rows(piece.profile, piece.extents)
-            at += rows.size
-            if self.open[WHOLE].n_rows == self._n_rows:
-                self._full += self.take()
+        """See `Windows.add`."""
+        if not batch.n_rows:
+            return
+        self._buffer.append(batch)
+        self._n_waiting += batch.n_rows
+        if self._n_waiting >= BUFFER_ROWS:
+            self._count()
 
-    def close(self) -> list[Window]:
-        """Take out the full windows, in order; in each the whole before its segments."""
+    def settle(self) -> list[Piece]:
+        """See `Windows.settle`; nothing is ever late."""
+        self._count()
+        return []
+
+    def ready(self, moment: Moment) -> bool:  # noqa: ARG002  # contract
+        """See `Windows.ready`."""
+        return bool(self._full) or self._n_open() + self._n_waiting >= self._n_rows
+
+    def close(self, moment: Moment) -> list[Window]:  # noqa: ARG002  # contract
+        """See `Windows.close`."""
         full, self._full = self._full, []
         return full
 
-    def take(self) -> list[Window]:
-        """Take out what is open, full or not: the end of a replay."""
-        windows = [self.open[name] for name in sorted(self.open)]
-        self.open = {}
-        return [replace(window, profile=replace(window.profile, n_windows=1)) for window in windows]
+    def finish(self) -> list[Window]:
+        """See `Windows.finish`."""
+        rest, self._full = [*self._full, *self._take()], []
+        return rest
+
+    def _n_open(self) -> int:
+        return self.open[WHOLE, 0].n_rows if self.open else 0
+
+    def _take(self) -> list[Window]:
+        taken, self.open = self.open, {}
+        return [taken[name, 0] for name in self._segments.order if (name, 0) in taken]
+
+    def _count(self) -> None:
+        buffer, self._buffer, self._n_waiting = self._buffer, [], 0
+        if not buffer:
+            return
+        stack, at = Stack.of(self._bins, buffer), 0
+        while at < stack.time_ms.size:
+            rows = np.arange(at, min(at + self._n_rows - self._n_open(), stack.time_ms.size))
+            for segment, tally in self._segments.split(stack, rows):
+                window = self.open.get((segment, 0)) or Window.fresh(self._bins, segment)
+                self.open[segment, 0] = _spanning(window.with_rows(tally), stack.time_ms[rows])
+            at += rows.size
+            if self._n_open() == self._n_rows:
+                self._full += self._take()
 
 
-def _slices(bins: Bins, segments: Segments, batch: Batch, rows: Rows, start_ms: int) -> list[Slice]:
-    """The chosen rows of a batch, as a whole and by segment."""
-    chosen = [(WHOLE, rows)]
-    chosen += [(name, rows[batch.cells[column, rows] == cell]) for name, (column, cell) in segments.items()]
-    return [
-        Slice(
-            name,
-            start_ms,
-            Profile.of(bins, batch.numbers[:, some], batch.cells[:, some]),
-            {batch.partition: Extent(int(batch.offsets[some[0]]), int(batch.offsets[some[-1]]))},
-        )
-        for name, some in chosen
-        if some.size
-    ]
+def grouped(windows: Sequence[Window]) -> Iterable[list[Window]]:
+    """Windows of one span together, in the order in which they were closed: each group begins with the whole."""
+    group: list[Window] = []
+    for window in windows:
+        if group and window.segment == WHOLE:
+            yield group
+            group = []
+        group.append(window)
+    if group:
+        yield group
 
 
-def _segment_cells(bins: Bins, columns: Iterable[str], limit: int) -> Segments:
-    """Segment names ("region=EU") and the column and cell that each stands for."""
-    words = {column.name: column for column in bins.categorical}
-    cells = {
-        f"{name}={word}": (bins.names.index(name), cell)
-        for name in columns
-        for word, cell in words[name].codes().items()
-        if word in words[name].vocabulary
-    }
-    ordered = sorted(cells, key=lambda name: cells[name][1])
-    return {name: cells[name] for name in ordered[:limit]}
+def _spanning(window: Window, time_ms: Int64s) -> Window:
+    """The window, its span stretched over these event times."""
+    known = time_ms[time_ms != NO_TIME]
+    if not known.size:
+        return window
+    low, high = int(known.min()), int(known.max()) + 1
+    start_ms = low if window.start_ms == NO_TIME else min(window.start_ms, low)
+    return replace(window, start_ms=start_ms, end_ms=max(window.end_ms, high))

@@ -10,11 +10,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from detectors import Bins
 from monitor.batch import Batch, Records
+from monitor.config import Fields
 
 Path = tuple[str, ...]
 
@@ -33,6 +35,32 @@ class Layout:
     timestamp: Path | None = None
     features: Path = ()
     ignored: frozenset[str] = frozenset()
+
+
+def layout(fields: Fields, bins: Bins) -> Layout:
+    """Where a model's columns stand, from `[model.fields]`.
+
+    The columns of prediction and score stand at their own paths; the others are members of the features' object, or
+    dotted paths where the features are listed one by one, or members of the record itself.
+    """
+    features = _path(fields.features) if isinstance(fields.features, str) else ()
+    own = {name: _path(name) for name in (fields.prediction, fields.score, fields.label) if name}
+    if isinstance(fields.features, tuple):
+        own |= {name: _path(name) for name in fields.features}
+    paths = tuple(own.get(name, (*features, name)) for name in bins.names)
+    known = [path for path in map(_path, _named(fields)) if path[: len(features)] == features]
+    ignored = frozenset(path[len(features)] for path in known if len(path) > len(features))
+    timestamp = _path(fields.timestamp) if fields.timestamp else None
+    return Layout(bins, paths, timestamp, features, ignored)
+
+
+def _named(fields: Fields) -> Iterable[str]:
+    names = (fields.id, fields.timestamp, fields.prediction, fields.score, fields.label)
+    return (name for name in names if name)
+
+
+def _path(dotted: str) -> Path:
+    return tuple(dotted.split("."))
 
 
 class Decoder(ABC):

@@ -7,7 +7,6 @@ value by value.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final
@@ -16,13 +15,17 @@ import msgspec
 import numpy as np
 
 from detectors.bins import Cells, Floats
-from monitor.batch import NO_TIME, Batch, Records, Reject
+from monitor.batch import NO_TIME, Batch, Int64s, Records, Reject
 from monitor.decode import Decoder, Layout, Path
 from monitor.decode.value import Codes, epoch_ms, number
 
 HEAD_BYTES: Final = 200
 INSPECT_EVERY: Final = 64
 """Every record whose offset is a multiple of this is searched for columns that the reference does not have."""
+NAME_LENGTH: Final = 200
+Fault = tuple[str, str]
+"""Kind and reason of a reject."""
+NO_FAULT: Final = ("", "")
 _ABSENT: Final = object()
 
 
@@ -54,13 +57,14 @@ class NativeJson(Decoder):
         wrong: list[tuple[int, int]] = []
         rejects: list[Reject] = []
         for i, value in enumerate(records.values):
-            row, reason = self._read(value)
+            row, fault = self._read(value)
             when = self._time(row, int(records.timestamps_ms[i])) if row is not None else None
             if row is not None and when is None:
-                reason = f"the event time {str(row[-1])[:40]!r} is neither epoch s/ms/us/ns nor RFC 3339"
+                words = f"the event time {str(row[-1])[:40]!r} is neither epoch s/ms/us/ns nor RFC 3339"
+                fault = ("event_time", words)
             if row is None or when is None:
                 head = bytes(value[:HEAD_BYTES]) if value is not None else b""
-                rejects.append(Reject(records.partition, int(records.offsets[i]), reason, head))
+                rejects.append(Reject(records.partition, int(records.offsets[i]), *fault, head))
                 continue
             for column, cell in enumerate(row):
                 if cell is _ABSENT:
@@ -69,37 +73,37 @@ class NativeJson(Decoder):
             times.append(when)
             kept.append(i)
         numbers, cells = self._columns(rows, wrong)
-        unknown, n_inspected = self._unknown(records)
+        inspected, unknown = self._unknown(records, kept)
         return Batch(
             records.partition, records.offsets[kept], np.array(times, np.int64), numbers, cells, records.next_offset,
-            tuple(rejects), unknown, n_inspected,
+            tuple(rejects), inspected, unknown,
         )  # fmt: skip
 
-    def _read(self, value: bytes | memoryview | None) -> tuple[Sequence[Any] | None, str]:
+    def _read(self, value: bytes | memoryview | None) -> tuple[Sequence[Any] | None, Fault]:
         """One record's values in the order of the paths, or why there are none."""
         if value is None:
-            return None, "tombstone: the record has no value"
+            return None, ("tombstone", "the record has no value")
         try:
-            return self._row(self._typed.decode(value)), ""
+            return self._row(self._typed.decode(value)), NO_FAULT
         except msgspec.ValidationError:
             return self._read_loosely(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return None, f"not JSON: {error}"
+            return None, ("not_json", f"not JSON: {error}")
 
-    def _read_loosely(self, value: bytes | memoryview) -> tuple[Sequence[Any] | None, str]:
+    def _read_loosely(self, value: bytes | memoryview) -> tuple[Sequence[Any] | None, Fault]:
         """The same, value by value; a number that is not one becomes _ABSENT."""
         try:
             document = self._untyped.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return None, f"not JSON: {error}"
+            return None, ("not_json", f"not JSON: {error}")
         if not isinstance(document, dict):
-            return None, f"a JSON {type(document).__name__}, wanted an object"
+            return None, ("not_an_object", f"a JSON {type(document).__name__}, wanted an object")
         row: list[Any] = [_at(document, path) for path in self._paths]
         for column in range(self._layout.bins.n_numeric):
             if row[column] is not None:
                 found = number(row[column])
                 row[column] = _ABSENT if found is None else found
-        return row, ""
+        return row, NO_FAULT
 
     def _time(self, row: Sequence[Any], fallback: int) -> int | None:
         if self._layout.timestamp is None or row[-1] is None:
@@ -123,22 +127,18 @@ class NativeJson(Decoder):
             words[i] = np.fromiter((codes[_hashable(value)] for value in column), np.uint8, n_rows)
         return numbers, bins.cells(numbers, words, invalid)
 
-    def _unknown(self, records: Records) -> tuple[Counter[str], int]:
-        """Columns outside the reference, by name, over the records that are inspected."""
+    def _unknown(self, records: Records, kept: list[int]) -> tuple[Int64s, tuple[tuple[int, str], ...]]:
+        """Rows that are inspected, and the row and name of every column in them that the reference does not have."""
         depth = len(self._layout.features)
         known = self._layout.ignored | {path[depth] for path in self._paths if path[:depth] == self._layout.features}
-        found: Counter[str] = Counter()
-        n_inspected = 0
-        for i in np.flatnonzero(records.offsets % INSPECT_EVERY == 0):
-            value = records.values[int(i)]
-            try:
-                features = _at(self._untyped.decode(value), self._layout.features) if value is not None else None
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                continue  # counted as a reject by `decode`
+        inspected = np.flatnonzero(records.offsets[kept] % INSPECT_EVERY == 0)
+        found: list[tuple[int, str]] = []
+        for row in inspected.tolist():
+            document = self._untyped.decode(records.values[kept[row]] or b"")
+            features = _at(document, self._layout.features)
             if isinstance(features, dict):
-                n_inspected += 1
-                found.update(name for name in features if name not in known)
-        return found, n_inspected
+                found += [(row, name[:NAME_LENGTH]) for name in features if name not in known]
+        return inspected, tuple(found)
 
 
 def _hashable(value: Any) -> Any:

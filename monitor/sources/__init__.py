@@ -23,5 +23,11 @@ class Source(Protocol):
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions from these offsets on; partitions not named keep where they are."""
 
+    def losses(self) -> Sequence[tuple[Partition, int, int]]:
+        """Drains jumps: partition, the offset that could not be read, and the one at which reading went on.
+
+        The second is lower when the log itself was made anew.
+        """
+
     def close(self) -> None:
         """Let go of connections; never commits anything."""

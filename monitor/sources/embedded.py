@@ -47,7 +47,9 @@ class EmbeddedBroker:
         """A confluent-kafka producer connected to this broker; options by librdkafka's names, dots as underscores."""
         named = {name.replace("_", "."): value for name, value in options.items()}
         servers = ",".join(self.bootstrap_servers)
-        made = Producer({"linger.ms": 5, "compression.type": "lz4", **named, "bootstrap.servers": servers})
+        made = Producer(
+            {"linger.ms": 5, "compression.type": "lz4", "log_level": 0, **named, "bootstrap.servers": servers}
+        )
         self._producers.append(made)
         return made
 

@@ -108,5 +108,6 @@ READERS: Final[dict[str, Callable[[Path], tuple[pd.DataFrame, list[str]]]]] = {
     ".parquet": _parquet,
     ".csv": _csv,
     ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
 }
 """By ending: each gives the table and its columns' names as they stand in the file."""

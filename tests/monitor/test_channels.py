@@ -11,7 +11,6 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from bodies import make_alert, make_column, make_columns, make_notice, make_retrain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -32,6 +31,7 @@ from monitor.demo.standins import (
     well,
 )
 from monitor.message import Body, Notice, RowRange, Severity, WindowFacts, decode, encode
+from tests.monitor.bodies import make_alert, make_column, make_columns, make_notice, make_retrain
 
 TOKEN = "xoxb-canary-9f2b61c4"
 SECRET = "whsec_" + base64.b64encode(b"canary-key-of-the-webhook-0123").decode()

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from detectors import Bins, Pair, Profile
-from monitor.check import Family, Outcome
-from monitor.reference import build, counted, kinds_of
+from monitor.decision import Outcome, Scores, Verdict
+from monitor.decision.family import Family
+from monitor.reference import build, kinds_of
+from monitor.table import counted
 
 CAR_LOAN = Path(__file__).parents[3] / "shared" / "data" / "nannyml_car_loan"
 DRIFTING = {"car_value", "loan_length", "salary_range", "repaid_loan_on_prev_car", "y_pred_proba"}
@@ -20,8 +22,12 @@ def profile(bins: Bins, frame: pd.DataFrame) -> Profile:
     return Profile.of(bins, *counted(frame, bins))
 
 
+def judge(reference: Profile, current: Profile) -> tuple[Verdict, ...]:
+    return Family().judge(Scores(Pair(reference, current)), b"")[0]
+
+
 def drifting(reference: Profile, current: Profile) -> set[str]:
-    return {v.column for v in Family().judge(Pair(reference, current)) if v.outcome is Outcome.DRIFT}
+    return {verdict.column for verdict in judge(reference, current) if verdict.outcome is Outcome.DRIFT}
 
 
 @pytest.mark.skipif(not CAR_LOAN.is_dir(), reason="needs the car-loan data set, which is not part of this repository")
@@ -58,14 +64,12 @@ def test_missing_values_invalid_values_and_new_words_are_drift_with_a_quality_fa
     current.loc[:99, "x0"] = None
     current.loc[:99, "x1"] = "text"
     current.loc[:99, "w0"] = "new"
-    verdicts = {v.column: v for v in Family().judge(Pair(normal, profile(bins, current)))}
+    verdicts = {v.column: v for v in judge(normal, profile(bins, current))}
     found = {name for name, verdict in verdicts.items() if verdict.outcome is Outcome.DRIFT}
     assert found == {"x0", "x1", "w0"}
-    assert [verdicts[name].quality[0].split(":")[0] for name in ("x0", "x1", "w0")] == [
-        "missing",
-        "type_error",
-        "unseen",
-    ]
+    facts = [verdicts[name].quality[0] for name in ("x0", "x1", "w0")]
+    assert facts == ["missing 0 % → 10 %", "of the wrong type 0 % → 10 %", "words the reference never had 0 % → 10 %"]
+    assert all(verdicts[name].faulty for name in found)
 
 
 def test_too_few_rows_are_unknown_and_say_how_many():
@@ -73,6 +77,6 @@ def test_too_few_rows_are_unknown_and_say_how_many():
     frame = table(rng, 500)
     bins, normal = build(frame, kinds_of(frame, {}))
     for n_rows in (0, 5):
-        verdicts = Family().judge(Pair(normal, profile(bins, table(rng, n_rows))))
+        verdicts = judge(normal, profile(bins, table(rng, n_rows)))
         assert {v.outcome for v in verdicts} == {Outcome.UNKNOWN}
         assert f"found {n_rows} valid rows, wanted 30" in verdicts[0].reason

@@ -96,8 +96,8 @@ def test_an_unreadable_event_time_is_a_reject_that_quotes_it():
 
 def test_columns_that_the_reference_lacks_are_counted_by_name():
     batch = decode(FLAT, {"id": 1, "age": 3, "colour": "red"})
-    assert dict(batch.unknown) == {"colour": 1}
-    assert batch.n_inspected == 1
+    assert [name for _, name in batch.unknown] == ["colour"]
+    assert batch.inspected.size == 1
 
 
 json_values = st.recursive(

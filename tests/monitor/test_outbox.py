@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 import pytest
-from bodies import make_notice, make_retrain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.channels import Channel, Outcome, Refused, Retry, Sent
 from monitor.message import Notice, Purpose
 from monitor.outbox import Courier, Dead, Delivered, Pending, Policy, after
+from tests.monitor.bodies import make_notice, make_retrain
 
 HOUR = 3600.0
 LATE = 1e12

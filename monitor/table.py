@@ -1,7 +1,8 @@
-"""Columns of a pandas table as numbers and as words, whatever dtype they came with.
+"""Tables as numbers, words and columns on the cells of a reference, whatever their dtypes.
 
-A table means what the same rows would mean as JSON: booleans are 0 and 1, text is never a number. What JSON cannot say
-is added to that: decimals are numbers, points in time are seconds since 1970 (UTC) and lengths of time are seconds.
+A table means what the same rows would mean as the records of a topic: booleans are 0 and 1, text is never a number.
+What JSON cannot say is added to that: decimals are numbers, points in time are seconds since 1970 (UTC) and lengths of
+time are seconds.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bins import Floats
-from monitor.decode.value import number, word
+from detectors import Bins
+from detectors.bins import INVALID, MISSING, UNSEEN, Cells, Floats
+from monitor.batch import NO_TIME, Int64s
+from monitor.decode.value import epoch_ms, number, word
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +29,27 @@ Indices = NDArray[np.intp]
 
 _SAMPLE_ROWS: Final = 1_000
 _MOSTLY: Final = 0.9
+
+
+def counted(frame: pd.DataFrame, bins: Bins) -> tuple[Floats, Cells]:
+    """A table as columns on the cells: the numbers, shape (numeric columns, rows), and all cells, (columns, rows).
+
+    A column that the table lacks is missing in every row; text in a numeric column is invalid.
+    """
+    matrix = np.full((bins.n_numeric, len(frame)), np.nan)
+    invalid = np.zeros(matrix.shape, np.bool_)
+    cells = np.full((len(bins.categorical), len(frame)), MISSING, np.uint8)
+    for row, numeric in enumerate(bins.numeric):
+        if numeric.name in frame:
+            matrix[row], others = numbers(frame[numeric.name])
+            invalid[row] = False if others is None else others
+    for row, column in enumerate(bins.categorical):
+        if column.name in frame:
+            codes, texts = words(frame[column.name])
+            known = column.codes()
+            places = [INVALID if text is None else known.get(text, UNSEEN) for text in texts]
+            cells[row] = np.array([*places, MISSING], np.uint8)[codes]
+    return matrix, bins.cells(matrix, cells, invalid)
 
 
 def is_numeric(values: pd.Series) -> bool:
@@ -115,6 +139,21 @@ def word_counts(values: pd.Series) -> tuple[Counter[str], int, int]:
     return Counter({text: count for text, count in counts.items() if text is not None and count}), n_missing, n_invalid
 
 
+def times(column: pd.Series) -> Int64s:
+    """Event times as epoch milliseconds, NO_TIME where there is none that can be read; see `epoch_ms`."""
+    import pandas as pd  # noqa: PLC0415
+
+    if pd.api.types.is_datetime64_any_dtype(column):
+        zone = getattr(column.dtype, "tz", None)
+        utc = column if zone is None else column.dt.tz_convert("UTC").dt.tz_localize(None)
+        found = utc.astype("datetime64[ms]").astype("int64").to_numpy()
+        return np.where(column.isna(), NO_TIME, found)
+    codes, distinct = pd.factorize(column, use_na_sentinel=True)
+    known = [epoch_ms(_plain(value)) for value in distinct]
+    read = np.array([NO_TIME if when is None else when for when in known] + [NO_TIME], np.int64)
+    return np.asarray(read[codes])
+
+
 def _told_apart(distinct: pd.Index[Any] | Iterable[object]) -> bool:
     """Whether a look-up kept these values apart: it takes True for 1, so objects must all be text."""
     return getattr(distinct, "dtype", np.dtype(object)).kind != "O" or all(type(value) is str for value in distinct)
@@ -135,14 +174,14 @@ def _seconds(values: pd.Series) -> Floats:
 
 
 def _number(value: object) -> float | None:
-    value = _python(value)
+    value = _plain(value)
     if isinstance(value, Decimal):
         return float(value) if not value.is_nan() else None
     return number(value)
 
 
 def _word(value: object) -> str | None:
-    value = _python(value)
+    value = _plain(value)
     if isinstance(value, Decimal):
         return word(float(value))
     if isinstance(value, date | datetime | time):
@@ -150,6 +189,6 @@ def _word(value: object) -> str | None:
     return str(value) if isinstance(value, timedelta) else word(value)
 
 
-def _python(value: object) -> object:
+def _plain(value: object) -> object:
     """NumPy's scalars as Python's, so that a category is spelled alike in files and in JSON."""
     return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,134 @@
+"""Commands of the service: run it, and look at what it knows."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from monitor.channels import Refused, Retry, Sent
+from monitor.cli import AsJson, ConfigFile, app, log_to_stderr, out, print_json, read_config
+from monitor.errors import ChannelFault
+from monitor.history import Explanation, History, Incident, ModelStatus
+from monitor.message import test_notice
+
+Everything = Annotated[bool, typer.Option("--all", help="Resolved ones too.")]
+
+
+@app.command(epilog="Example: driftd run --config /etc/driftd/driftd.toml")
+def run(config: ConfigFile) -> None:
+    """The service: until SIGTERM or SIGINT. SIGHUP reads the configuration again."""
+    from monitor.service import serve  # noqa: PLC0415
+
+    log_to_stderr()
+    serve(config, read_config)
+
+
+@app.command(epilog="Example: driftd status --config driftd.toml")
+def status(config: ConfigFile, *, json: AsJson = False) -> None:
+    """How the service stands: each model's rows, last window, verdicts and incident; what waits to be delivered."""
+    found = _history(config).status()
+    if json:
+        print_json(found)
+        return
+    table = Table("model", "rows", "windows", "last window", "verdicts", "incident", box=None)
+    for model in found.models:
+        table.add_row(*_cells(model))
+    out.print(f"driftd is {'running' if found.running else 'not running'}; state in {found.directory}")
+    out.print(table)
+    counted = ", ".join(f"{n} {state}" for state, n in found.outbox.items())
+    out.print(f"notices: {counted or 'none so far'}")
+    for problem in found.problems:
+        out.print(f"  not delivered: {problem}", markup=False)
+
+
+@app.command(epilog="Example: driftd alerts --config driftd.toml --all")
+def alerts(config: ConfigFile, *, everything: Everything = False, json: AsJson = False) -> None:
+    """Incidents that are not resolved, or all of them."""
+    found = _history(config).incidents(everything=everything)
+    if json:
+        print_json(found)
+        return
+    table = Table("incident", "state", "severity", "since window", "columns", box=None)
+    for incident in found:
+        columns = ", ".join(incident.columns)
+        table.add_row(incident.id, incident.state, incident.severity, str(incident.opened_window), columns)
+    out.print(table if found else "no incident")
+
+
+@app.command(epilog="Example: driftd explain --config driftd.toml credit-5")
+def explain(
+    identity: Annotated[str, typer.Argument(metavar="ID")], config: ConfigFile, *, json: AsJson = False
+) -> None:
+    """Everything about one incident: what changed, how it went, who was told. A beginning of its name is enough."""
+    found = _history(config).explain(identity)
+    if json:
+        print_json(found)
+        return
+    _print_incident(found.incident)
+    _print_columns(found)
+    for change in found.changes:
+        out.print(f"  window {change.window}: {change.change}, {change.reason}", markup=False)
+    for trigger in found.triggers:
+        out.print(f"retraining {trigger.id}: {trigger.step}", markup=False)
+    for sent in found.deliveries:
+        why = f" ({sent.reason})" if sent.reason else ""
+        out.print(f"{sent.purpose} to {sent.channel}: {sent.state} after {sent.attempts} attempts{why}", markup=False)
+
+
+@app.command("test-alert", epilog="Example: driftd test-alert --config driftd.toml ml-alerts")
+def test_alert(channel: str, config: ConfigFile) -> None:
+    """Send one message, marked as a test, to a channel, and say what came of it."""
+    from monitor.service import open_channel  # noqa: PLC0415
+
+    checked = read_config(config)
+    tables = {table.name: (i, table) for i, table in enumerate(checked.channel)}
+    if channel not in tables:
+        raise typer.BadParameter(f"{config} has no channel {channel!r}; it has: {', '.join(tables) or 'none'}")
+    number, table = tables[channel]
+    opened = open_channel(table, config.parent, f"channel[{number}]")
+    try:
+        outcome = opened.send(test_notice(channel, checked.model[0].name, int(time.time())), None)
+    finally:
+        opened.close()
+    match outcome:
+        case Sent(receipt):
+            out.print(f"sent to {channel}{f', receipt {receipt}' if receipt else ''}", markup=False)
+        case Retry(reason):
+            raise ChannelFault(f"{channel} did not take it, a later try may work: {reason}")
+        case Refused(reason):
+            raise ChannelFault(f"{channel} refused it: {reason}")
+
+
+def _history(config: Path) -> History:
+    return History(config.parent / read_config(config).state.directory)
+
+
+def _cells(model: ModelStatus) -> tuple[str, ...]:
+    last = model.last_window
+    window = f"{last.index} ({last.start or 'no time'}, {last.n_rows:,} rows)" if last else "none yet"
+    verdicts = ", ".join(f"{n} {outcome}" for outcome, n in last.outcomes.items()) if last else ""
+    incident = f"{model.incident} ({model.severity})" if model.incident else "none"
+    return model.model, f"{model.counts.rows:,}", str(model.n_windows), window, verdicts, incident
+
+
+def _print_incident(incident: Incident) -> None:
+    out.print(f"{incident.id}: {incident.state}, {incident.severity}; {incident.reason}", markup=False)
+    out.print(f"opened {incident.opened}, changed {incident.changed}, since window {incident.opened_window}")
+
+
+def _print_columns(found: Explanation) -> None:
+    table = Table("column", "segment", "what changed", "measure", "effect (95 %)", "p", "since window", box=None)
+    for column in found.changes[-1].columns:
+        verdict = column.verdict
+        effect = "" if verdict.effect is None else f"{verdict.effect:.3g}"
+        if verdict.effect_low is not None and verdict.effect_high is not None:
+            effect += f" ({verdict.effect_low:.3g} to {verdict.effect_high:.3g})"
+        p_value = "" if verdict.p_value is None else f"{verdict.p_value:.2g}"
+        table.add_row(
+            verdict.column, column.segment, verdict.reason, verdict.measure, effect, p_value, str(column.since_window)
+        )  # fmt: skip
+    out.print(table)

@@ -1,0 +1,111 @@
+"""How two profiles become verdicts. One file per way to decide; `monitor.check` puts them together for a model.
+
+Whatever a decision remembers from window to window is bytes that it gets back the next time, so that equal windows give
+equal verdicts in any process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Final, Protocol
+
+import msgspec
+import numpy as np
+
+from detectors import REGISTRY, Detector, Pair, Score
+from monitor.batch import Severity
+
+MIN_ROWS: Final = 30
+"""Fewer valid rows of a column are too few to call it ok."""
+QUALITY: Final = frozenset({"missing", "type_error", "out_of_range", "unseen", "constant", "duplicate", "row_count"})
+"""Detectors of faults in the data itself, which a new model would only learn."""
+
+
+class Outcome(StrEnum):
+    """What is said of one column in one window. Too little data is never "ok"."""
+
+    OK = "ok"
+    DRIFT = "drift"
+    UNKNOWN = "unknown"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of one column of one window, and why.
+
+    measure: the detector that speaks; effect: its size (see the detector) with a 95 % interval where one is known.
+    p_value: corrected over the window. since_window: where the present run of drift began. quality: facts about the
+    data itself, each a phrase. faulty: the change is in the data's quality, nothing that a new model could learn.
+    """
+
+    column: str
+    outcome: Outcome
+    reason: str
+    n_reference: int
+    n_current: int
+    measure: str
+    severity: Severity = Severity.WARNING
+    effect: float | None = None
+    effect_low: float | None = None
+    effect_high: float | None = None
+    p_value: float | None = None
+    evidence: float | None = None
+    since_window: int | None = None
+    quality: tuple[str, ...] = ()
+    faulty: bool = False
+
+
+class Scores(Mapping[str, Score]):
+    """What every detector says of a pair, each worked out when first asked for.
+
+    A detector that fails on one column fails on that one alone: the others are scored by themselves.
+    failures: why, by column.
+    """
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.failures: dict[str, str] = {}
+        self._known: dict[str, Score] = {}
+
+    def __getitem__(self, name: str) -> Score:
+        if name not in self._known:
+            try:
+                self._known[name] = REGISTRY[name].score(self.pair)
+            except Exception:  # noqa: BLE001  # found again below, column by column, and told in the verdict
+                self._known[name] = self._one_by_one(name)
+        return self._known[name]
+
+    def detector(self, name: str) -> Detector:
+        """The detector of that name."""
+        return REGISTRY[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(REGISTRY)
+
+    def __len__(self) -> int:
+        return len(REGISTRY)
+
+    def _one_by_one(self, name: str) -> Score:
+        pair, nothing = self.pair, np.full(self.pair.bins.n_columns, np.nan)
+        whole = Score(nothing, nothing.copy(), nothing.copy(), pair.n, pair.m)
+        for row, column in enumerate(pair.bins.names):
+            try:
+                score = REGISTRY[name].score(pair.only(row))
+            except Exception as error:  # noqa: BLE001  # whatever a detector does, its column is unknown, with the reason
+                self.failures[column] = f"{name} failed: {type(error).__name__}: {error}"
+                continue
+            for part in ("statistic", "p_value", "effect"):
+                getattr(whole, part)[row] = getattr(score, part)[0]
+        return whole
+
+
+class Decision(Protocol):
+    """Judges windows of one segment in their order. Pure: equal scores and memory give equal verdicts."""
+
+    def judge(self, scores: Scores, memory: bytes) -> tuple[tuple[Verdict, ...], bytes]:
+        """One verdict per column, in the order of `bins.names`, and what to remember; memory is b"" at first."""
+
+
+def finite(value: float) -> float | None:
+    """The number itself, None for NaN and infinities."""
+    return None if not np.isfinite(value) else float(value)

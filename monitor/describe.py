@@ -1,0 +1,108 @@
+"""What changed in a column, in a few words for people, read from the two profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from detectors import Pair
+from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, CategoricalColumn, Counts, NumericColumn
+
+N_WORDS: Final = 2
+
+
+def change(pair: Pair, row: int, measure: str) -> str:
+    """One phrase on how the column in this row of `bins.names` changed, from the point of view of a detector.
+
+    >>> pair = Pair.of_numbers({"age": np.arange(100.0)}, {"age": np.arange(100.0) + 30})
+    >>> change(pair, 0, "ks")
+    'median 49 → 79'
+    >>> pair = Pair.of_words({"plan": {"free": 6, "paid": 4}}, {"plan": {"free": 2, "paid": 8}})
+    >>> change(pair, 0, "tv")
+    "'free' 60 % → 20 %, 'paid' 40 % → 80 %"
+    """
+    if measure in _SPECIAL:
+        return _SPECIAL[measure](pair, row)
+    column = pair.bins.columns[row]
+    if isinstance(column, NumericColumn):
+        return _median(pair, row, column)
+    return _words(pair, row, column)
+
+
+def number(value: float) -> str:
+    """Four significant figures, with thousands apart.
+
+    >>> number(48125.0), number(0.123456), number(1e-9)
+    ('48,125', '0.1235', '1e-09')
+    """
+    if abs(value) >= 1000 and abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage, with as many figures as it needs.
+
+    >>> percent(0.6), percent(0.0123), percent(0.00041), percent(0.0)
+    ('60 %', '1.2 %', '0.041 %', '0 %')
+    """
+    value = 100 * share
+    if value == 0 or value >= 10:
+        return f"{value:.0f} %"
+    return f"{value:.1f} %" if value >= 1 else f"{value:.2g} %"
+
+
+def _median(pair: Pair, row: int, column: NumericColumn) -> str:
+    before, after = (_quantile(side.counts[row], column, 0.5) for side in (pair.reference, pair.current))
+    if before == after:
+        low, high = (
+            f"{number(_quantile(side.counts[row], column, 0.05))}–{number(_quantile(side.counts[row], column, 0.95))}"
+            for side in (pair.reference, pair.current)
+        )
+        return f"median {number(before)} as before, middle 90 % {low} → {high}"
+    return f"median {number(before)} → {number(after)}"
+
+
+def _quantile(counts: Counts, column: NumericColumn, share: float) -> float:
+    """The middle of the cell that holds the quantile; the ends of the range stand for what lies outside."""
+    running = counts[BELOW:].cumsum()
+    cell = int(np.searchsorted(running, share * running[-1])) + BELOW
+    if not column.n_regular:
+        return float("nan")
+    if cell < FIRST:
+        return float(column.edges[0])
+    return float(column.middles[cell - FIRST]) if cell < FIRST + column.n_regular else float(column.edges[-1])
+
+
+def _words(pair: Pair, row: int, column: CategoricalColumn) -> str:
+    before, after = pair.reference.counts[row], pair.current.counts[row]
+    n, m = max(int(pair.n[row]), 1), max(int(pair.m[row]), 1)
+    moved = np.abs(after / m - before / n).round(9)
+    moved[[MISSING, INVALID]] = 0
+    largest = [int(cell) for cell in np.argsort(-moved, kind="stable")[:N_WORDS] if moved[cell] > 0]
+    names = {UNSEEN: "new words", RARE: "rare words"}
+    names |= {FIRST + i: f"'{word[:40]}'" for i, word in enumerate(column.vocabulary)}
+    return ", ".join(f"{names[cell]} {percent(before[cell] / n)} → {percent(after[cell] / m)}" for cell in largest)
+
+
+def _rate(what: str, cells: list[int], of_all_rows: bool) -> Callable[[Pair, int], str]:
+    def phrase(pair: Pair, row: int) -> str:
+        shares = []
+        for side, valid in ((pair.reference, pair.n), (pair.current, pair.m)):
+            total = side.counts[row].sum() if of_all_rows else valid[row]
+            shares.append(float(side.counts[row, cells].sum() / max(int(total), 1)))
+        return f"{what} {percent(shares[0])} → {percent(shares[1])}"
+
+    return phrase
+
+
+_SPECIAL: Final[dict[str, Callable[[Pair, int], str]]] = {
+    "missing": _rate("missing", [MISSING], True),
+    "type_error": _rate("of the wrong type", [INVALID], True),
+    "out_of_range": _rate("outside the reference's range", [BELOW, ABOVE], False),
+    "unseen": _rate("words the reference never had", [UNSEEN], False),
+    "constant": lambda _pair, _row: "one single value in every row",
+    "row_count": lambda pair, row: f"rows {number(float(pair.current.counts[row].sum()))}",
+}

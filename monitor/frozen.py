@@ -1,0 +1,83 @@
+"""Windows as bytes: versioned, checksummed, and the same for equal windows."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+import msgspec
+
+from detectors import Bins, Profile
+from monitor.batch import Partition
+from monitor.tally import Extent, Tally
+from monitor.window import Window
+
+_VERSION: Final = 1
+
+
+class _Tally(msgspec.Struct, frozen=True, array_like=True):
+    profile: bytes
+    extents: tuple[tuple[str, int, int, int], ...]
+    unknown: dict[str, int]
+    n_inspected: int
+
+
+class _Window(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    segment: str
+    start_ms: int
+    end_ms: int
+    tally: _Tally
+    waiting: _Tally | None
+    n_late: int
+    index: int
+    revision: int
+
+
+def freeze(window: Window) -> bytes:
+    """A window as bytes; profiles carry their own check sums, and so does the whole."""
+    waiting = _frozen_tally(window.waiting) if window.waiting.n_rows else None
+    body = msgspec.msgpack.encode(
+        _Window(
+            _VERSION, window.segment, window.start_ms, window.end_ms, _frozen_tally(window.tally), waiting,
+            window.n_late, window.index, window.revision,
+        )
+    )  # fmt: skip
+    return checked(body)
+
+
+def thaw(data: bytes, bins: Bins) -> Window:
+    """Read what `freeze` wrote. ValueError says what is wrong: damaged, another version, or other cells."""
+    try:
+        found = msgspec.msgpack.decode(unchecked(data), type=_Window)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a window: {error}") from error
+    if found.version != _VERSION:
+        raise ValueError(f"a window of version {found.version}; this driftd reads version {_VERSION}")
+    waiting = Tally.empty(bins) if found.waiting is None else _thawed_tally(found.waiting, bins)
+    return Window(
+        found.segment, found.start_ms, found.end_ms, _thawed_tally(found.tally, bins), waiting,
+        found.n_late, found.index, found.revision,
+    )  # fmt: skip
+
+
+def checked(body: bytes) -> bytes:
+    """The bytes with a check sum before them."""
+    return zlib.crc32(body).to_bytes(4, "big") + body
+
+
+def unchecked(data: bytes) -> bytes:
+    """The bytes without their check sum. ValueError when it does not match."""
+    if len(data) < 4 or zlib.crc32(data[4:]).to_bytes(4, "big") != data[:4]:
+        raise ValueError(f"damaged: {len(data)} bytes whose check sum does not match")
+    return data[4:]
+
+
+def _frozen_tally(tally: Tally) -> _Tally:
+    extents = tuple((at.topic, at.number, extent.first, extent.last) for at, extent in sorted(tally.extents.items()))
+    return _Tally(tally.profile.to_bytes(), extents, dict(tally.unknown), tally.n_inspected)
+
+
+def _thawed_tally(found: _Tally, bins: Bins) -> Tally:
+    extents = {Partition(topic, number): Extent(first, last) for topic, number, first, last in found.extents}
+    return Tally(Profile.from_bytes(bins, found.profile), extents, found.unknown, found.n_inspected)

@@ -1,0 +1,214 @@
+"""The same engine over files: what the daemon would have said of a log, byte for byte the same each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from detectors import REGISTRY, Pair
+from monitor.alert import Change, State
+from monitor.batch import Batch, Moment, Partition, Records
+from monitor.check import Judged, Reference
+from monitor.config import Config, Model
+from monitor.decision import Outcome, Scores, Verdict
+from monitor.engine import Counts, Line, ModelCommit, Saved
+from monitor.frozen import freeze, thaw
+from monitor.message import Body, Notice, Purpose, rfc3339
+from monitor.scorecard import DetectorScore, scorecard
+from monitor.sources import files
+from monitor.window import Window
+
+ROWS_PER_TICK: Final = 50_000
+Memory = dict[tuple[str, int], tuple[bytes, Sequence[Verdict]]]
+"""Closed windows as bytes and what was said of them, by segment and start: late rows may amend any."""
+
+
+class WindowRow(msgspec.Struct, frozen=True):
+    """A line of windows.jsonl; a window that late rows amended has one for every revision."""
+
+    model: str
+    segment: str
+    index: int
+    start: str | None
+    end: str | None
+    n_rows: int
+    n_late: int
+    revision: int
+    profile_id: str
+
+
+class VerdictRow(msgspec.Struct, frozen=True):
+    """A line of verdicts.jsonl."""
+
+    model: str
+    segment: str
+    window: int
+    column: str
+    verdict: Outcome
+    reason: str
+    n_reference: int
+    n_current: int
+    evidence: float | None
+    effect: float | None
+    effect_low: float | None
+    effect_high: float | None
+    since_window: int | None
+    quality: tuple[str, ...]
+    detectors: dict[str, DetectorScore]
+    revision: int
+
+
+class IncidentRow(msgspec.Struct, frozen=True):
+    """A line of incidents.jsonl: one for every change. columns: the worst first."""
+
+    id: str
+    model: str
+    segment: str
+    window: int
+    state: State
+    severity: str
+    columns: tuple[str, ...]
+    reason: str
+
+
+class NoticeRow(msgspec.Struct, frozen=True):
+    """A line of notices.jsonl."""
+
+    id: str
+    incident: str
+    channel: str
+    purpose: Purpose
+    window: int
+    body: Body
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a replay found. drifting: columns that any verdict calls so."""
+
+    counts: Counts
+    windows: int = 0
+    verdicts: int = 0
+    incidents: int = 0
+    notices: int = 0
+    drifting: tuple[str, ...] = ()
+
+
+def replay(
+    config: Config,
+    model: Model,
+    reference: Reference,
+    inputs: Sequence[Path],
+    out: Path,
+    progress: Callable[[int, Summary], None] = lambda _n, _s: None,
+) -> Summary:
+    """Replay files as one model's log and write what came of it into `out`. progress: told the rows read so far."""
+    out.mkdir(parents=True, exist_ok=True)
+    memory: Memory = {}
+
+    def recall(_: str, segment: str, start_ms: int) -> tuple[Window, Sequence[Verdict]] | None:
+        known = memory.get((segment, start_ms))
+        return None if known is None else (thaw(known[0], reference.bins), known[1])
+
+    line = Line(config, model, reference, Saved(), recall)
+    summary = Summary(Counts())
+    with ExitStack() as stack:
+        writer = _Writer(model.name, reference, out, stack)
+        n_rows = since_tick = 0
+        for file in inputs:
+            moment = Moment(0, frozenset({Partition(str(file), 0)}))
+            for found in files.read(file, line.layout):
+                n_new = _take(line, found)
+                n_rows, since_tick = n_rows + n_new, since_tick + n_new
+                if since_tick >= ROWS_PER_TICK:
+                    since_tick = 0
+                    _note(line.tick(moment), writer, summary, memory)
+                    progress(n_rows, summary)
+            _note(line.tick(moment), writer, summary, memory)
+        _note(line.finish(), writer, summary, memory)
+        progress(n_rows, summary)
+    return summary
+
+
+def _take(line: Line, found: Batch | Records) -> int:
+    if isinstance(found, Batch):
+        line.add(found)
+        return found.n_rows
+    line.step(found)
+    return int(found.offsets.size)
+
+
+def _note(commit: ModelCommit | None, writer: _Writer, summary: Summary, memory: Memory) -> None:
+    if commit is None:
+        return
+    found = commit.found
+    for judged in found.judged:
+        memory[judged.window.segment, judged.window.start_ms] = (freeze(judged.window), judged.verdicts)
+    writer.write(commit)
+    drifting = {v.column for judged in found.judged for v in judged.verdicts if v.outcome is Outcome.DRIFT}
+    summary.counts = commit.state.counts
+    summary.windows += sum(judged.window.revision == 0 for judged in found.judged)
+    summary.verdicts += sum(len(judged.verdicts) for judged in found.judged)
+    summary.incidents += sum(change.change == "opened" for change in found.changes)
+    summary.notices += len(found.notices)
+    summary.drifting = tuple(sorted(drifting | set(summary.drifting)))
+
+
+class _Writer:
+    """The four files of a replay."""
+
+    def __init__(self, model: str, reference: Reference, out: Path, stack: ExitStack) -> None:
+        self._model = model
+        self._reference = reference
+        self._windows, self._verdicts, self._incidents, self._notices = (
+            stack.enter_context((out / f"{name}.jsonl").open("wb"))
+            for name in ("windows", "verdicts", "incidents", "notices")
+        )
+
+    def write(self, commit: ModelCommit) -> None:
+        """Write everything that a commit found."""
+        _lines(self._windows, map(self._window, commit.found.judged))
+        _lines(self._verdicts, (row for judged in commit.found.judged for row in self._said(judged)))
+        _lines(self._incidents, map(self._incident, commit.found.changes))
+        _lines(self._notices, map(_notice, commit.found.notices))
+
+    def _window(self, judged: Judged) -> WindowRow:
+        window = judged.window
+        return WindowRow(
+            self._model, window.segment, window.index, rfc3339(window.start_ms), rfc3339(window.end_ms), window.n_rows,
+            window.n_late, window.revision, window.tally.profile.id,
+        )  # fmt: skip
+
+    def _said(self, judged: Judged) -> Iterable[VerdictRow]:
+        window = judged.window
+        scores = Scores(Pair(self._reference.profile, window.tally.profile))
+        for row, verdict in enumerate(judged.verdicts):
+            known = row < self._reference.bins.n_columns
+            yield VerdictRow(
+                self._model, window.segment, window.index, verdict.column, verdict.outcome, verdict.reason,
+                verdict.n_reference, verdict.n_current, verdict.evidence, verdict.effect, verdict.effect_low,
+                verdict.effect_high, verdict.since_window, verdict.quality,
+                scorecard(scores, row, REGISTRY) if known else {}, window.revision,
+            )  # fmt: skip
+
+    def _incident(self, change: Change) -> IncidentRow:
+        columns = tuple(dict.fromkeys(column.verdict.column for column in change.columns))
+        episode = change.episode
+        return IncidentRow(
+            episode.id, self._model, change.segment, change.window, episode.state, episode.severity, columns,
+            change.reason,
+        )  # fmt: skip
+
+
+def _notice(notice: Notice) -> NoticeRow:
+    return NoticeRow(notice.id, notice.incident, notice.channel, notice.purpose, notice.window, notice.body)
+
+
+def _lines(file: IO[bytes], rows: Iterable[msgspec.Struct]) -> None:
+    for row in rows:
+        file.write(msgspec.json.encode(row) + b"\n")

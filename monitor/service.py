@@ -1,0 +1,169 @@
+"""From a configuration to a running service: opens what it names or says all that is missing; stops and reloads."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from monitor.channels import REGISTRY as CHANNELS
+from monitor.channels import Channel
+from monitor.check import Reference
+from monitor.config import Channel as ChannelTable
+from monitor.config import Config
+from monitor.daemon import Daemon
+from monitor.engine import Engine, Line, shape
+from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault
+from monitor.outbox import Courier
+from monitor.reference import unseal
+from monitor.secret import secrets
+from monitor.sources.kafka import KafkaSource
+from monitor.store import Store
+from monitor.systemd import Notifier
+
+log = logging.getLogger(__name__)
+
+_KAFKA_FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration with everything it names at hand; nothing is connected yet."""
+
+    config: Config
+    folder: Path
+    references: Mapping[str, Reference]
+    channels: Mapping[str, Channel]
+    kafka: Mapping[str, object]
+
+    @property
+    def directory(self) -> Path:
+        return self.folder / self.config.state.directory
+
+
+def prepare(file: Path, config: Config) -> Prepared:
+    """Open references and read secrets. ConfigError names everything that is missing."""
+    folder, problems = file.parent, list[Problem]()
+    references: dict[str, Reference] = {}
+    for i, model in enumerate(config.model):
+        try:
+            references[model.name] = unseal(folder / model.reference)
+        except ReferenceFault as fault:
+            problems.append(Problem(f"model[{i}].reference", str(fault)))
+    channels: dict[str, Channel] = {}
+    for i, table in enumerate(config.channel):
+        try:
+            channels[table.name] = open_channel(table, folder, f"channel[{i}]")
+        except ConfigError as fault:
+            problems += fault.problems
+    kafka: Mapping[str, object] = {}
+    try:
+        kafka = _kafka_options(config, folder)
+    except ConfigError as fault:
+        problems += fault.problems
+    if config.kafka is None:
+        problems.append(Problem("kafka", "there is no [kafka] table; the service needs one to read from"))
+    if problems:
+        raise ConfigError(str(file), problems)
+    return Prepared(config, folder, references, channels, kafka)
+
+
+def open_channel(table: ChannelTable, folder: Path, where: str) -> Channel:
+    """A configured channel, its secrets read. ConfigError when they cannot be."""
+    extra = table.model_extra or {}
+    kind = CHANNELS[table.kind]
+    try:
+        return kind(table.name, kind.Options.model_validate(extra), secrets(extra, folder, where))
+    except ValueError as error:
+        raise ConfigError(str(folder), [Problem(where, str(error))]) from None
+
+
+def assemble(prepared: Prepared, store: Store) -> Daemon:
+    """Everything connected: models go on from where the store says they are."""
+    config, references = prepared.config, prepared.references
+    recall = partial(store.recall, {name: reference.bins for name, reference in references.items()})
+    lines = []
+    for model in config.model:
+        reference = references[model.name]
+        saved = store.load(model.name, shape(model, reference), reference.bins)
+        lines.append(Line(config, model, reference, saved, recall))
+    engine = Engine(lines)
+    kafka = config.kafka
+    source = KafkaSource(sorted(engine.topics), prepared.kafka, start=kafka.start if kafka else "earliest")
+    return Daemon(
+        engine, source, store, Courier(prepared.channels),
+        checkpoint_seconds=config.state.checkpoint / 1000, idle_seconds=kafka.idle_timeout / 1000 if kafka else 60.0,
+    )  # fmt: skip
+
+
+class Control:
+    """Stop and reload, by signals. A new configuration that is wrong is told and changes nothing."""
+
+    def __init__(self, read: Callable[[], Prepared], notifier: Notifier) -> None:
+        self._read = read
+        self._notifier = notifier
+        self._stop, self._reload = threading.Event(), threading.Event()
+        self.prepared = read()
+
+    def install(self) -> None:
+        """SIGTERM and SIGINT stop, SIGHUP reloads."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def wanted(self) -> bool:
+        """Whether the present daemon is to go on; False once there is a new configuration or none is wanted."""
+        if self.stopping:
+            self._notifier.stopping()
+            return False
+        if not self._reload.is_set():
+            return True
+        self._reload.clear()
+        self._notifier.reloading()
+        try:
+            fresh = self._read()
+            if fresh.directory != self.prepared.directory:
+                raise ConfigError(str(fresh.folder), [Problem("state.directory", "cannot change while driftd runs")])
+        except DriftdError as fault:
+            log.error("the configuration was not reloaded, the old one stays in force: %s", fault)
+            self._notifier.ready("the last reload failed; the old configuration is in force")
+            return True
+        self.prepared = fresh
+        return False
+
+
+def serve(file: Path, read: Callable[[Path], Config]) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    notifier = Notifier()
+    control = Control(lambda: prepare(file, read(file)), notifier)
+    control.install()
+    store = Store(control.prepared.directory)
+    try:
+        while not control.stopping:
+            daemon = assemble(control.prepared, store)
+            notifier.ready(daemon.status)
+            log.info("driftd is running: %s", daemon.status)
+            daemon.run(control.wanted, notifier.progress)
+        log.info("driftd has stopped")
+    finally:
+        store.close()
+
+
+def _kafka_options(config: Config, folder: Path) -> Mapping[str, object]:
+    """kafka-python's options, with secrets in their places."""
+    if config.kafka is None:
+        return {}
+    extra = config.kafka.model_extra or {}
+    hidden = secrets(extra, folder, "kafka")
+    plain = {key: value for key, value in extra.items() if key.removesuffix("_file").removesuffix("_env") not in hidden}
+    plain |= {key: str(folder / plain[key]) for key in _KAFKA_FILES & plain.keys()}
+    return {"bootstrap_servers": list(config.kafka.bootstrap_servers), **plain, **hidden}

@@ -1,0 +1,96 @@
+"""Files as logs: JSON lines as records, tables as rows.
+
+Each file is a partition of its own, named after its path, its rows numbered from 0. JSON lines go through the model's
+decoder like the records of a topic; Parquet and CSV hold columns already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from monitor.batch import NO_TIME, Batch, Partition, Records, Reject
+from monitor.decode import Layout
+from monitor.errors import SourceError
+from monitor.table import counted, times
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LINES: Final = 4_096
+ROWS: Final = 16_384
+
+
+def read(file: Path, layout: Layout) -> Iterator[Records | Batch]:
+    """The rows of a file in their order, some thousand at a time. SourceError says why it cannot be read."""
+    reader = _READERS.get(file.suffix.lower())
+    if reader is None:
+        raise SourceError(f"{file}: found {file.suffix or 'no ending'}, wanted one of {', '.join(_READERS)}")
+    try:
+        yield from reader(file, layout)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{file}: cannot be read: {error}") from error
+
+
+def _lines(file: Path, _: Layout) -> Iterator[Records]:
+    offset = 0
+    with file.open("rb") as lines:
+        while found := list(islice(lines, LINES)):
+            kept = [(offset + i, line) for i, line in enumerate(found) if line.strip()]
+            offset += len(found)
+            offsets = np.array([number for number, _ in kept], np.int64)
+            no_times = np.full(offsets.size, NO_TIME)
+            yield Records(Partition(str(file), 0), offsets, no_times, [line for _, line in kept], offset)
+
+
+def _tables(frames: Iterator[pd.DataFrame], file: Path, layout: Layout) -> Iterator[Batch]:
+    offset = 0
+    stamp = None if layout.timestamp is None else ".".join(layout.timestamp)
+    for frame in frames:
+        numbers, cells = counted(frame, layout.bins)
+        offsets = np.arange(offset, offset + len(frame), dtype=np.int64)
+        offset += len(frame)
+        time_ms = times(frame[stamp]) if stamp in frame else np.full(len(frame), NO_TIME)
+        known = {*layout.bins.names, *layout.ignored, stamp}
+        unknown = tuple((0, str(name)) for name in frame.columns if name not in known) if len(frame) else ()
+        inspected = np.zeros(min(len(frame), 1), np.int64)
+        at = Partition(str(file), 0)
+        yield _timed(Batch(at, offsets, time_ms, numbers, cells, offset, (), inspected, unknown), layout)
+
+
+def _timed(batch: Batch, layout: Layout) -> Batch:
+    """The batch without rows whose event time cannot be read, where the layout names one."""
+    unreadable = (batch.time_ms == NO_TIME) & (layout.timestamp is not None)
+    if not unreadable.any():
+        return batch
+    why = "the event time is absent or neither epoch s/ms/us/ns nor RFC 3339"
+    lost = tuple(
+        Reject(batch.partition, offset, "event_time", why, b"") for offset in batch.offsets[unreadable].tolist()
+    )
+    return batch.without(unreadable, lost)
+
+
+def _parquet(file: Path, layout: Layout) -> Iterator[Batch]:
+    import pyarrow.parquet as pq  # noqa: PLC0415  # half a second to import, and the daemon reads no files
+
+    with pq.ParquetFile(file) as table:
+        yield from _tables((part.to_pandas() for part in table.iter_batches(ROWS)), file, layout)
+
+
+def _csv(file: Path, layout: Layout) -> Iterator[Batch]:
+    import pandas as pd  # noqa: PLC0415
+
+    with pd.read_csv(file, chunksize=ROWS) as frames:
+        yield from _tables(frames, file, layout)
+
+
+_READERS: Final[dict[str, Callable[[Path, Layout], Iterator[Records | Batch]]]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".jsonl": _lines,
+    ".ndjson": _lines,
+}

@@ -1,0 +1,299 @@
+"""All that driftd remembers: one Commit is one transaction.
+
+Offsets, open windows, closed windows, verdicts, incidents, triggers and the outbox land together or not at all. The
+offsets in here are the truth; a start reads on from them, so whatever a crash undid is done again in the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from detectors import Bins
+from monitor.batch import Partition
+from monitor.check import Judged
+from monitor.database import Database
+from monitor.decision import Verdict
+from monitor.engine import Commit, LineState, ModelCommit, Saved
+from monitor.errors import StoreDamaged
+from monitor.frozen import checked, freeze, thaw, unchecked
+from monitor.message import Body, Notice, Purpose
+from monitor.outbox import Dead, Delivered, Fate, Pending
+from monitor.window import Window
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = 1
+N_DEAD_LETTERS: Final = 10_000
+"""Dead letters kept per model, the newest."""
+
+SCHEMA: Final = """
+CREATE TABLE offsets (model TEXT, topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL,
+    PRIMARY KEY (model, topic, partition)) WITHOUT ROWID;
+CREATE TABLE lines (model TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE memories (model TEXT, segment TEXT, body BLOB NOT NULL, PRIMARY KEY (model, segment));
+CREATE TABLE open_windows (model TEXT, segment TEXT, start_ms INTEGER, n_rows INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (model, segment, start_ms));
+CREATE TABLE windows (model TEXT, segment TEXT, number INTEGER, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
+    n_rows INTEGER NOT NULL, n_late INTEGER NOT NULL, revision INTEGER NOT NULL, closed_ms INTEGER NOT NULL,
+    body BLOB NOT NULL, PRIMARY KEY (model, segment, number));
+CREATE INDEX windows_by_start ON windows (model, segment, start_ms);
+CREATE INDEX windows_by_age ON windows (closed_ms);
+CREATE TABLE verdicts (model TEXT, segment TEXT, number INTEGER, position INTEGER, column TEXT NOT NULL,
+    outcome TEXT NOT NULL, effect REAL, evidence REAL, body BLOB NOT NULL,
+    PRIMARY KEY (model, segment, number, position)) WITHOUT ROWID;
+CREATE TABLE incidents (id TEXT PRIMARY KEY, model TEXT NOT NULL, segment TEXT NOT NULL, state TEXT NOT NULL,
+    severity TEXT NOT NULL, opened_window INTEGER NOT NULL, opened_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL,
+    body BLOB NOT NULL);
+CREATE TABLE changes (incident TEXT, n INTEGER, made_ms INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (incident, n)) WITHOUT ROWID;
+CREATE TABLE triggers (id TEXT PRIMARY KEY, incident TEXT NOT NULL, model TEXT NOT NULL, step TEXT NOT NULL,
+    made_ms INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE outbox (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, incident TEXT NOT NULL, channel TEXT NOT NULL,
+    purpose TEXT NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'pending',
+    attempts INTEGER NOT NULL DEFAULT 0, queued_ms INTEGER NOT NULL, next_attempt_ms INTEGER NOT NULL,
+    done_ms INTEGER, receipt TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '');
+CREATE INDEX outbox_by_state ON outbox (state, n);
+CREATE INDEX outbox_by_incident ON outbox (incident, channel, n);
+CREATE TABLE dead_letters (n INTEGER PRIMARY KEY, model TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
+    record_offset INTEGER NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL, head BLOB NOT NULL,
+    seen_ms INTEGER NOT NULL, UNIQUE (model, topic, partition, record_offset));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A notice to be sent now. parent: the receipt of its incident's message in that channel, where there is one."""
+
+    notice: Notice
+    parent: str | None
+    attempts: int
+    queued_ms: int
+
+
+class Store:
+    """The state of one directory, for the one daemon that works on it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open or create. StoreLocked, StoreNewer or StoreError when it cannot be had."""
+        self.database = Database(directory, SCHEMA, VERSION)
+
+    def load(self, model: str, shape: str, bins: Bins) -> Saved:
+        """What a model's line goes on from. Open windows of another shape are given up, with a warning."""
+        found = self.database.rows("SELECT state FROM lines WHERE model = ?", (model,))
+        if not found:
+            return Saved()
+        try:
+            state = msgspec.json.decode(unchecked(found[0][0]), type=LineState)
+            statement = "SELECT topic, partition, next_offset FROM offsets WHERE model = ?"
+            offsets = {
+                Partition(topic, number): offset for topic, number, offset in self.database.rows(statement, (model,))
+            }
+            if state.shape != shape:
+                self._give_up(model)
+                return Saved(state, offsets)
+            statement = "SELECT segment, start_ms, body FROM open_windows WHERE model = ?"
+            windows = {
+                (segment, start_ms): thaw(body, bins)
+                for segment, start_ms, body in self.database.rows(statement, (model,))
+            }
+            statement = "SELECT segment, body FROM memories WHERE model = ?"
+            memories = {segment: unchecked(body) for segment, body in self.database.rows(statement, (model,))}
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise StoreDamaged(f"the state of model {model} cannot be read: {error}") from error
+        return Saved(state, offsets, windows, memories)
+
+    def recall(
+        self, bins: Mapping[str, Bins], model: str, segment: str, start_ms: int
+    ) -> tuple[Window, Sequence[Verdict]] | None:
+        """A closed window by its start, and what was said of it; None when there is none, or on other bins."""
+        statement = "SELECT number, body FROM windows WHERE model = ? AND segment = ? AND start_ms = ?"
+        found = self.database.rows(statement, (model, segment, start_ms))
+        if not found:
+            return None
+        try:
+            window = thaw(found[0][1], bins[model])
+        except ValueError as error:
+            log.warning("model %s: window %d cannot be amended: %s", model, found[0][0], error)
+            return None
+        statement = "SELECT body FROM verdicts WHERE model = ? AND segment = ? AND number = ? ORDER BY position"
+        said = self.database.rows(statement, (model, segment, found[0][0]))
+        return window, [msgspec.json.decode(body, type=Verdict) for (body,) in said]
+
+    def apply(self, commit: Commit) -> None:
+        """Remember a commit. StoreFull when there is no room for it; then nothing of it is there."""
+        with self.database.transaction() as db:
+            for part in commit.models:
+                _apply_progress(db, part)
+                for judged in part.found.judged:
+                    _apply_window(db, part.model, judged, commit.now_ms)
+                _apply_incidents(db, part, commit.now_ms)
+                _queue(db, part.found.notices, commit.now_ms)
+                _apply_dead_letters(db, part, commit.now_ms)
+
+    def due(self, now_ms: int, limit: int = 100) -> list[Due]:
+        """Notices to be sent now, oldest first; of every incident and channel only the first that is not done."""
+        rows = self.database.rows(
+            """SELECT id, incident, channel, purpose, body, attempts, queued_ms,
+                (SELECT receipt FROM outbox AS sent WHERE sent.incident = o.incident AND sent.channel = o.channel
+                    AND sent.receipt <> '' ORDER BY n DESC LIMIT 1)
+            FROM outbox AS o WHERE state = 'pending' AND next_attempt_ms <= ? AND NOT EXISTS
+                (SELECT 1 FROM outbox AS before WHERE before.incident = o.incident AND before.channel = o.channel
+                    AND before.n < o.n AND before.state = 'pending')
+            ORDER BY n LIMIT ?""",
+            (now_ms, limit),
+        )
+        return [
+            Due(_notice(identity, incident, channel, purpose, body), parent, attempts, queued_ms)
+            for identity, incident, channel, purpose, body, attempts, queued_ms, parent in rows
+        ]
+
+    def settle(self, fates: Iterable[tuple[str, Fate]], now_ms: int) -> None:
+        """Remember what became of notices, one attempt each."""
+        with self.database.transaction() as db:
+            for identity, fate in fates:
+                state, receipt, reason, next_ms = _settled(fate, now_ms)
+                db.execute(
+                    """UPDATE outbox SET state = ?, receipt = ?, reason = ?, next_attempt_ms = ?,
+                    attempts = attempts + 1, done_ms = CASE WHEN ? = 'pending' THEN NULL ELSE ? END WHERE id = ?""",
+                    (state, receipt, reason, next_ms, state, now_ms, identity),
+                )
+
+    def prune(self, before_ms: int) -> int:
+        """Forget windows that closed, and notices that were done, before then. How many windows were forgotten."""
+        with self.database.transaction() as db:
+            db.execute(
+                """DELETE FROM verdicts WHERE (model, segment, number) IN
+                (SELECT model, segment, number FROM windows WHERE closed_ms < ?)""",
+                (before_ms,),
+            )
+            n_windows = db.execute("DELETE FROM windows WHERE closed_ms < ?", (before_ms,)).rowcount
+            db.execute("DELETE FROM outbox WHERE done_ms < ?", (before_ms,))
+            db.execute("DELETE FROM dead_letters WHERE seen_ms < ?", (before_ms,))
+        return n_windows
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self.database.close()
+
+    def _give_up(self, model: str) -> None:
+        with self.database.transaction() as db:
+            (n_rows,) = db.execute(
+                "SELECT coalesce(sum(n_rows), 0) FROM open_windows WHERE model = ? AND segment = 'all'", (model,)
+            ).fetchone()
+            db.execute("DELETE FROM open_windows WHERE model = ?", (model,))
+            db.execute("DELETE FROM memories WHERE model = ?", (model,))
+        log.warning(
+            "model %s has another reference, window or segments than before: %d rows of its open windows are given up",
+            model, n_rows,
+        )  # fmt: skip
+
+
+def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
+    model = part.model
+    db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(part.state))))
+    db.executemany(
+        "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?)",
+        [(model, at.topic, at.number, offset) for at, offset in part.offsets.items()],
+    )
+    db.executemany(
+        "DELETE FROM open_windows WHERE model = ? AND segment = ? AND start_ms = ?",
+        [(model, *key) for key in part.gone],
+    )
+    db.executemany(
+        "INSERT OR REPLACE INTO open_windows VALUES (?, ?, ?, ?, ?)",
+        [(model, *key, window.n_rows, freeze(window)) for key, window in part.open.items()],
+    )
+    db.executemany(
+        "INSERT OR REPLACE INTO memories VALUES (?, ?, ?)",
+        [(model, segment, checked(body)) for segment, body in part.memories.items()],
+    )
+
+
+def _apply_window(db: sqlite3.Connection, model: str, judged: Judged, now_ms: int) -> None:
+    window = judged.window
+    db.execute(
+        "INSERT OR REPLACE INTO windows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            model, window.segment, window.index, window.start_ms, window.end_ms, window.n_rows, window.n_late,
+            window.revision, now_ms, freeze(window),
+        ),
+    )  # fmt: skip
+    key = (model, window.segment, window.index)
+    db.execute("DELETE FROM verdicts WHERE model = ? AND segment = ? AND number = ?", key)
+    db.executemany(
+        "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (*key, i, verdict.column, verdict.outcome, verdict.effect, verdict.evidence, msgspec.json.encode(verdict))
+            for i, verdict in enumerate(judged.verdicts)
+        ],
+    )
+
+
+def _apply_incidents(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> None:
+    for change in part.found.changes:
+        episode, body = change.episode, msgspec.json.encode(change)
+        db.execute(
+            """INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
+            segment = excluded.segment, state = excluded.state, severity = excluded.severity,
+            changed_ms = excluded.changed_ms, body = excluded.body""",
+            (
+                episode.id, part.model, change.segment, episode.state, episode.severity, episode.opened_window, now_ms,
+                now_ms, body,
+            ),
+        )  # fmt: skip
+        db.execute("INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?)", (episode.id, episode.n_changes, now_ms, body))
+    db.executemany(
+        "INSERT OR REPLACE INTO triggers VALUES (?, ?, ?, ?, ?, ?)",
+        [(t.id, t.incident, part.model, t.step, now_ms, msgspec.json.encode(t)) for t in part.found.triggers],
+    )
+
+
+def _queue(db: sqlite3.Connection, notices: Iterable[Notice], now_ms: int) -> None:
+    db.executemany(
+        """INSERT OR IGNORE INTO outbox (id, incident, channel, purpose, body, queued_ms, next_attempt_ms)
+        VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        [(n.id, n.incident, n.channel, n.purpose, msgspec.json.encode(n.body), now_ms, now_ms) for n in notices],
+    )
+
+
+def _apply_dead_letters(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> None:
+    if not part.rejects:
+        return
+    db.executemany(
+        """INSERT OR IGNORE INTO dead_letters (model, topic, partition, record_offset, kind, reason, head, seen_ms)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+        [
+            (part.model, *reject.partition, reject.offset, reject.kind, reject.reason, reject.head, now_ms)
+            for reject in part.rejects[-N_DEAD_LETTERS:]
+        ],
+    )
+    db.execute(
+        """DELETE FROM dead_letters WHERE model = ?1 AND n <=
+        (SELECT n FROM dead_letters WHERE model = ?1 ORDER BY n DESC LIMIT 1 OFFSET ?2)""",
+        (part.model, N_DEAD_LETTERS),
+    )
+
+
+def _notice(identity: str, incident: str, channel: str, purpose: str, body: bytes) -> Notice:
+    message: Body = msgspec.json.decode(body, type=Body)
+    return Notice(
+        id=identity, incident=incident, channel=channel, purpose=Purpose(purpose), model=message.model,
+        window=message.window.index, body=message,
+    )  # fmt: skip
+
+
+def _settled(fate: Fate, now_ms: int) -> tuple[str, str, str, int]:
+    """State, receipt, reason and time of the next attempt."""
+    if isinstance(fate, Delivered):
+        return "sent", fate.receipt, "", now_ms
+    if isinstance(fate, Pending):
+        return "pending", "", fate.reason, int(fate.next_attempt_at * 1000)
+    assert isinstance(fate, Dead)  # noqa: S101  # for the type checker: a Fate has three forms
+    return "dead", "", f"{fate.reason}: {fate.detail}" if fate.detail else fate.reason, now_ms

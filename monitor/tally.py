@@ -1,0 +1,139 @@
+"""What is known of a set of rows: their profile, where they lie in the log, and columns nobody expected.
+
+Tallies add like the profiles inside them, exactly and in any order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors import Bins, Profile
+from detectors.bins import Cells, Floats
+from monitor.batch import Batch, Int64s, Partition
+
+Rows = NDArray[np.intp]
+N_UNKNOWN: Final = 100
+"""Unknown columns that are kept by name: the first in alphabetical order, so that what is kept adds exactly too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where rows lie in one partition: first and last offset, both inclusive."""
+
+    first: int
+    last: int
+
+    def __or__(self, other: Extent) -> Extent:
+        return Extent(min(self.first, other.first), max(self.last, other.last))
+
+
+Extents = Mapping[Partition, Extent]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """A set of rows, counted.
+
+    unknown: columns that the reference does not have, and in how many of the `n_inspected` rows they were.
+    """
+
+    profile: Profile
+    extents: Extents = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    n_inspected: int = 0
+
+    @classmethod
+    def empty(cls, bins: Bins) -> Tally:
+        """The identity of `+`: no rows."""
+        return cls(Profile.empty(bins))
+
+    @property
+    def n_rows(self) -> int:
+        return self.profile.n_rows
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.profile + other.profile,
+            union(self.extents, other.extents),
+            _first(Counter(self.unknown) + Counter(other.unknown)),
+            self.n_inspected + other.n_inspected,
+        )
+
+    def as_window(self) -> Tally:
+        """The same, its profile marked as that of one window."""
+        return replace(self, profile=replace(self.profile, n_windows=1))
+
+
+def union(*several: Extents) -> Extents:
+    """The smallest extents that hold all of these."""
+    merged: dict[Partition, Extent] = {}
+    for extents in several:
+        for partition, extent in extents.items():
+            merged[partition] = merged[partition] | extent if partition in merged else extent
+    return dict(sorted(merged.items()))
+
+
+def _first(unknown: Counter[str]) -> Mapping[str, int]:
+    return dict(sorted(unknown.items())[:N_UNKNOWN])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Rows of several batches side by side, so that they are counted in one go.
+
+    The arrays are as in `Batch`. runs: the partition of every stretch of rows, and where the stretch begins.
+    """
+
+    bins: Bins
+    offsets: Int64s
+    time_ms: Int64s
+    numbers: Floats
+    cells: Cells
+    inspected: Int64s
+    unknown: Sequence[tuple[int, str]]
+    runs: Sequence[tuple[Partition, int]]
+
+    @classmethod
+    def of(cls, bins: Bins, batches: Sequence[Batch]) -> Stack:
+        """Stack at least one batch."""
+        begins = np.cumsum([0, *(batch.n_rows for batch in batches)])[:-1].tolist()
+        placed = list(zip(batches, begins, strict=True))
+        if len(batches) == 1:
+            arrays = (batches[0].offsets, batches[0].time_ms, batches[0].numbers, batches[0].cells)
+        else:
+            arrays = (
+                np.concatenate([batch.offsets for batch in batches]),
+                np.concatenate([batch.time_ms for batch in batches]),
+                np.concatenate([batch.numbers for batch in batches], axis=1),
+                np.concatenate([batch.cells for batch in batches], axis=1),
+            )
+        inspected = np.concatenate([batch.inspected + begin for batch, begin in placed])
+        unknown = [(row + begin, name) for batch, begin in placed for row, name in batch.unknown]
+        return cls(bins, *arrays, inspected, unknown, [(batch.partition, begin) for batch, begin in placed])
+
+    def tally(self, rows: Rows, *, with_unknown: bool = False) -> Tally:
+        """Count the chosen rows, given in ascending order; their unknown columns only if asked."""
+        everything = rows.size == self.time_ms.size
+        numbers, cells = (self.numbers, self.cells) if everything else (self.numbers[:, rows], self.cells[:, rows])
+        profile = Profile.of(self.bins, numbers, cells)
+        if not with_unknown:
+            return Tally(profile, self._extents(rows))
+        inspected = set(np.intersect1d(self.inspected, rows).tolist())
+        unknown = Counter(name for row, name in self.unknown if row in inspected)
+        return Tally(profile, self._extents(rows), _first(unknown), len(inspected))
+
+    def _extents(self, rows: Rows) -> Extents:
+        borders = np.searchsorted(rows, [begin for _, begin in self.runs] + [self.time_ms.size]).tolist()
+        return union(
+            *(
+                {partition: Extent(int(self.offsets[rows[first]]), int(self.offsets[rows[end - 1]]))}
+                for (partition, _), first, end in zip(self.runs, borders[:-1], borders[1:], strict=True)
+                if first < end
+            )
+        )

@@ -1,0 +1,199 @@
+"""Incidents open, grow, and are resolved; retraining is called once, and never for faulty data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors import Bins
+from monitor.alert import Change, Episode, Policy, State, advance
+from monitor.batch import NO_TIME, Severity
+from monitor.check import Judged
+from monitor.config import Config, Retrain
+from monitor.decision import Outcome, Verdict
+from monitor.retrain import Calls, Step, consider
+from monitor.route import recipients
+from monitor.window import WHOLE, Window
+
+BINS = Bins.of({"x": np.arange(10.0)}, {})
+HOUR = 3_600_000
+
+
+def verdict(column: str, outcome: Outcome, **changes: object) -> Verdict:
+    said = Verdict(column=column, outcome=outcome, reason="median 1 → 2", n_reference=9, n_current=9, measure="ks")
+    return msgspec.structs.replace(said, **changes)
+
+
+def judged(index: int, *drifting: str, segment: str = WHOLE, calm: Sequence[str] = ("y",), **changes: object) -> Judged:
+    window = Window.fresh(BINS, segment, index * HOUR, (index + 1) * HOUR).closed(index)
+    said = [verdict(name, Outcome.DRIFT, since_window=index, effect=0.5, **changes) for name in drifting]
+    return Judged(window, (*said, *(verdict(name, Outcome.OK) for name in calm)))
+
+
+def play(windows: Sequence[Judged], policy: Policy = Policy()) -> tuple[Episode | None, list[Change]]:  # noqa: B008
+    episode, told = None, []
+    for window in windows:
+        episode, change = advance("m", episode, [window], policy)
+        told += [change] if change else []
+    return episode, told
+
+
+def test_an_incident_opens_grows_and_is_resolved_after_calm_windows_in_a_row():
+    story = [
+        judged(0),
+        judged(1, "a"),
+        judged(2, "a"),
+        judged(3, "a", "b"),
+        judged(4),
+        judged(5, "a"),
+        judged(6),
+        judged(7),
+    ]
+    episode, told = play(story)
+    assert [(change.change, change.window) for change in told] == [("opened", 1), ("updated", 3), ("resolved", 7)]
+    assert {change.episode.id for change in told} == {"m-1-19700101T0100Z"}
+    assert [change.episode.n_changes for change in told] == [1, 2, 3]
+    grown = {column.verdict.column: column.since_window for column in told[1].columns}
+    assert grown == {"a": 1, "b": 3}
+    assert told[-1].episode.state is State.RESOLVED
+    assert episode is None
+
+
+def test_a_new_episode_is_a_new_incident():
+    _, told = play([judged(0, "a"), judged(1), judged(2), judged(3, "a")])
+    assert [change.change for change in told] == ["opened", "resolved", "opened"]
+    assert told[0].episode.id != told[2].episode.id
+
+
+def test_for_windows_keeps_an_incident_pending_and_a_calm_window_ends_it_untold():
+    policy = Policy(for_windows=2, clear_windows=2)
+    _, told = play([judged(0, "a"), judged(1), judged(2, "a"), judged(3, "a")], policy)
+    assert [(change.change, change.episode.state) for change in told] == [
+        ("pending", State.PENDING), ("resolved", State.RESOLVED), ("pending", State.PENDING), ("opened", State.FIRING),
+    ]  # fmt: skip
+
+
+def test_a_window_that_says_nothing_neither_resolves_nor_opens():
+    silent = Judged(judged(2).window, (verdict("y", Outcome.UNKNOWN),))
+    episode, told = play([judged(0, "a"), silent, silent, silent])
+    assert [change.change for change in told] == ["opened"]
+    assert episode is not None
+    assert episode.n_calm == 0
+
+
+def test_a_rise_of_severity_is_told():
+    _, told = play([judged(0, "a"), judged(1, "a", severity=Severity.CRITICAL)])
+    assert [change.reason for change in told][1] == "severity rose from warning to critical"
+    assert told[1].episode.severity is Severity.CRITICAL
+
+
+def test_segments_join_the_models_one_incident_and_stand_behind_the_whole():
+    together = [judged(1, "a"), judged(1, "b", segment="region=EU")]
+    episode, change = advance("m", None, together, Policy())
+    assert change is not None
+    assert [(column.segment, column.verdict.column) for column in change.columns] == [("all", "a"), ("region=EU", "b")]
+    assert change.segment == WHOLE
+    _, alone = advance("m", None, [judged(1), judged(1, "b", segment="region=EU")], Policy())
+    assert alone is not None
+    assert alone.segment == "region=EU"
+    assert episode is not None
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.lists(st.sets(st.sampled_from("abc")), max_size=30), st.integers(1, 3), st.integers(1, 3))
+def test_whatever_happens_changes_come_in_order_and_every_column_is_told(drifts, for_windows, clear_windows):
+    policy = Policy(for_windows, clear_windows)
+    windows = [judged(i, *sorted(names)) for i, names in enumerate(drifts)]
+    episode, told = play(windows, policy)
+    by_incident: dict[str, list[Change]] = {}
+    for change in told:
+        by_incident.setdefault(change.episode.id, []).append(change)
+    for changes in by_incident.values():
+        words = [change.change for change in changes]
+        assert words == sorted(words, key=["pending", "opened", "updated", "resolved"].index)
+        assert [change.episode.n_changes for change in changes] == list(range(1, len(changes) + 1))
+    still_firing = [c for c in by_incident.values() if c[-1].change != "resolved"]
+    assert len(still_firing) == (episode is not None)
+    if episode is not None and episode.state is State.FIRING:
+        assert {column.verdict.column for column in still_firing[0][-1].columns} == {
+            column.verdict.column for column in episode.columns
+        }
+
+
+def options(**changes: object) -> Retrain:
+    return Retrain.model_validate({"model": "m", "channel": "job", "mode": "auto", **changes})
+
+
+def opened(index: int, **changes: object) -> tuple[Change, Window]:
+    window = judged(index, "a", **changes)
+    _, change = advance("m", None, [window], Policy())
+    assert change is not None
+    return change, window.window
+
+
+@pytest.mark.parametrize(
+    ("mode", "step"), [("auto", Step.CALLED), ("dry_run", Step.DRY_RUN), ("approve", Step.AWAITS_APPROVAL)]
+)
+def test_a_firing_incident_makes_one_trigger(mode: str, step: Step):
+    change, window = opened(1)
+    trigger, words = consider(change, window, options(mode=mode), Calls())
+    assert trigger is not None
+    assert trigger.step is step
+    assert "job" in words
+    again, words = consider(change, window, options(mode=mode), Calls(trigger))
+    assert again is None
+    assert "job" in words
+
+
+def test_faulty_data_pages_and_never_retrains():
+    change, window = opened(1, faulty=True)
+    trigger, words = consider(change, window, options(), Calls())
+    assert trigger is None
+    assert "faulty" in words
+
+
+def test_the_cool_down_is_in_event_time():
+    first, window = opened(1)
+    trigger, _ = consider(first, window, options(cooldown="10h"), Calls())
+    for index, allowed in ((9, False), (11, True)):
+        change, window = opened(index)
+        later, words = consider(change, window, options(cooldown="10h"), Calls(trigger))
+        assert (later is not None) == allowed, words
+
+
+def test_windows_without_time_have_no_cool_down():
+    change, window = opened(1)
+    trigger, _ = consider(change, window, options(), Calls())
+    assert trigger is not None
+    other, window = opened(2)
+    timeless = Window.fresh(BINS, WHOLE, NO_TIME, NO_TIME).closed(2)
+    assert consider(other, timeless, options(), Calls(trigger))[0] is not None
+
+
+def configured(text: str) -> Config:
+    import tomllib
+
+    channels = '[[channel]]\nname = "a"\nkind = "log"\n[[channel]]\nname = "b"\nkind = "log"\n'
+    retrain = '[[retrain]]\nmodel = "m"\nchannel = "b"\n'
+    return Config.model_validate(tomllib.loads(f'[[model]]\nname = "m"\nreference = "r"\n{channels}{retrain}{text}'))
+
+
+def test_without_routes_every_channel_hears_but_retraining_jobs():
+    assert recipients(configured(""), "m", Severity.INFO) == ["a"]
+
+
+def test_the_first_route_that_matches_decides():
+    routes = (
+        '[[route]]\nmodels = ["m"]\nmin_severity = "critical"\nchannels = ["b"]\n'
+        '[[route]]\nmodels = ["m"]\nmin_severity = "warning"\nchannels = ["a"]\n'
+    )
+    config = configured(routes)
+    assert list(recipients(config, "m", Severity.CRITICAL)) == ["b"]
+    assert list(recipients(config, "m", Severity.WARNING)) == ["a"]
+    assert list(recipients(config, "m", Severity.INFO)) == []
+    assert list(recipients(config, "other", Severity.CRITICAL)) == []

@@ -1,0 +1,291 @@
+"""The service as a process: on a real broker it says what a replay says, and no kill changes that."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from monitor.cli import read_config
+from monitor.database import DATABASE
+from monitor.demo.standins import SlackStandIn, WebhookStandIn
+from monitor.demo.world import table
+from monitor.reference import kinds_of, seal, unseal
+from monitor.replay import replay
+
+TOKEN, SECRET = "xoxb-canary-5f1e", "whsec_c2lnbmluZy1rZXktY2FuYXJ5"
+CONFIG = """
+[kafka]
+bootstrap_servers = {servers}
+idle_timeout = "1h"
+[state]
+directory = "{state}"
+checkpoint = "200ms"
+[[model]]
+name = "loan"
+topics = ["{topic}"]
+reference = "reference"
+window = "{window}"
+lateness = "1d"
+[model.fields]
+id = "id"
+timestamp = "timestamp"
+prediction = "y_pred"
+score = "y_pred_proba"
+features = "features"
+[[channel]]
+name = "alerts"
+kind = "slack"
+channel = "#alerts"
+token_env = "TEST_SLACK_TOKEN"
+base_url = "{slack}"
+[[channel]]
+name = "job"
+kind = "webhook"
+url = "{ci}/hook"
+secret_file = "hook_secret"
+[[retrain]]
+model = "loan"
+channel = "job"
+mode = "auto"
+"""
+
+
+@dataclass
+class Setting:
+    """One state directory with its configuration, a topic, and stand-ins."""
+
+    home: Path
+    topic: str
+    slack: SlackStandIn
+    ci: WebhookStandIn
+    producer: Any
+
+    def configure(self, servers: str, window: str, state: str = "state") -> Path:
+        file = self.home / f"{state}.toml"
+        text = CONFIG.format(
+            servers=json.dumps(servers.split(",")), state=state, topic=self.topic, window=window,
+            slack=self.slack.api_url, ci=self.ci.url,
+        )  # fmt: skip
+        file.write_text(text)
+        return file
+
+    def produce(self, records: list[dict[str, Any]], partitions: int) -> None:
+        for record in records:
+            value = json.dumps(record).encode()
+            self.producer.produce(self.topic, value, partition=record["id"] % partitions)
+        assert self.producer.flush(30) == 0
+
+
+@pytest.fixture(scope="module")
+def log() -> list[dict[str, Any]]:
+    own = {"id", "timestamp", "y_pred", "y_pred_proba"}
+    return [
+        {
+            "id": i,
+            "timestamp": int(row["timestamp"].timestamp() * 1000),
+            "y_pred": row["y_pred"],
+            "y_pred_proba": row["y_pred_proba"],
+            "features": {name: value for name, value in row.items() if name not in own},
+        }
+        for i, row in enumerate(table("log").to_dict("records"))
+    ]
+
+
+@pytest.fixture
+def setting(real_broker: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Setting]:
+    frame = table("reference").drop(columns=["id", "timestamp"])
+    seal(frame, kinds_of(frame, {}), tmp_path / "reference")
+    (tmp_path / "hook_secret").write_text(SECRET)
+    topic = f"service-{request.node.name.replace('[', '-').replace(']', '')}"
+    producer = Producer({"bootstrap.servers": real_broker.bootstrap_servers, "compression.type": "lz4", "log_level": 0})
+    with SlackStandIn(TOKEN) as slack, WebhookStandIn(SECRET) as ci:
+        yield Setting(tmp_path, topic, slack, ci, producer)
+
+
+@contextmanager
+def running(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    log_file = config.with_suffix(".log").open("ab")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "monitor", "run", "--config", str(config)],
+        stdout=log_file, stderr=log_file, env=os.environ | {"TEST_SLACK_TOKEN": TOKEN},
+    )  # fmt: skip
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+        log_file.close()
+
+
+def query(home: Path, statement: str, state: str = "state") -> list[tuple[Any, ...]]:
+    """Rows of the daemon's database; none while there is no database yet."""
+    file = home / state / DATABASE
+    if not file.exists():
+        return []
+    db = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)
+    try:
+        return db.execute(statement).fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error) or "unable to open" in str(error):
+            return []
+        raise
+    finally:
+        db.close()
+
+
+def n_rows(home: Path, state: str = "state") -> int:
+    return sum(offset for (offset,) in query(home, "SELECT next_offset FROM offsets", state))
+
+
+def until(done: Callable[[], bool], child: subprocess.Popen[bytes] | None = None, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert child is None or child.poll() is None, "the daemon ended"
+        assert time.monotonic() < deadline, "not within the time"
+        time.sleep(0.02)
+
+
+def settled(home: Path, wanted_rows: int, state: str = "state") -> bool:
+    waiting = query(home, "SELECT count(*) FROM outbox WHERE state = 'pending'", state)
+    return n_rows(home, state) == wanted_rows and waiting == [(0,)]
+
+
+def story(home: Path, state: str) -> dict[str, list[tuple[Any, ...]]]:
+    """All that a run said, without the times at which it did."""
+    return {
+        "windows": query(home, "SELECT model, segment, number, start_ms, n_rows, n_late, body FROM windows", state),
+        "verdicts": query(home, "SELECT * FROM verdicts", state),
+        "changes": query(home, "SELECT incident, n, body FROM changes ORDER BY incident, n", state),
+        "triggers": query(home, "SELECT id, step, body FROM triggers ORDER BY id", state),
+        "notices": query(home, "SELECT id, channel, purpose, body, state FROM outbox ORDER BY id", state),
+    }
+
+
+def test_a_real_broker_gives_the_verdicts_of_a_replay(real_broker: Any, setting: Setting, log: list[dict[str, Any]]):
+    real_broker.create_topic(setting.topic, partitions=1)
+    config = setting.configure(real_broker.bootstrap_servers, "2500 rows")
+    setting.produce(log, 1)
+    lines = setting.home / "log.jsonl"
+    lines.write_text("".join(json.dumps(record) + "\n" for record in log))
+    checked = read_config(config)
+    replay(checked, checked.model[0], unseal(setting.home / "reference"), [lines], setting.home / "out")
+    with running(config) as child:
+        until(lambda: settled(setting.home, len(log)), child)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(15) == 0
+    replayed = [json.loads(line) for line in (setting.home / "out" / "verdicts.jsonl").read_bytes().splitlines()]
+    said = [json.loads(body) for (body,) in query(setting.home, "SELECT body FROM verdicts ORDER BY number, position")]
+    assert len(said) == len(replayed) == 90
+    for live, played in zip(said, replayed, strict=True):
+        assert (live["column"], live["outcome"], live["effect"]) == (
+            played["column"], played["verdict"], played["effect"],
+        )  # fmt: skip
+    first = {row["column"]: row["window"] for row in reversed(replayed) if row["verdict"] == "drift"}
+    drifting = {"car_value", "loan_length", "salary_range", "repaid_loan_on_prev_car", "y_pred_proba"}
+    assert first == dict.fromkeys(drifting, 5)
+
+
+def test_no_kill_changes_windows_verdicts_or_messages(real_broker: Any, setting: Setting, log: list[dict[str, Any]]):
+    real_broker.create_topic(setting.topic, partitions=4)
+    calm = setting.configure(real_broker.bootstrap_servers, "10d", "calm")
+    killed = setting.configure(real_broker.bootstrap_servers, "10d", "killed")
+    rng = random.Random(11)
+    kills = mid_way = 0
+    steps = 22
+    for step in range(steps):
+        setting.produce(log[step * len(log) // steps : (step + 1) * len(log) // steps], 4)
+        wanted = (step + 1) * len(log) // steps
+        before = n_rows(setting.home, "killed")
+        with running(killed) as child:
+            if step % 2:  # at any time from its first breath on
+                time.sleep(rng.uniform(0.1, 1.2))
+            else:  # while it works: something is committed and something is not
+                until(lambda: n_rows(setting.home, "killed") > before, child)  # noqa: B023
+                time.sleep(rng.uniform(0, 0.05))
+            mid_way += child.poll() is None and n_rows(setting.home, "killed") < wanted
+            child.kill()
+            child.wait()
+            kills += child.returncode == -signal.SIGKILL
+    with running(killed) as child:
+        until(lambda: settled(setting.home, len(log), "killed"), child)
+    slack, calls = list(setting.slack.messages.values()), dict(setting.ci.runs)
+    with running(calm) as child:
+        until(lambda: settled(setting.home, len(log), "calm"), child)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(15) == 0
+    print(f"kills that hit: {kills}, of them with records read and not committed: {mid_way}")
+    assert kills >= 20
+    assert mid_way >= 5
+    undisturbed, disturbed = story(setting.home, "calm"), story(setting.home, "killed")
+    assert len(undisturbed["windows"]) > 25
+    assert len(undisturbed["notices"]) >= 2
+    assert disturbed == undisturbed
+    # A kill between Slack's answer and its being written down may repeat a message, never lose one; a job runs once.
+    assert 1 <= len(slack) <= 2
+    assert len(calls) == 1
+    assert setting.ci.runs.keys() == calls.keys()
+
+
+def test_stop_and_reload(real_broker: Any, setting: Setting, log: list[dict[str, Any]]):
+    real_broker.create_topic(setting.topic, partitions=2)
+    config = setting.configure(real_broker.bootstrap_servers, "10d")
+    good = config.read_text()
+    log_file = config.with_suffix(".log")
+    setting.produce(log[:2_000], 2)
+    with running(config) as child:
+        until(lambda: n_rows(setting.home) == 2_000, child)
+        config.write_text(good.replace("[[model]]", "[[modell]]"))
+        child.send_signal(signal.SIGHUP)
+        until(lambda: "did you mean 'model'" in log_file.read_text(), child)
+        config.write_text(good.replace('window = "10d"', 'window = "10d"\nversion = "9"'))
+        child.send_signal(signal.SIGHUP)
+        until(lambda: log_file.read_text().count("driftd is running") == 2, child)
+        setting.produce(log[2_000:], 2)
+        until(lambda: settled(setting.home, len(log)), child)
+        began = time.monotonic()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(15) == 0
+        assert time.monotonic() - began < 5
+    (body,) = query(setting.home, "SELECT body FROM outbox WHERE purpose = 'retrain'")[0]
+    assert json.loads(body)["version"] == "9"
+    assert n_rows(setting.home) == len(log)
+    for secret in (TOKEN, SECRET):
+        assert secret not in log_file.read_text()
+
+
+def test_what_is_missing_stops_the_start_with_78_and_all_of_it(tmp_path: Path):
+    config = tmp_path / "driftd.toml"
+    config.write_text(
+        CONFIG.format(
+            servers='["localhost:1"]',
+            state="s",
+            topic="t",
+            window="1h",
+            slack="http://localhost:1/",
+            ci="http://localhost:1",
+        )
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TEST_SLACK_TOKEN"}
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor", "run", "--config", str(config)], capture_output=True, text=True, timeout=60,
+        env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 78
+    for words in ("driftd reference build", "TEST_SLACK_TOKEN is not set", "hook_secret cannot be read"):
+        assert words in done.stderr
+    assert not (tmp_path / "s").exists()
