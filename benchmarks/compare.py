@@ -1,6 +1,6 @@
 """CPU seconds of `driftd compare` and its kernels against a scipy.stats loop and Evidently doing the same.
 
-    python benchmarks/compare.py [--without-evidently]
+    python -m benchmarks.compare [--without-evidently]
 
 100,000 reference rows, 50,000 current rows; 50 numeric columns (normal, lognormal, Poisson, rounded, with missing
 values) and 10 of words. Everything of ours is exact on the rows and runs on one thread. NumPy's AVX-512 sort is slow on
@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from clock import cpu_seconds, line
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
+from benchmarks.clock import cpu_seconds, line
 from detectors import REGISTRY, Bins, Pair, Profile
 from detectors.bins import CategoricalColumn, NumericColumn
 from detectors.profile import N_SUMS, count_sorted, count_words
@@ -193,12 +193,11 @@ def main() -> None:
     measure(with_evidently="--without-evidently" not in sys.argv)
     if "NPY_DISABLE_CPU_FEATURES" in os.environ:
         return
-    other = subprocess.run(
-        [sys.executable, __file__, "--sort"], env=without_avx512(), capture_output=True, text=True, check=True
-    )
+    again = [sys.executable, "-m", "benchmarks.compare"]
+    other = subprocess.run([*again, "--sort"], env=without_avx512(), capture_output=True, text=True, check=True)
     if float(other.stdout) < 0.7 * sort_ns():
         print(f"\nthe same with NPY_DISABLE_CPU_FEATURES={without_avx512()['NPY_DISABLE_CPU_FEATURES']!r}, all sides")
-        subprocess.run([sys.executable, *sys.argv], env=without_avx512(), check=True)
+        subprocess.run([*again, *sys.argv[1:]], env=without_avx512(), check=True)
 
 
 if __name__ == "__main__":
