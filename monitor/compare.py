@@ -205,10 +205,11 @@ def _ascending(values: pd.Series) -> tuple[Floats, bool, int, int]:
 
 def _goes_on(values: Floats, in_time: bool) -> bool:
     """Whether every value is beyond the one before; points in time may also stay."""
-    steps = np.diff(values)
+    before, after = values[:-1], values[1:]
     if in_time:
-        return bool(steps.any() and ((steps >= 0).all() or (steps <= 0).all()))
-    return bool(steps.size and ((steps > 0).all() or (steps < 0).all()) and (values == np.rint(values)).all())
+        return bool((before != after).any() and ((before <= after).all() or (before >= after).all()))
+    rises_or_falls = before.size and ((before < after).all() or (before > after).all())
+    return bool(rises_or_falls and (values == np.rint(values)).all())
 
 
 def _categorical(name: str, reference: pd.Series, current: pd.Series) -> _Counted[CategoricalColumn]:

@@ -63,7 +63,9 @@ def _csv(file: Path) -> tuple[pd.DataFrame, list[str]]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            frame = pd.read_csv(file, low_memory=False, encoding="utf-8-sig", index_col=False)
+            frame = pd.read_csv(
+                file, low_memory=False, encoding="utf-8-sig", index_col=False, float_precision="round_trip"
+            )
         except pd.errors.ParserWarning as error:  # values without a column would be left out
             raise ValueError(f"rows have more values than the header's {header.shape[1]} names") from error
     for place, dtype in enumerate(frame.dtypes):
@@ -101,7 +103,16 @@ def _json_lines(file: Path) -> tuple[pd.DataFrame, list[str]]:
         count = "1 line is" if len(bad) == 1 else f"{len(bad)} lines are"
         raise ValueError(f"{count} not a JSON object; {bad[0]}")
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return pd.DataFrame({name: [row.get(name) for row in rows] for name in names}), names
+    return pd.DataFrame({name: _column([row.get(name) for row in rows]) for name in names}), names
+
+
+def _column(values: list[Any]) -> pd.Series:
+    import pandas as pd  # noqa: PLC0415
+
+    try:
+        return pd.Series(values)
+    except OverflowError:  # an integer beyond any float among floats
+        return pd.Series(values, dtype=object)
 
 
 READERS: Final[dict[str, Callable[[Path], tuple[pd.DataFrame, list[str]]]]] = {
