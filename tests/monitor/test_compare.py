@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import monitor.demo
 from detectors import REGISTRY
+from detectors.rows import score_rows
 from monitor.cli import app
 from monitor.compare import compare
 
@@ -326,6 +327,21 @@ def test_points_in_time_are_compared_as_seconds():
 def test_without_drift_few_pairs_of_tables_have_any_verdict_of_drift(rows: int):
     pairs = [compare(table(4_000, 2 * i), table(rows, 2 * i + 1), ["ks"]) for i in range(40)]
     assert sum(pair.count("drift") > 0 for pair in pairs) <= 3  # at a family-wise 1 %: more has a chance of 1 in 1000
+
+
+def test_statistics_on_rows_are_scipys_for_every_size_and_every_share_of_ties():
+    rng = np.random.default_rng(5)
+    for trial in range(300):
+        n, m = rng.integers(1, [40, 400][trial % 2], 2)
+        digits = int(rng.integers(0, 4))
+        x, y = (np.sort(rng.normal(shift, size=size).round(digits)) for shift, size in ((0, n), (trial % 3 / 4, m)))
+        found = score_rows(x, y, ["ks", "kuiper", "wasserstein", "energy"])
+        values = np.concatenate((x, y))
+        gap = np.searchsorted(x, values, "right") / n - np.searchsorted(y, values, "right") / m
+        close(found["ks"].statistic, stats.ks_2samp(x, y).statistic)
+        close(found["kuiper"].statistic, max(gap.max(), 0) + max(-gap.min(), 0))
+        close(found["wasserstein"].statistic, stats.wasserstein_distance(x, y))
+        close(found["energy"].statistic, stats.energy_distance(x, y))
 
 
 COLUMNS = st.lists(
