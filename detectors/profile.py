@@ -174,11 +174,12 @@ def count_words(column: CategoricalColumn, words: Mapping[str, int]) -> Counts:
 
 
 def _scaled(column: NumericColumn, values: Floats) -> Floats:
-    """Finite values of one column in fixed point."""
+    """Finite values of one column, ascending, in fixed point."""
     with np.errstate(over="ignore"):
         z = values - column.centre
         z /= column.unit
-    np.clip(z, -Q_LIMIT, Q_LIMIT, out=z)
+    if z.size and (z[0] < -Q_LIMIT or z[-1] > Q_LIMIT):
+        np.clip(z, -Q_LIMIT, Q_LIMIT, out=z)
     return np.rint(z, out=z)
 
 
