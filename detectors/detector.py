@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from detectors.bins import BELOW, N_CELLS, UNSEEN, Bins, Counts, Floats, Kind
 from detectors.profile import INFINITE, N_SUMS, SQUARES, SUM, Profile
 
 ALL_KINDS: Final = frozenset(Kind)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +58,7 @@ class Pair:
 
     reference: Profile
     current: Profile
+    _known: dict[Callable[[Pair], Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.reference.bins is not self.current.bins and self.reference.bins.id != self.current.bins.id:
@@ -93,6 +96,13 @@ class Pair:
         sides = (self.reference, self.current)
         sums = slice(row, row + 1)  # empty for a categorical column
         return Pair(*(Profile(bins, side.counts[row : row + 1], side.sums[sums], side.n_windows) for side in sides))
+
+    def once(self, function: Callable[[Pair], T]) -> T:
+        """`function(self)`, worked out at the first call: what detectors share, whichever of them is asked first."""
+        if function not in self._known:
+            self._known[function] = function(self)
+        found: T = self._known[function]
+        return found
 
     @property
     def bins(self) -> Bins:

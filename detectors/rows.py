@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detectors import limit
 from detectors.bins import Floats
-from detectors.ecdf import anderson_darling, cramer_von_mises, cramer_von_mises_effect
+from detectors.ecdf import Ladder, anderson_darling, cramer_von_mises, several
 from detectors.profile import Q_LIMIT
 
 EXACT_ROWS: Final = 1000
@@ -92,6 +92,10 @@ class SortedPair:
         return values[last], rows, (before, across)
 
     @cached_property
+    def ladder(self) -> Ladder:
+        return Ladder.of(*self.distinct[1:], *self.sizes)
+
+    @cached_property
     def finite(self) -> bool:
         ends = (self.reference[0], self.reference[-1], self.current[0], self.current[-1])
         return bool(np.isfinite(ends).all())
@@ -141,7 +145,7 @@ def _kolmogorov_smirnov(pair: SortedPair) -> tuple[float, float, float]:
     distance = max(pair.gaps)
     if n + m <= EXACT_ROWS:
         return distance, _reaching(n, m, round(distance * n * m)), distance
-    return distance, float(limit.kolmogorov(np.array(distance), np.array(n * m / (n + m)))), distance
+    return distance, float(limit.kolmogorov(np.array(distance), *pair.sizes)), distance
 
 
 def _kuiper(pair: SortedPair) -> tuple[float, float, float]:
@@ -151,19 +155,16 @@ def _kuiper(pair: SortedPair) -> tuple[float, float, float]:
 
 
 def _cramer_von_mises(pair: SortedPair) -> tuple[float, float, float]:
-    n, m = pair.sizes
-    values, rows, running = pair.distinct
-    statistic = cramer_von_mises(rows, running, n, m)
-    p_value = limit.cramer_von_mises(statistic) if values.size > 1 else 1.0
-    return float(statistic), float(p_value), float(cramer_von_mises_effect(statistic, n, m))
+    statistic = cramer_von_mises(pair.ladder)
+    p_value = limit.cramer_von_mises(statistic) if pair.distinct[0].size > 1 else 1.0
+    return float(statistic), float(p_value), float(pair.ladder.distance)
 
 
 def _anderson_darling(pair: SortedPair) -> tuple[float, float, float]:
-    n, m = pair.sizes
-    _, rows, running = pair.distinct
-    a2 = anderson_darling(rows, running, n, m)
-    statistic = (a2 - 1) / limit.anderson_darling_deviation(n, m)
-    return float(statistic), float(limit.anderson_darling(statistic)), float(np.sqrt(a2 / n + a2 / m) + 0 * statistic)
+    a2, concentration = anderson_darling(pair.ladder)
+    statistic = (a2 - 1) / limit.anderson_darling_deviation(*pair.sizes)
+    p_value = limit.anderson_darling(statistic, concentration) if several(pair.ladder) else np.nan
+    return float(statistic), float(p_value), float(np.sqrt(a2 / pair.ladder.effective) + 0 * statistic)
 
 
 def _wasserstein(pair: SortedPair) -> tuple[float, float, float]:
