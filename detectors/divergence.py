@@ -9,14 +9,17 @@ carries the p-value of `chi2_pooled`, the test of the same difference whose p-va
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
-from scipy import special
 
-from detectors.bins import Counts, Floats
-from detectors.contingency import pooled
+from detectors.bins import Floats
+from detectors.contingency import pooled_p
 from detectors.detector import Detector, Pair, Score, masked_score
+from detectors.table import tables
 
-PRIOR = 0.5
+_TINY: Final = np.finfo(np.float64).tiny
+PRIOR: Final = 0.5
 """Pseudo-rows that `psi` and `kl` add to every occupied group on both sides: Jeffreys' prior. A group empty on one side
 stays finite, and one odd row cannot move the statistic far."""
 
@@ -45,11 +48,7 @@ class PSI(Detector):
     name = "psi"
 
     def score(self, pair: Pair) -> Score:
-        def statistic(reference: Counts, current: Counts) -> Floats:
-            p, q, log_ratio = _smoothed(reference, current)
-            return np.asarray(((q - p) * log_ratio).sum(axis=1))
-
-        return _scored(pair, pair.by_kind(statistic))
+        return _scored(pair, [((q - p) * log_ratio).sum(axis=1) for p, q, log_ratio in pair.once(_smoothed)])
 
 
 class KL(Detector):
@@ -75,11 +74,7 @@ class KL(Detector):
     name = "kl"
 
     def score(self, pair: Pair) -> Score:
-        def statistic(reference: Counts, current: Counts) -> Floats:
-            _, q, log_ratio = _smoothed(reference, current)
-            return np.asarray(np.maximum((q * log_ratio).sum(axis=1), 0.0))
-
-        return _scored(pair, pair.by_kind(statistic))
+        return _scored(pair, [np.maximum(np.vecdot(q, log_ratio), 0.0) for _, q, log_ratio in pair.once(_smoothed)])
 
 
 class JS(Detector):
@@ -103,13 +98,13 @@ class JS(Detector):
     name = "js"
 
     def score(self, pair: Pair) -> Score:
-        def squared(reference: Counts, current: Counts) -> Floats:
-            p, q = _shares(reference), _shares(current)
-            middle = (p + q) / 2
-            bits = (special.xlogy(p, p) + special.xlogy(q, q)) / 2 - special.xlogy(middle, middle)
-            return np.asarray(np.clip(bits.sum(axis=1) / np.log(2), 0.0, 1.0))
-
-        return _scored(pair, np.sqrt(pair.by_kind(squared)))
+        divergence = []
+        for table in pair.once(tables):
+            p, q = table.shares
+            middle = np.maximum((p + q) / 2, _TINY)
+            nats = sum(np.vecdot(side, np.log(np.maximum(side, _TINY) / middle)) for side in (p, q)) / 2
+            divergence.append(np.sqrt(np.clip(nats / np.log(2), 0.0, 1.0)))
+        return _scored(pair, divergence)
 
 
 class Hellinger(Detector):
@@ -134,11 +129,8 @@ class Hellinger(Detector):
     name = "hellinger"
 
     def score(self, pair: Pair) -> Score:
-        def squared(reference: Counts, current: Counts) -> Floats:
-            roots = np.sqrt(_shares(reference)) - np.sqrt(_shares(current))
-            return np.asarray(np.clip((roots * roots).sum(axis=1) / 2, 0.0, 1.0))
-
-        return _scored(pair, np.sqrt(pair.by_kind(squared)))
+        roots = [np.sqrt(p) - np.sqrt(q) for p, q in _shares(pair)]
+        return _scored(pair, [np.sqrt(np.minimum(np.vecdot(each, each) / 2, 1.0)) for each in roots])
 
 
 class TotalVariation(Detector):
@@ -159,27 +151,25 @@ class TotalVariation(Detector):
     name = "tv"
 
     def score(self, pair: Pair) -> Score:
-        def statistic(reference: Counts, current: Counts) -> Floats:
-            return np.asarray(np.abs(_shares(reference) - _shares(current)).sum(axis=1) / 2)
-
-        return _scored(pair, pair.by_kind(statistic))
+        return _scored(pair, [np.abs(p - q).sum(axis=1) / 2 for p, q in _shares(pair)])
 
 
-def _scored(pair: Pair, statistic: Floats) -> Score:
-    _, p_value, _ = pair.once(pooled)
-    return masked_score(pair, statistic, p_value, statistic)
+def _scored(pair: Pair, of_each_kind: list[Floats]) -> Score:
+    statistic = np.concatenate(of_each_kind)
+    return masked_score(pair, statistic, pooled_p(pair), statistic)
 
 
-def _shares(counts: Counts) -> Floats:
-    total = counts.sum(axis=1, keepdims=True)
-    return np.asarray(counts / np.maximum(total, 1))
+def _shares(pair: Pair) -> list[tuple[Floats, Floats]]:
+    return [table.shares for table in pair.once(tables)]
 
 
-def _smoothed(reference: Counts, current: Counts) -> tuple[Floats, Floats, Floats]:
-    """Smoothed shares of both sides and ln(current / reference), zero in groups that nobody occupies."""
-    occupied = (reference + current) > 0
-    p, q = reference + PRIOR * occupied, current + PRIOR * occupied
-    p, q = (side / np.maximum(side.sum(axis=1, keepdims=True), PRIOR) for side in (p, q))
-    log_ratio = np.zeros_like(p)
-    np.log(np.divide(q, p, out=np.ones_like(p), where=occupied), out=log_ratio, where=occupied)
-    return p, q, log_ratio
+def _smoothed(pair: Pair) -> list[tuple[Floats, Floats, Floats]]:
+    """Of each kind: smoothed shares of both sides and ln(current / reference), zero in groups that nobody occupies."""
+    smoothed = []
+    for table in pair.once(tables):
+        prior = PRIOR * table.occupied
+        more = np.maximum(PRIOR * table.n_groups[:, None], PRIOR)
+        p = (table.reference + prior) / (table.n + more)
+        q = (table.current + prior) / (table.m + more)
+        smoothed.append((p, q, np.log(np.maximum(q, _TINY) / np.maximum(p, _TINY))))
+    return smoothed

@@ -62,7 +62,7 @@ class Variance(Detector):
 
     Unit and range: none, [0, inf), 1 for equal variances; the effect is signed and antisymmetric.
     Needs: `Profile.sums`.
-    With no drift: ln(statistic) has about the variance (k - 1)(1/n + 1/m), k the fourth standardised moment (normal: 3).
+    With no drift: ln(statistic) has about the variance (k - 1)(1/n + 1/m), k the fourth standardised moment (normal 3).
         A sample tells k too low, the more so the heavier the tails are: a test with the reference's own k rejects 0.12
         of lognormal columns of 1000 rows instead of 0.05, and 0.08 of normal ones of 50. So p is NaN; `ad` and `kuiper`
         test a change of spread.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, Counts, Floats, Kind
+from detectors.bins import ABOVE, BELOW, INVALID, MISSING, RARE, UNSEEN, Counts, Floats, Kind
 from detectors.detector import Detector, Pair, Score, masked_score, numeric_score
 from detectors.profile import INFINITE, Q_LIMIT, SQUARES, SUM
 
@@ -144,14 +144,16 @@ class Constant(Detector):
     def score(self, pair: Pair) -> Score:
         rows = pair.bins.n_numeric
         reference, current = pair.reference.counts[:, BELOW:], pair.current.counts[:, BELOW:]
-        stuck = (current > 0).sum(axis=1) == 1
-        varied = (reference > 0).sum(axis=1) > 1
+        stuck = current.max(axis=1, initial=0) == pair.m
+        varied = reference.max(axis=1, initial=0) < pair.n
         stuck[:rows] &= _one_value(pair.current.sums, pair.m[:rows])
         varied[:rows] |= ~_one_value(pair.reference.sums, pair.n[:rows])
-        stuck[rows:] &= current[rows:, FIRST - BELOW : RARE - BELOW].any(axis=1)
+        stuck[rows:] &= current[rows:, [UNSEEN - BELOW, RARE - BELOW]].max(axis=1, initial=0) == 0
         found = stuck & varied
-        shares = (reference + current) / np.maximum(pair.n + pair.m, 1)[:, None]
-        p_value = np.where(found, np.minimum((shares ** pair.m[:, None]).sum(axis=1), 1.0), 1.0)
+        p_value = np.ones(found.size)
+        if found.any():
+            shares = (reference + current)[found] / (pair.n + pair.m)[found, None]
+            p_value[found] = np.minimum((shares ** pair.m[found, None]).sum(axis=1), 1.0)
         return masked_score(pair, found * 1.0, p_value, found * 1.0)
 
 
@@ -207,7 +209,7 @@ def _rate(b: Counts, m: Counts, usual: Floats, p_value: Floats, n: Counts) -> Sc
 
 def _all_rows(pair: Pair) -> tuple[Counts, Counts]:
     """Rows of each side, with a value or without, shape (columns,)."""
-    return pair.reference.counts.sum(axis=1), pair.current.counts.sum(axis=1)
+    return pair.reference.n_all, pair.current.n_all
 
 
 def _quotient(part: Counts | Floats, whole: Counts) -> Floats:

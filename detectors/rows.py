@@ -93,7 +93,8 @@ class SortedPair:
 
     @cached_property
     def ladder(self) -> Ladder:
-        return Ladder.of(*self.distinct[1:], *self.sizes)
+        _, (p, q), (before, across) = self.distinct
+        return Ladder.of((p, q), (before - p / 2, across - q / 2), *self.sizes)
 
     @cached_property
     def finite(self) -> bool:
