@@ -19,7 +19,7 @@ from detectors.detector import Detector, Pair, Score, numeric_score
 from detectors.profile import BENEATH, BEYOND
 
 NUMERIC: Final = frozenset({Kind.NUMERIC})
-_FINE: Final = 2.0**40
+_FINE: Final = 2.0**30
 
 
 class KolmogorovSmirnov(Detector):
@@ -291,7 +291,8 @@ def anderson_darling(ladder: Ladder) -> tuple[Floats, Floats]:
     tilted = weight * height
     below = tilted * height
     above = weight - 2 * tilted + below
-    running = (below * _FINE).astype(np.int64).cumsum(axis=-1)  # NumPy adds integers up five times faster
+    fine = np.minimum(below * _FINE, _FINE * _FINE).astype(np.int64)  # NumPy adds integers up five times faster
+    running = fine.cumsum(axis=-1)
     concentration = _dot(share, share) + 2 * (_dot(above, running) / _FINE - _dot(above, below))
     with np.errstate(invalid="ignore"):
         a2 = (1 - 1 / np.maximum(ladder.n + ladder.m, 1)) * ladder.effective * _dot(weight, ladder.gap, ladder.gap)

@@ -127,8 +127,7 @@ class Table:
             return self._sides
         running = np.stack(self._sides).cumsum(axis=2)
         closed, border = np.zeros(len(n)), np.zeros(self.reference.shape, np.bool_)
-        for group in range(border.shape[1] - 1):
-            upto = running[0, :, group]
+        for group, upto in enumerate(running[0, :, :-1].T):
             border[:, group] = (upto - closed >= wanted) & (n - upto >= wanted)
             closed = np.where(border[:, group], upto, closed)
         border[:, -1] = True
