@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -45,7 +46,7 @@ Q_LIMIT: Final = 1 << 17
 the sums more, and 2**28 rows cannot overflow them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Profile:
     """Counts of one set of rows.
 
@@ -97,10 +98,42 @@ class Profile:
     def n_rows(self) -> int:
         return int(self.counts[0].sum()) if self.counts.size else 0
 
-    @property
+    @cached_property
+    def n_all(self) -> Counts:
+        """Rows per column, with a value or without, shape (columns,)."""
+        return np.asarray(self.counts.sum(axis=1))
+
+    @cached_property
     def n_valid(self) -> Counts:
         """Rows per column that hold a value of the column's kind, shape (columns,)."""
-        return np.asarray(self.counts.sum(axis=1) - self.counts[:, MISSING] - self.counts[:, INVALID])
+        return self.n_all - self.counts[:, MISSING] - self.counts[:, INVALID]
+
+    @cached_property
+    def numbers(self) -> Floats:
+        """Rows in BELOW, each regular cell and ABOVE, shape (numeric columns, 254), as floats."""
+        return self.counts[: self.bins.n_numeric, BELOW:].astype(np.float64)
+
+    @cached_property
+    def running(self) -> Floats:
+        """`numbers` added up from the left."""
+        integers = self.counts[: self.bins.n_numeric, BELOW:]  # NumPy adds them up five times faster than floats
+        return integers.cumsum(axis=1).astype(np.float64)
+
+    @cached_property
+    def halfway(self) -> Floats:
+        """`running` with only half of the cell's own rows: where their midrank lies."""
+        return self.running - self.numbers / 2
+
+    @cached_property
+    def deciles(self) -> Floats:
+        """Rows between the reference's deciles, tails included, shape (numeric columns, 10)."""
+        at_border = np.take_along_axis(self.running, self.bins.decile_cells - BELOW, axis=1)
+        return np.diff(at_border, axis=1, prepend=0)
+
+    @cached_property
+    def words(self) -> Floats:
+        """Rows in UNSEEN, of each word and in RARE, shape (categorical columns, 254), as floats."""
+        return self.counts[self.bins.n_numeric :, BELOW:].astype(np.float64)
 
     @property
     def id(self) -> str:

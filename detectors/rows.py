@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detectors import limit
 from detectors.bins import Floats
-from detectors.ecdf import cramer_von_mises, cramer_von_mises_effect
+from detectors.ecdf import Ladder, anderson_darling, cramer_von_mises, several
 from detectors.profile import Q_LIMIT
 
 EXACT_ROWS: Final = 1000
@@ -109,6 +109,23 @@ class SortedPair:
         return lead
 
     @cached_property
+    def halfway(self) -> Floats:
+        """Twice n m (F - G) halfway through the rows of each distinct value: whole numbers."""
+        halfway = self.lead.copy()
+        halfway[1:] += self.lead[:-1]
+        return halfway
+
+    @property
+    def tied(self) -> bool:
+        return self.merged[0].size < self.n + self.m
+
+    @cached_property
+    def ladder(self) -> Ladder:
+        _, before, across = self.merged
+        p, q = np.diff(before, prepend=0.0), np.diff(across, prepend=0.0)
+        return Ladder.of((p, q), (before - p / 2, across - q / 2), *self.sizes)
+
+    @cached_property
     def finite(self) -> bool:
         ends = (self.reference[0], self.reference[-1], self.current[0], self.current[-1])
         return bool(np.isfinite(ends).all())
@@ -159,7 +176,7 @@ def _kolmogorov_smirnov(pair: SortedPair) -> tuple[float, float, float]:
     distance = max(pair.gaps)
     if n + m <= EXACT_ROWS:
         return distance, _reaching(n, m, round(distance * n * m)), distance
-    return distance, float(limit.kolmogorov(np.array(distance), np.array(n * m / (n + m)))), distance
+    return distance, float(limit.kolmogorov(np.array(distance), *pair.sizes)), distance
 
 
 def _kuiper(pair: SortedPair) -> tuple[float, float, float]:
@@ -169,33 +186,38 @@ def _kuiper(pair: SortedPair) -> tuple[float, float, float]:
 
 
 def _cramer_von_mises(pair: SortedPair) -> tuple[float, float, float]:
-    n, m = pair.sizes
-    values, *running = pair.merged
-    if values.size == n + m:  # without ties T is the sum of (F - G)^2 over all rows: Anderson's first form
-        statistic = np.asarray(_dot(pair.lead, pair.lead) / (n * m * (n + m) ** 2))
-    else:
-        before, across = running
-        rows = np.diff(before, prepend=0.0), np.diff(across, prepend=0.0)
-        statistic = cramer_von_mises(rows, (before, across), n, m)
-    p_value = limit.cramer_von_mises(statistic) if values.size > 1 else 1.0
-    return float(statistic), float(p_value), float(cramer_von_mises_effect(statistic, n, m))
+    """With midranks for ties, as SciPy has them; the p-value is of the mean over all orders of tied rows instead.
+
+    With midranks, T would grow with the rows without any drift (see `detectors.ecdf.CramerVonMises`).
+    """
+    n, m = pair.n, pair.m
+    if not pair.tied:  # T is then the sum of (F - G)^2 over all rows: Anderson's form
+        statistic = _dot(pair.lead, pair.lead) / (n * m * (n + m) ** 2)
+        effect = (3 * _dot(pair.halfway, pair.halfway) / (4 * n * n * m * m * (n + m))) ** 0.5
+        return statistic, float(limit.cramer_von_mises(np.array(statistic))), min(effect, 1.0)
+    _, before, across = pair.merged
+    p, q = pair.ladder.rows
+    u = n * float((p * (np.square(across - q / 2) + (p * p - 1) / 12)).sum())
+    u += m * float((q * (np.square(before - p / 2) + (q * q - 1) / 12)).sum())
+    statistic = u / (n * m * (n + m)) - (4 * n * m - 1) / (6 * (n + m))
+    p_value = float(limit.cramer_von_mises(cramer_von_mises(pair.ladder))) if p.size > 1 else 1.0
+    return statistic, p_value, float(pair.ladder.distance)
 
 
 def _anderson_darling(pair: SortedPair) -> tuple[float, float, float]:
-    n, m = pair.sizes
-    values, before, across = pair.merged
-    if values.size == 1:
-        return np.nan, np.nan, np.nan
-    upto = before + across
-    rows = np.diff(upto, prepend=0.0)
-    below = 2 * upto - rows  # this and what follows at midranks, doubled
-    terms = pair.lead.copy()
-    terms[1:] += pair.lead[:-1]
-    terms *= terms
-    terms /= below * (2 * (n + m) - below) - (n + m) * rows
-    a2 = (n + m - 1) / ((n + m) * n * m) * _dot(rows, terms)
-    statistic = (a2 - 1) / limit.anderson_darling_deviation(n, m)
-    return float(statistic), float(limit.anderson_darling(statistic)), float(np.sqrt(a2 / n + a2 / m) + 0 * statistic)
+    n, m = pair.n, pair.m
+    if pair.tied:
+        a2, concentration = (float(found) for found in anderson_darling(pair.ladder))
+        enough = bool(several(pair.ladder))
+    else:
+        upto = np.arange(1.0, 2 * (n + m), 2)  # rows until halfway through each, doubled as `halfway` is
+        terms = np.square(pair.halfway)
+        terms /= upto * (2 * (n + m) - upto) - (n + m)
+        a2, concentration = (n + m - 1) / ((n + m) * n * m) * float(terms.sum()), 0.0
+        enough = min(n, m) * (1 - 1 / (n + m)) >= 5
+    statistic = (a2 - 1) / limit.anderson_darling_deviation(*pair.sizes)
+    p_value = float(limit.anderson_darling(statistic, concentration)) if enough else np.nan
+    return float(statistic), p_value, float((a2 / n + a2 / m) ** 0.5 + 0 * statistic)
 
 
 def _wasserstein(pair: SortedPair) -> tuple[float, float, float]:
