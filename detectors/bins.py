@@ -37,6 +37,7 @@ N_RARE_WORDS: Final = 10_000
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Cells = NDArray[np.uint8]
+Bools = NDArray[np.bool_]
 
 
 class Kind(StrEnum):
@@ -56,7 +57,7 @@ class NumericColumn:
     middles: shape (k,), the median of the reference's values in each regular cell (of an empty one, its centre): where
         the distances in the column's units take the cell's rows to lie, so that no outlier stretches the last cell.
     centre, unit: fixed-point scale of the sums: (x - centre) / unit, rounded; unit is 1/1024 robust standard deviation.
-    mean, deviation, kurtosis: of the reference's finite values; kurtosis is the fourth standardised moment (normal: 3).
+    mean, deviation: of the reference's finite values.
     """
 
     name: str
@@ -67,14 +68,17 @@ class NumericColumn:
     unit: float
     mean: float
     deviation: float
-    kurtosis: float
 
     @classmethod
     def of(cls, name: str, values: Floats) -> NumericColumn:
         """Fix the cells from reference values, shape (rows,); NaN (missing) and infinities take no part."""
-        x = np.sort(values[np.isfinite(values)])
+        return cls.of_sorted(name, np.sort(values[np.isfinite(values)]))
+
+    @classmethod
+    def of_sorted(cls, name: str, x: Floats) -> NumericColumn:
+        """Fix the cells from the reference's finite values, ascending."""
         if x.size == 0:
-            return cls(name, np.zeros(0), np.zeros(0), np.zeros(0), 0.0, 1.0, 0.0, 0.0, 3.0)
+            return cls(name, np.zeros(0), np.zeros(0), np.zeros(0), 0.0, 1.0, 0.0, 0.0)
         ranks = -(-np.arange(1, N_QUANTILES + 1) * x.size // N_QUANTILES) - 1
         borders = np.unique(x[ranks])
         deciles = np.unique(x[ranks[N_QUANTILES // 10 - 1 :: N_QUANTILES // 10]])
@@ -87,23 +91,24 @@ class NumericColumn:
         edges = np.unique(np.concatenate((borders, beneath)))
         low, centre, high = x[ranks[[62, 124, 187]]]
         with np.errstate(over="ignore", invalid="ignore"):  # values near the float limits: caught by isfinite below
-            mean, deviation = float(x.mean()), float(x.std())
+            mean = float(x.mean())
+            centred = x - mean
+            deviation = float(np.sqrt(np.einsum("i,i", centred, centred) / x.size))
             robust = float(high - low) / 1.349
             if x[0] == x[-1]:  # the mean of equal values need not be exactly that value
                 mean, deviation = float(x[0]), 0.0
             scale = min(robust, deviation) if robust > 0 else deviation or 1.0
-            kurtosis = float((((x - mean) / deviation) ** 4).mean()) if deviation > 0 else 3.0
         if not np.isfinite((mean, deviation, scale)).all() or scale / 1024 == 0:
-            mean, deviation, scale, kurtosis = float(centre), 0.0, 1.0, 3.0
+            mean, deviation, scale = float(centre), 0.0, 1.0
         unit = scale / 1024 or 1.0  # denormal scales vanish in the division
-        return cls(name, edges, deciles, _middles(x, edges), float(centre), unit, mean, deviation, max(kurtosis, 1.0))
+        return cls(name, edges, deciles, _middles(x, edges), float(centre), unit, mean, deviation)
 
     @property
     def n_regular(self) -> int:
         return max(self.edges.size - 1, 0)
 
     def to_json(self) -> dict[str, Any]:
-        floats = {k: getattr(self, k) for k in ("centre", "unit", "mean", "deviation", "kurtosis")}
+        floats = {k: getattr(self, k) for k in ("centre", "unit", "mean", "deviation")}
         return {
             "kind": Kind.NUMERIC,
             "name": self.name,
@@ -120,25 +125,27 @@ class CategoricalColumn:
 
     vocabulary: the most frequent words of the reference, at most 252, in descending frequency, then alphabetical.
     rare: its other words, counted together in RARE.
-    singleton_share: share of the reference's present rows whose word occurs once or is not remembered: the Good-Turing
-        estimate of the chance that one more row brings a word never seen, in [0, 1].
+    singleton_share: chance, in [0, 1], that the word of one of the reference's present rows would be unseen if that row
+        were not there: the share of rows whose word occurs once, by Good and Turing the chance that one more row brings
+        a word never seen. Where not all words are remembered, those just above the forgotten ones count in part.
+    pair_share: the same for two rows of one word: such pairs, each counted both ways, for every present row. Where all
+        words are remembered it is the share of rows whose word occurs twice; it tells how often a new word comes again.
     """
 
     name: str
     vocabulary: tuple[str, ...]
     rare: tuple[str, ...]
     singleton_share: float
+    pair_share: float
 
     @classmethod
     def of(cls, name: str, words: Mapping[str, int]) -> CategoricalColumn:
         """Fix the vocabulary from the reference's words and how often each occurs."""
         ordered = sorted(words, key=lambda word: (-words[word], word))
         known = ordered[: N_REGULAR + N_RARE_WORDS]
-        total = sum(words.values())
-        forgotten = sum(words[word] for word in ordered[len(known) :])
-        singletons = sum(words[word] == 1 for word in known)
-        share = (singletons + forgotten) / total if total else 0.0
-        return cls(name, tuple(known[:N_REGULAR]), tuple(known[N_REGULAR:]), share)
+        singles, pairs = _on_the_edge([words[word] for word in ordered], len(known))
+        total = max(sum(words.values()), 1)
+        return cls(name, tuple(known[:N_REGULAR]), tuple(known[N_REGULAR:]), singles / total, pairs / total)
 
     @property
     def n_regular(self) -> int:
@@ -155,6 +162,7 @@ class CategoricalColumn:
             "vocabulary": list(self.vocabulary),
             "rare": list(self.rare),
             "singleton_share": self.singleton_share,
+            "pair_share": self.pair_share,
         }
 
 
@@ -279,18 +287,6 @@ class Bins:
         return widths
 
     @cached_property
-    def atoms(self) -> NDArray[np.bool_]:
-        """Whether a cell of `Pair.cdf` is one single value, shape (numeric columns, 254)."""
-        atoms = np.zeros((self.n_numeric, ABOVE - BELOW + 1), np.bool_)
-        for row, column in enumerate(self.numeric):
-            atoms[row, 1 : column.n_regular + 1] = column.edges[:-1] >= np.nextafter(column.edges[1:], -np.inf)
-        return atoms
-
-    @cached_property
-    def kurtoses(self) -> Floats:
-        return np.array([column.kurtosis for column in self.numeric], np.float64)
-
-    @cached_property
     def deviations(self) -> Floats:
         """Standard deviation of each numeric column in the reference, in the column's units."""
         return np.array([column.deviation for column in self.numeric], np.float64)
@@ -298,6 +294,10 @@ class Bins:
     @cached_property
     def singleton_shares(self) -> Floats:
         return np.array([column.singleton_share for column in self.categorical], np.float64)
+
+    @cached_property
+    def pair_shares(self) -> Floats:
+        return np.array([column.pair_share for column in self.categorical], np.float64)
 
     def index(self, names: Sequence[str]) -> list[int]:
         """Row numbers of the named columns."""
@@ -310,3 +310,18 @@ def _middles(x: Floats, edges: Floats) -> Floats:
     first, last = border[:-1], border[1:] - 1
     centres = edges[:-1] / 2 + edges[1:] / 2
     return np.where(first <= last, x[np.clip((first + last) // 2, 0, x.size - 1)], centres)
+
+
+def _on_the_edge(occurrences: list[int], n_known: int) -> tuple[float, float]:
+    """Rows whose word would be unseen without them, and ordered pairs of rows of one word that both would.
+
+    occurrences: of each word, descending; the first `n_known` words are remembered.
+    """
+    forgotten = occurrences[n_known:]
+    level = forgotten[0] if forgotten else 0  # words that occur oftener are all known
+    # A word that falls to the level joins words of which only some are known; with none forgotten, all are lost.
+    lost = forgotten.count(level) / occurrences.count(level) if forgotten else 1.0
+    edge = [k for k in occurrences if k <= level + 2]
+    singles = sum(k * (lost if k == level + 1 else 1.0) for k in edge if k <= level + 1)
+    pairs = sum(k * (k - 1) * (lost if k == level + 2 else 1.0) for k in edge)
+    return singles, pairs

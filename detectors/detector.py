@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
-from detectors.bins import BELOW, N_CELLS, UNSEEN, Bins, Counts, Floats, Kind
-from detectors.profile import INFINITE, N_SUMS, SQUARES, SUM, Profile
+from detectors.bins import N_CELLS, Bins, Bools, Counts, Floats, Kind
+from detectors.profile import INFINITE, N_SUMS, SQUARES, SUM, Profile, count_words
 
 ALL_KINDS: Final = frozenset(Kind)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +58,7 @@ class Pair:
 
     reference: Profile
     current: Profile
+    _known: dict[Callable[[Pair], Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.reference.bins is not self.current.bins and self.reference.bins.id != self.current.bins.id:
@@ -76,12 +79,8 @@ class Pair:
         sums = np.zeros((0, N_SUMS), np.int64)
 
         def profile(words: Mapping[str, Mapping[str, int]]) -> Profile:
-            counts = np.zeros((bins.n_columns, N_CELLS), np.int64)
-            for row, column in enumerate(bins.categorical):
-                codes = column.codes()
-                for word, count in words[column.name].items():
-                    counts[row, codes.get(word, UNSEEN)] += count
-            return Profile(bins, counts, sums, n_windows=1)
+            counts = np.array([count_words(column, words[column.name]) for column in bins.categorical])
+            return Profile(bins, counts.reshape(-1, N_CELLS), sums, n_windows=1)
 
         return cls(profile(reference), profile(current))
 
@@ -93,6 +92,13 @@ class Pair:
         sides = (self.reference, self.current)
         sums = slice(row, row + 1)  # empty for a categorical column
         return Pair(*(Profile(bins, side.counts[row : row + 1], side.sums[sums], side.n_windows) for side in sides))
+
+    def once(self, function: Callable[[Pair], T]) -> T:
+        """`function(self)`, worked out at the first call: what detectors share, whichever of them is asked first."""
+        if function not in self._known:
+            self._known[function] = function(self)
+        found: T = self._known[function]
+        return found
 
     @property
     def bins(self) -> Bins:
@@ -109,19 +115,9 @@ class Pair:
         return self.current.n_valid
 
     @cached_property
-    def numbers(self) -> tuple[Floats, Floats]:
-        """Rows of each side in BELOW, each regular cell and ABOVE, shape (numeric columns, 254), as floats."""
-        rows = self.bins.n_numeric
-        return (
-            self.reference.counts[:rows, BELOW:].astype(np.float64),
-            self.current.counts[:rows, BELOW:].astype(np.float64),
-        )
-
-    @cached_property
-    def running(self) -> tuple[Floats, Floats]:
-        """`numbers` added up from the left."""
-        reference, current = self.numbers
-        return reference.cumsum(axis=1), current.cumsum(axis=1)
+    def empty(self) -> Bools:
+        """Whether a side has no valid row, shape (columns,)."""
+        return np.asarray((self.n == 0) | (self.m == 0))
 
     @cached_property
     def cdf(self) -> tuple[Floats, Floats]:
@@ -129,7 +125,7 @@ class Pair:
 
         Each of shape (numeric columns, 254); rows of NaN where a side is empty.
         """
-        reference, current = self.running
+        reference, current = self.reference.running, self.current.running
         with np.errstate(invalid="ignore"):
             return reference / reference[:, -1:], current / current[:, -1:]
 
@@ -156,33 +152,14 @@ class Pair:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(self.bins.units * np.sqrt(variance * (n - 1) / n))
 
-    @cached_property
-    def groups(self) -> tuple[tuple[Counts, Counts], tuple[Counts, Counts]]:
-        """Counts on the coarse groups of the divergences: (numeric, categorical), each (reference, current).
+    @property
+    def groups(self) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+        """Rows in the coarse groups of the divergences: (numeric, categorical), each (reference, current).
 
-        Numeric: shape (numeric columns, 10), between the reference's deciles, tails included. Categorical: shape
-        (categorical columns, 254), one group per word, RARE and UNSEEN one each. Groups empty on both sides are zero.
+        Numeric: `Profile.deciles`. Categorical: `Profile.words`. Groups empty on both sides are zero.
         """
-        rows = self.bins.n_numeric
-
-        def deciles(counts: Counts) -> Counts:
-            running = counts[:rows, BELOW:].cumsum(axis=1)
-            at_border = np.take_along_axis(running, self.bins.decile_cells - BELOW, axis=1)
-            return np.diff(at_border, axis=1, prepend=0)
-
-        both = (self.reference.counts, self.current.counts)
-        numeric = (deciles(both[0]), deciles(both[1]))
-        return numeric, (both[0][rows:, BELOW:], both[1][rows:, BELOW:])
-
-    def by_kind(self, statistic: Callable[[Counts, Counts], Floats]) -> Floats:
-        """Apply a function of (reference, current) group counts to both kinds; shape (columns,)."""
-        (numeric, categorical) = self.groups
-        return np.concatenate((statistic(*numeric), statistic(*categorical)))
-
-    @cached_property
-    def n_groups(self) -> Counts:
-        """Groups with a row on either side, shape (columns,)."""
-        return self.by_kind(lambda p, q: ((p + q) > 0).sum(axis=1).astype(np.float64)).astype(np.int64)
+        reference, current = self.reference, self.current
+        return (reference.deciles, current.deciles), (reference.words, current.words)
 
 
 class Detector(ABC):
@@ -216,8 +193,8 @@ def numeric_score(pair: Pair, statistic: Floats, p_value: Floats, effect: Floats
 
 def masked_score(pair: Pair, statistic: Floats, p_value: Floats, effect: Floats) -> Score:
     """A Score whose entries are NaN where a side has no valid row."""
-    empty = (pair.n == 0) | (pair.m == 0)
-    statistic, p_value, effect = (np.where(empty, np.nan, values) for values in (statistic, p_value, effect))
+    if pair.empty.any():
+        statistic, p_value, effect = (np.where(pair.empty, np.nan, values) for values in (statistic, p_value, effect))
     return Score(statistic, p_value, effect, pair.n, pair.m)
 
 

@@ -14,19 +14,28 @@ from scipy import special
 from detectors.bins import Floats
 
 _KUIPER_TERMS: Final = np.arange(1, 11)
-_CVM_TERMS: Final = np.arange(4)
+_CVM_TERMS: Final = np.arange(3)
 _CVM_STEP: Final = 4 * _CVM_TERMS + 1
 _CVM_FACTOR: Final = np.sqrt(_CVM_STEP) * np.exp(special.gammaln(_CVM_TERMS + 0.5) - special.gammaln(_CVM_TERMS + 1))
 _CVM_FAR: Final = 1.2
 _AD_FAR: Final = 4.0
 _AD_MEAN: Final = 1.0
 _AD_VARIANCE: Final = 2 * (np.pi**2 - 9) / 3
+_AD_REST: Final = 2 * _AD_VARIANCE - 1
+"""Squares of all weights but the first, over the square of their sum: (pi^2 / 3 - 3 - 1/4) / (1/2)^2."""
 
 
-def kolmogorov(statistic: Floats, rows: Floats) -> Floats:
-    """Of the Kolmogorov-Smirnov statistic; rows: n m / (n + m). With Stephens' correction for few rows."""
-    root = _root(rows)
-    return np.asarray(special.kolmogorov((root + 0.12 + 0.11 / root) * statistic))
+def kolmogorov(statistic: Floats, n: Floats, m: Floats) -> Floats:
+    """Of the two-sample Kolmogorov-Smirnov statistic, with Stephens' correction for few rows.
+
+    The statistic moves in steps of 1 / lcm(n, m). Half a step is taken off: without it the chance of equally many rows
+    on both sides comes out a third too small at n = m = 50, a half at 20.
+    """
+    n, m = np.asarray(n, np.float64), np.asarray(m, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        step = np.gcd(n.astype(np.int64), m.astype(np.int64)) / (n * m)
+        root = _root(n * (m / (n + m)))
+    return np.asarray(special.kolmogorov((root + 0.12 + 0.11 / root) * np.maximum(statistic - step / 2, 0)))
 
 
 def kuiper(statistic: Floats, rows: Floats) -> Floats:
@@ -53,14 +62,26 @@ def cramer_von_mises(statistic: Floats) -> Floats:
     return np.asarray(np.clip(np.where(statistic > _CVM_FAR, beyond, 1 - below), 0.0, 1.0) + 0 * statistic)
 
 
-def anderson_darling(statistic: Floats) -> Floats:
+def anderson_darling(statistic: Floats, concentration: Floats | float = 0.0) -> Floats:
     """Of the normalised two-sample Anderson-Darling statistic.
 
-    For two samples the limit is that of the one-sample statistic. Marsaglia and Marsaglia (2004), J. Stat. Software
-    9(2), give it to 2e-6 up to 4; beyond that the tail of its first eigenvalue, where the two differ by three parts
-    in ten thousand.
+    For two samples the limit is that of the one-sample statistic, squared normals of weights 1 / (j (j + 1)). Marsaglia
+    and Marsaglia (2004), J. Stat. Software 9(2), give it to 2e-6 up to 4; beyond that the tail of its first weight
+    follows, within a thousandth.
+
+    concentration: sum of the squared weights under the ties at hand: pi^2 / 3 - 3 = 0.29 without ties, 1 for two
+        values, where the law is chi-square with one degree of freedom. Between the two the logarithm of the tail goes
+        with the inverse of the largest weight, which the concentration bounds: at 0.05 and 0.01 within 10 %.
     """
     z = np.maximum(_AD_MEAN + statistic * np.sqrt(_AD_VARIANCE), 1e-2)
+    squares = np.clip(concentration, _AD_VARIANCE / 2, 1.0)
+    largest = (_AD_REST + np.sqrt(_AD_REST**2 - (1 + _AD_REST) * (_AD_REST - squares))) / (1 + _AD_REST)
+    tied = np.clip(2 - 1 / largest, 0.0, 1.0)
+    one_normal = special.erfc(np.sqrt(z / 2))
+    return np.asarray(_anderson_darling_tail(z) ** (1 - tied) * one_normal**tied + 0 * statistic)
+
+
+def _anderson_darling_tail(z: Floats) -> Floats:
     small, large = np.minimum(z, 2.0), np.clip(z, 2.0, _AD_FAR)
     below = np.exp(-1.2337141 / small) / np.sqrt(small)
     below *= np.polynomial.polynomial.polyval(small, [2.00012, 0.247105, -0.0649821, 0.0347962, -0.0116720, 0.00168691])
@@ -68,7 +89,7 @@ def anderson_darling(statistic: Floats) -> Floats:
     far = np.maximum(z, _AD_FAR)
     beyond = np.sqrt(3) * special.erfc(np.sqrt(far)) * (1 + 11 / (36 * far))
     tail = np.where(z > _AD_FAR, beyond, np.where(z < 2, 1 - below, -np.expm1(-rest)))
-    return np.asarray(np.clip(tail, 0.0, 1.0) + 0 * statistic)
+    return np.clip(tail, 0.0, 1.0)
 
 
 def anderson_darling_deviation(n: Floats, m: Floats) -> Floats:

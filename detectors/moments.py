@@ -14,14 +14,16 @@ from detectors.detector import Detector, Pair, Score, numeric_score
 
 
 class Mean(Detector):
-    """Difference of means, tested by Welch's t.
+    """Difference of means, tested by Welch's and Student's t.
 
         statistic = mean(current) - mean(reference),    effect = statistic / standard deviation of the reference
 
     Unit and range: the column's unit, signed; the effect in standard deviations (Glass's delta).
     Needs: `Profile.sums`.
-    With no drift: t = statistic / sqrt(v_n / n + v_m / m) is about Student's t with Welch's degrees of freedom; p is
-        two-sided. Rough for some ten rows of a very skewed column.
+    With no drift: the larger of Welch's and Student's two-sided p-values, which differ only when n and m do. Welch's
+        alone is wrong for few rows of a skewed column, whose own variance often misses its tail: on 50 current rows
+        against 1000 it rejects 0.09 of lognormal columns instead of 0.05, and half of those where 1 % of rows say yes.
+        Student's errs the other way there, and the larger of the two was never above its level in any case tried.
     Empty or degenerate: NaN when a side has no finite row; p is NaN with one row on a side and where both sides are
         constants that differ, the effect where only the reference is constant.
 
@@ -29,7 +31,8 @@ class Mean(Detector):
     >>> round(float(Mean().score(pair).statistic[0]), 3)
     1.0
 
-    Welch (1947), The generalization of Student's problem, Biometrika 34.
+    Student (1908), The probable error of a mean, Biometrika 6; Welch (1947), The generalization of Student's problem,
+    Biometrika 34.
     """
 
     name = "mean"
@@ -41,8 +44,10 @@ class Mean(Detector):
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             error_n, error_m = variance_n / n, variance_m / m
             freedom = (error_n + error_m) ** 2 / (error_n**2 / (n - 1) + error_m**2 / (m - 1))
-            t = difference / np.sqrt(error_n + error_m)
-            p_value = np.minimum(2 * special.stdtr(freedom, -np.abs(t)), 1.0)
+            welch = special.stdtr(freedom, -np.abs(difference) / np.sqrt(error_n + error_m))
+            both = ((n - 1) * variance_n + (m - 1) * variance_m) / (n + m - 2)
+            student = special.stdtr(n + m - 2, -np.abs(difference) / np.sqrt(both * (1 / n + 1 / m)))
+            p_value = np.minimum(2 * np.maximum(welch, student), 1.0)
             shift = difference * pair.bins.units
             effect = shift / pair.deviations
         still = (difference == 0) & (error_n + error_m == 0)
@@ -56,11 +61,13 @@ class Variance(Detector):
         statistic = var(current) / var(reference),    effect = ln(statistic) / 2 = ln of the ratio of deviations
 
     Unit and range: none, [0, inf), 1 for equal variances; the effect is signed and antisymmetric.
-    Needs: `Profile.sums` and the reference's kurtosis k.
-    With no drift: ln(statistic) is about normal with variance (k - 1)(1/(n - 1) + 1/(m - 1)), which is right for every
-        shape of finite kurtosis, unlike the F test; p is two-sided. A reference with an outlier has a huge k: no claim.
+    Needs: `Profile.sums`.
+    With no drift: ln(statistic) has about the variance (k - 1)(1/n + 1/m), k the fourth standardised moment (normal 3).
+        A sample tells k too low, the more so the heavier the tails are: a test with the reference's own k rejects 0.12
+        of lognormal columns of 1000 rows instead of 0.05, and 0.08 of normal ones of 50. So p is NaN; `ad` and `kuiper`
+        test a change of spread.
     Empty or degenerate: NaN below two finite rows on a side and for a constant reference; a constant current side gives
-        0 without p and effect (`constant` judges it).
+        0 without effect (`constant` judges it).
 
     >>> pair = Pair.of_numbers({"x": np.array([1.0, 2.0, 3.0, 4.0])}, {"x": np.array([2.0, 4.0, 6.0, 8.0])})
     >>> round(float(Variance().score(pair).statistic[0]), 2)
@@ -73,10 +80,8 @@ class Variance(Detector):
     kinds = frozenset({Kind.NUMERIC})
 
     def score(self, pair: Pair) -> Score:
-        (n, _, variance_n), (m, _, variance_m) = pair.moments
+        (_, _, variance_n), (_, _, variance_m) = pair.moments
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = np.where(variance_n > 0, variance_m / variance_n, np.nan)
-            log_ratio = np.where(ratio > 0, np.log(ratio), np.nan)
-            spread = np.maximum(pair.bins.kurtoses - 1, 1e-9) * (1 / (n - 1) + 1 / (m - 1))
-            p_value = special.erfc(np.abs(log_ratio) / np.sqrt(2 * spread))
-        return numeric_score(pair, ratio, p_value, log_ratio / 2)
+            effect = np.where(ratio > 0, np.log(ratio) / 2, np.nan)
+        return numeric_score(pair, ratio, np.full(ratio.shape, np.nan), effect)

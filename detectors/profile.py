@@ -10,12 +10,28 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
-from detectors.bins import INVALID, MISSING, N_CELLS, Bins, Cells, Counts, Floats
+from detectors.bins import (
+    ABOVE,
+    BELOW,
+    FIRST,
+    INVALID,
+    MISSING,
+    N_CELLS,
+    UNSEEN,
+    Bins,
+    CategoricalColumn,
+    Cells,
+    Counts,
+    Floats,
+    NumericColumn,
+)
 
 _MAGIC: Final = b"DRPF"
 _VERSION: Final = 1
@@ -30,7 +46,7 @@ Q_LIMIT: Final = 1 << 17
 the sums more, and 2**28 rows cannot overflow them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Profile:
     """Counts of one set of rows.
 
@@ -82,10 +98,42 @@ class Profile:
     def n_rows(self) -> int:
         return int(self.counts[0].sum()) if self.counts.size else 0
 
-    @property
+    @cached_property
+    def n_all(self) -> Counts:
+        """Rows per column, with a value or without, shape (columns,)."""
+        return np.asarray(self.counts.sum(axis=1))
+
+    @cached_property
     def n_valid(self) -> Counts:
         """Rows per column that hold a value of the column's kind, shape (columns,)."""
-        return np.asarray(self.counts.sum(axis=1) - self.counts[:, MISSING] - self.counts[:, INVALID])
+        return self.n_all - self.counts[:, MISSING] - self.counts[:, INVALID]
+
+    @cached_property
+    def numbers(self) -> Floats:
+        """Rows in BELOW, each regular cell and ABOVE, shape (numeric columns, 254), as floats."""
+        return self.counts[: self.bins.n_numeric, BELOW:].astype(np.float64)
+
+    @cached_property
+    def running(self) -> Floats:
+        """`numbers` added up from the left."""
+        integers = self.counts[: self.bins.n_numeric, BELOW:]  # NumPy adds them up five times faster than floats
+        return integers.cumsum(axis=1).astype(np.float64)
+
+    @cached_property
+    def halfway(self) -> Floats:
+        """`running` with only half of the cell's own rows: where their midrank lies."""
+        return self.running - self.numbers / 2
+
+    @cached_property
+    def deciles(self) -> Floats:
+        """Rows between the reference's deciles, tails included, shape (numeric columns, 10)."""
+        at_border = np.take_along_axis(self.running, self.bins.decile_cells - BELOW, axis=1)
+        return np.diff(at_border, axis=1, prepend=0)
+
+    @cached_property
+    def words(self) -> Floats:
+        """Rows in UNSEEN, of each word and in RARE, shape (categorical columns, 254), as floats."""
+        return self.counts[self.bins.n_numeric :, BELOW:].astype(np.float64)
 
     @property
     def id(self) -> str:
@@ -118,6 +166,54 @@ class Profile:
         split = n_columns * N_CELLS
         counts, sums = body[:split].reshape(n_columns, N_CELLS), body[split:].reshape(n_numeric, N_SUMS)
         return cls(bins, counts, sums, n_windows)
+
+
+def count_sorted(column: NumericColumn, ascending: Floats) -> tuple[Counts, Counts]:
+    """Counts, shape (256,), and sums, shape (5,), of one numeric column whose numbers come ascending, NaN left out.
+
+    What `Profile.of` finds from the same rows in any order, without a search per row.
+    """
+    counts = np.zeros(N_CELLS, np.int64)
+    if column.n_regular:
+        upto = np.searchsorted(ascending, column.edges, "right")
+        counts[FIRST : FIRST + column.n_regular] = np.diff(upto)
+        counts[BELOW], counts[ABOVE] = upto[0], ascending.size - upto[-1]
+    else:
+        counts[BELOW] = np.searchsorted(ascending, 0.0)
+        counts[ABOVE] = ascending.size - counts[BELOW]
+    first, last = np.searchsorted(ascending, -np.inf, "right"), np.searchsorted(ascending, np.inf)
+    ends = column.edges[[0, -1]] if column.n_regular else np.full(2, column.centre)
+    q, (low, high) = _scaled(column, ascending[first:last]), _scaled(column, ends)
+    beneath, beyond = q[: np.searchsorted(q, low)], q[np.searchsorted(q, high, "right") :]
+    largest = max(-q[0], q[-1]) if q.size else 0.0
+    exact = q if q.size * largest * largest < 2.0**53 else q.astype(np.int64)
+    sums = [
+        q.sum(),
+        np.einsum("i,i", exact, exact),
+        low * beneath.size - beneath.sum(),
+        beyond.sum() - high * beyond.size,
+        ascending.size - q.size,
+    ]
+    return counts, np.array(sums, np.int64)
+
+
+def count_words(column: CategoricalColumn, words: Mapping[str, int]) -> Counts:
+    """Counts, shape (256,), of one categorical column from how often each word occurs."""
+    counts = np.zeros(N_CELLS, np.int64)
+    codes = column.codes()
+    for word, count in words.items():
+        counts[codes.get(word, UNSEEN)] += count
+    return counts
+
+
+def _scaled(column: NumericColumn, values: Floats) -> Floats:
+    """Finite values of one column, ascending, in fixed point."""
+    with np.errstate(over="ignore"):
+        z = values - column.centre
+        z /= column.unit
+    if z.size and (z[0] < -Q_LIMIT or z[-1] > Q_LIMIT):
+        np.clip(z, -Q_LIMIT, Q_LIMIT, out=z)
+    return np.rint(z, out=z)
 
 
 def _sums(bins: Bins, numbers: Floats) -> Counts:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, Counts, Floats, Kind
+from detectors.bins import ABOVE, BELOW, INVALID, MISSING, RARE, UNSEEN, Counts, Floats, Kind
 from detectors.detector import Detector, Pair, Score, masked_score, numeric_score
 from detectors.profile import INFINITE, Q_LIMIT, SQUARES, SUM
 
@@ -91,9 +91,11 @@ class Unseen(Detector):
         statistic = unseen current rows / current rows with a value,    effect = statistic - expected share
 
     Unit and range: a share of the rows that hold a word, [0, 1].
-    Needs: `Profile.counts` and the reference's share of words that occur once.
+    Needs: `Profile.counts`, `Bins.singleton_shares` and `Bins.pair_shares`.
     With no drift: the next row brings a new word with about the chance that a reference row's word occurs nowhere else
-        (Good and Turing), so the reference counts as if it had held its single words as unseen; binomial, one-sided.
+        (Good and Turing), so the reference counts as if it had held its single words as unseen; binomial, one-sided. A
+        new word brings its repetitions with it. How many, the reference's pairs tell: the events count as so many fewer
+        (without that, 0.14 instead of 0.05 of columns with 60 equal words are called new at n = 200, m = 2000).
     Empty or degenerate: NaN when a side has no value; categorical columns only.
 
     >>> pair = Pair.of_words({"plan": {"free": 6, "paid": 2}}, {"plan": {"free": 3, "gold": 1}})
@@ -110,16 +112,13 @@ class Unseen(Detector):
         rows = pair.bins.n_numeric
         n, m = pair.n[rows:], pair.m[rows:]
         events = [side.counts[rows:, UNSEEN] for side in (pair.reference, pair.current)]
-        a = np.maximum(self.expected(pair), events[0])
+        a = np.maximum(pair.bins.singleton_shares * n, events[0])
+        pairs = pair.bins.pair_shares * n / np.maximum(a, 1.0)
+        together = 1 + _quotient(m, n + m) * pairs  # variance of the events over their number
         statistic = _quotient(events[1], m)
-        found = (statistic, upper_p(a, events[1], n, m), statistic - _quotient(a, n))
+        found = (statistic, upper_p(a / together, events[1] / together, n, m), statistic - _quotient(a, n))
         pad = np.full(rows, np.nan)
         return masked_score(pair, *(np.concatenate((pad, values)) for values in found))
-
-    @staticmethod
-    def expected(pair: Pair) -> Floats:
-        """Reference rows that stand for new words, shape (categorical columns,)."""
-        return np.asarray(pair.bins.singleton_shares * pair.n[pair.bins.n_numeric :])
 
 
 class Constant(Detector):
@@ -129,13 +128,14 @@ class Constant(Detector):
 
     Unit and range: 0 or 1. effect = statistic. Numbers closer than 1/1024 robust standard deviation are the same.
     Needs: `Profile.counts` and `Profile.sums`; for words, the value must be one of the vocabulary.
-    With no drift: all m rows agree with at most the chance (largest share of a reference cell) to the m - 1; that is p.
+    With no drift: drawn from the n + m rows of both sides, all m current ones fall into a cell of share s with at most
+        the chance s^m; p is the sum over all cells, valid for any n and m.
     Empty or degenerate: NaN when a side has no value. One current row agrees with itself: 1 with p 1.
 
-    Ten tails in a row of a fair coin:
+    Ten tails in a row of a fair coin that fell ten times more often heads before:
 
-    >>> pair = Pair.of_words({"coin": {"h": 500, "t": 500}}, {"coin": {"t": 10}})
-    >>> float(Constant().score(pair).p_value[0]) == 0.5**9
+    >>> pair = Pair.of_words({"coin": {"h": 505, "t": 495}}, {"coin": {"t": 10}})
+    >>> float(Constant().score(pair).p_value[0]) == 2 * 0.5**10
     True
     """
 
@@ -144,14 +144,16 @@ class Constant(Detector):
     def score(self, pair: Pair) -> Score:
         rows = pair.bins.n_numeric
         reference, current = pair.reference.counts[:, BELOW:], pair.current.counts[:, BELOW:]
-        stuck = (current > 0).sum(axis=1) == 1
-        varied = (reference > 0).sum(axis=1) > 1
+        stuck = current.max(axis=1, initial=0) == pair.m
+        varied = reference.max(axis=1, initial=0) < pair.n
         stuck[:rows] &= _one_value(pair.current.sums, pair.m[:rows])
         varied[:rows] |= ~_one_value(pair.reference.sums, pair.n[:rows])
-        stuck[rows:] &= current[rows:, FIRST - BELOW : RARE - BELOW].any(axis=1)
+        stuck[rows:] &= current[rows:, [UNSEEN - BELOW, RARE - BELOW]].max(axis=1, initial=0) == 0
         found = stuck & varied
-        share = _quotient(reference.max(axis=1), pair.n) if reference.size else np.zeros(0)
-        p_value = np.where(found, share ** np.maximum(pair.m - 1.0, 0.0), 1.0)
+        p_value = np.ones(found.size)
+        if found.any():
+            shares = (reference + current)[found] / (pair.n + pair.m)[found, None]
+            p_value[found] = np.minimum((shares ** pair.m[found, None]).sum(axis=1), 1.0)
         return masked_score(pair, found * 1.0, p_value, found * 1.0)
 
 
@@ -184,10 +186,10 @@ class RowCount(Detector):
         return Score(statistic, np.full(n.shape, np.nan), effect, n, m)
 
 
-def upper_p(a: Counts | Floats, b: Counts, n: Counts, m: Counts) -> Floats:
+def upper_p(a: Counts | Floats, b: Counts | Floats, n: Counts, m: Counts) -> Floats:
     """Chance of b or more current events of all a + b, when each is current with chance m / (n + m)."""
     share = _quotient(m, n + m)
-    return np.where(b > 0, special.betainc(np.maximum(b, 1), a + 1.0, share), 1.0)
+    return np.where(b > 0, special.betainc(np.where(b > 0, b, 1.0), a + 1.0, share), 1.0)
 
 
 def two_sided_p(a: Counts, b: Counts, n: Counts, m: Counts) -> Floats:
@@ -207,7 +209,7 @@ def _rate(b: Counts, m: Counts, usual: Floats, p_value: Floats, n: Counts) -> Sc
 
 def _all_rows(pair: Pair) -> tuple[Counts, Counts]:
     """Rows of each side, with a value or without, shape (columns,)."""
-    return pair.reference.counts.sum(axis=1), pair.current.counts.sum(axis=1)
+    return pair.reference.n_all, pair.current.n_all
 
 
 def _quotient(part: Counts | Floats, whole: Counts) -> Floats:
