@@ -72,7 +72,11 @@ class NumericColumn:
     @classmethod
     def of(cls, name: str, values: Floats) -> NumericColumn:
         """Fix the cells from reference values, shape (rows,); NaN (missing) and infinities take no part."""
-        x = np.sort(values[np.isfinite(values)])
+        return cls.of_sorted(name, np.sort(values[np.isfinite(values)]))
+
+    @classmethod
+    def of_sorted(cls, name: str, x: Floats) -> NumericColumn:
+        """Fix the cells from the reference's finite values, ascending."""
         if x.size == 0:
             return cls(name, np.zeros(0), np.zeros(0), np.zeros(0), 0.0, 1.0, 0.0, 0.0)
         ranks = -(-np.arange(1, N_QUANTILES + 1) * x.size // N_QUANTILES) - 1

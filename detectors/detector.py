@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
-from detectors.bins import N_CELLS, UNSEEN, Bins, Bools, Counts, Floats, Kind
-from detectors.profile import INFINITE, N_SUMS, SQUARES, SUM, Profile
+from detectors.bins import N_CELLS, Bins, Bools, Counts, Floats, Kind
+from detectors.profile import INFINITE, N_SUMS, SQUARES, SUM, Profile, count_words
 
 ALL_KINDS: Final = frozenset(Kind)
 
@@ -79,12 +79,8 @@ class Pair:
         sums = np.zeros((0, N_SUMS), np.int64)
 
         def profile(words: Mapping[str, Mapping[str, int]]) -> Profile:
-            counts = np.zeros((bins.n_columns, N_CELLS), np.int64)
-            for row, column in enumerate(bins.categorical):
-                codes = column.codes()
-                for word, count in words[column.name].items():
-                    counts[row, codes.get(word, UNSEEN)] += count
-            return Profile(bins, counts, sums, n_windows=1)
+            counts = np.array([count_words(column, words[column.name]) for column in bins.categorical])
+            return Profile(bins, counts.reshape(-1, N_CELLS), sums, n_windows=1)
 
         return cls(profile(reference), profile(current))
 

@@ -10,13 +10,28 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 
-from detectors.bins import BELOW, INVALID, MISSING, N_CELLS, Bins, Cells, Counts, Floats
+from detectors.bins import (
+    ABOVE,
+    BELOW,
+    FIRST,
+    INVALID,
+    MISSING,
+    N_CELLS,
+    UNSEEN,
+    Bins,
+    CategoricalColumn,
+    Cells,
+    Counts,
+    Floats,
+    NumericColumn,
+)
 
 _MAGIC: Final = b"DRPF"
 _VERSION: Final = 1
@@ -151,6 +166,54 @@ class Profile:
         split = n_columns * N_CELLS
         counts, sums = body[:split].reshape(n_columns, N_CELLS), body[split:].reshape(n_numeric, N_SUMS)
         return cls(bins, counts, sums, n_windows)
+
+
+def count_sorted(column: NumericColumn, ascending: Floats) -> tuple[Counts, Counts]:
+    """Counts, shape (256,), and sums, shape (5,), of one numeric column whose numbers come ascending, NaN left out.
+
+    What `Profile.of` finds from the same rows in any order, without a search per row.
+    """
+    counts = np.zeros(N_CELLS, np.int64)
+    if column.n_regular:
+        upto = np.searchsorted(ascending, column.edges, "right")
+        counts[FIRST : FIRST + column.n_regular] = np.diff(upto)
+        counts[BELOW], counts[ABOVE] = upto[0], ascending.size - upto[-1]
+    else:
+        counts[BELOW] = np.searchsorted(ascending, 0.0)
+        counts[ABOVE] = ascending.size - counts[BELOW]
+    first, last = np.searchsorted(ascending, -np.inf, "right"), np.searchsorted(ascending, np.inf)
+    ends = column.edges[[0, -1]] if column.n_regular else np.full(2, column.centre)
+    q, (low, high) = _scaled(column, ascending[first:last]), _scaled(column, ends)
+    beneath, beyond = q[: np.searchsorted(q, low)], q[np.searchsorted(q, high, "right") :]
+    largest = max(-q[0], q[-1]) if q.size else 0.0
+    exact = q if q.size * largest * largest < 2.0**53 else q.astype(np.int64)
+    sums = [
+        q.sum(),
+        np.einsum("i,i", exact, exact),
+        low * beneath.size - beneath.sum(),
+        beyond.sum() - high * beyond.size,
+        ascending.size - q.size,
+    ]
+    return counts, np.array(sums, np.int64)
+
+
+def count_words(column: CategoricalColumn, words: Mapping[str, int]) -> Counts:
+    """Counts, shape (256,), of one categorical column from how often each word occurs."""
+    counts = np.zeros(N_CELLS, np.int64)
+    codes = column.codes()
+    for word, count in words.items():
+        counts[codes.get(word, UNSEEN)] += count
+    return counts
+
+
+def _scaled(column: NumericColumn, values: Floats) -> Floats:
+    """Finite values of one column, ascending, in fixed point."""
+    with np.errstate(over="ignore"):
+        z = values - column.centre
+        z /= column.unit
+    if z.size and (z[0] < -Q_LIMIT or z[-1] > Q_LIMIT):
+        np.clip(z, -Q_LIMIT, Q_LIMIT, out=z)
+    return np.rint(z, out=z)
 
 
 def _sums(bins: Bins, numbers: Floats) -> Counts:

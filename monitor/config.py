@@ -241,7 +241,7 @@ def _problems(error: ValidationError, root: type[BaseModel], prefix: str = "") -
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             names = _keys_at(root, detail["loc"][:-1])
-            message = "unknown key" + _nearest(str(detail["loc"][-1]), names)
+            message = "unknown key" + nearest(str(detail["loc"][-1]), names)
         elif detail["type"] == "missing":
             message = "is required and absent"
         elif not isinstance(detail["input"], dict | list):
@@ -263,7 +263,8 @@ def _keys_at(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     return list(tables[names[0]].model_fields) if names[0] in tables else []
 
 
-def _nearest(word: str, names: Iterable[str]) -> str:
+def nearest(word: str, names: Iterable[str]) -> str:
+    """What to say after a name that is not known: the one that was probably meant, or all there are."""
     names = sorted(names)
     close = get_close_matches(word, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}" if names else ""
@@ -307,7 +308,7 @@ def _references(config: Config, known: Known) -> Iterator[Problem]:
 
 def _unknown(where: str, word: str, names: Iterable[str], what: str) -> Iterator[Problem]:
     if word not in names:
-        yield Problem(where, f"found {word!r}, no such {what}{_nearest(word, names)}")
+        yield Problem(where, f"found {word!r}, no such {what}{nearest(word, names)}")
 
 
 def _twice(kind: str, names: Sequence[str]) -> Iterator[Problem]:

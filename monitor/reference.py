@@ -8,7 +8,6 @@ three files, so that a changed byte is noticed and equal data give equal ids.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,11 +16,9 @@ import msgspec
 import numpy as np
 
 from detectors import Bins, Kind, Profile
-from detectors.bins import Floats
 from monitor.check import Reference
-from monitor.decode.value import word
 from monitor.errors import ReferenceFault
-from monitor.table import counted, plain
+from monitor.table import counted, is_numeric, numbers, word_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,20 +39,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
     """The kind of every column that will be watched.
 
-    wanted: kinds that the configuration names; "ignore" leaves a column out, "boolean" is a category. Elsewhere numbers
-    are numeric and everything else is categorical.
+    wanted: kinds that the configuration names; "ignore" leaves a column out, "boolean" is a category. Elsewhere columns
+    of numbers are numeric and everything else is categorical.
     """
-    import pandas as pd  # noqa: PLC0415  # a second to import, and the daemon never builds a reference
-
     kinds: dict[str, Kind] = {}
     for name in map(str, frame.columns):
         kind = wanted.get(name)
         if kind in ("ignore", "text", "embedding"):
             continue
-        is_number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
-        kinds[name] = (
-            Kind(kind) if kind in tuple(Kind) else Kind.NUMERIC if is_number and not kind else Kind.CATEGORICAL
-        )
+        is_number = not kind and is_numeric(frame[name])
+        kinds[name] = Kind(kind) if kind in tuple(Kind) else Kind.NUMERIC if is_number else Kind.CATEGORICAL
     return kinds
 
 
@@ -63,17 +56,10 @@ def build(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> tuple[Bins, Profile
     """Fix the cells from these rows and count the rows on them. ReferenceFault when there is nothing to learn from."""
     if frame.empty or not kinds:
         raise ReferenceFault(f"found {len(frame)} rows and {len(kinds)} columns to watch; wanted at least one of each")
-    numbers: dict[str, Floats] = {}
-    words: dict[str, Counter[str]] = {}
-    for name, kind in kinds.items():
-        if kind is Kind.NUMERIC:
-            numbers[name] = frame[name].astype(object).where(frame[name].notna(), np.nan).to_numpy(np.float64)
-        else:
-            spelled: Counter[str] = Counter()
-            for value, count in frame[name].value_counts().items():
-                spelled[word(plain(value)) or ""] += int(count)
-            words[name] = spelled
-    bins = Bins.of(numbers, words)
+    bins = Bins.of(
+        {name: numbers(frame[name])[0] for name, kind in kinds.items() if kind is Kind.NUMERIC},
+        {name: word_counts(frame[name])[0] for name, kind in kinds.items() if kind is Kind.CATEGORICAL},
+    )
     matrix, cells = counted(frame, bins)
     return bins, Profile.of(bins, matrix, cells)
 

@@ -1,18 +1,34 @@
-"""Tables as columns on the cells of a reference, the same as the records of a topic would give."""
+"""Tables as numbers, words and columns on the cells of a reference, whatever their dtypes.
+
+A table means what the same rows would mean as the records of a topic: booleans are 0 and 1, text is never a number.
+What JSON cannot say is added to that: decimals are numbers, points in time are seconds since 1970 (UTC) and lengths of
+time are seconds.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors import Bins
-from detectors.bins import MISSING, Cells, Floats
+from detectors.bins import INVALID, MISSING, UNSEEN, Cells, Floats
 from monitor.batch import NO_TIME, Int64s
-from monitor.decode.value import Codes, epoch_ms
+from monitor.decode.value import epoch_ms, number, word
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Bools = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+
+_SAMPLE_ROWS: Final = 1_000
+_MOSTLY: Final = 0.9
 
 
 def counted(frame: pd.DataFrame, bins: Bins) -> tuple[Floats, Cells]:
@@ -20,25 +36,107 @@ def counted(frame: pd.DataFrame, bins: Bins) -> tuple[Floats, Cells]:
 
     A column that the table lacks is missing in every row; text in a numeric column is invalid.
     """
-    import pandas as pd  # noqa: PLC0415
-
-    numbers = np.full((bins.n_numeric, len(frame)), np.nan)
-    invalid = np.zeros(numbers.shape, np.bool_)
-    words = np.full((len(bins.categorical), len(frame)), MISSING, np.uint8)
+    matrix = np.full((bins.n_numeric, len(frame)), np.nan)
+    invalid = np.zeros(matrix.shape, np.bool_)
+    cells = np.full((len(bins.categorical), len(frame)), MISSING, np.uint8)
     for row, numeric in enumerate(bins.numeric):
         if numeric.name in frame:
-            values = frame[numeric.name]
-            is_number = pd.api.types.is_numeric_dtype(values)
-            found = values if is_number else values.where(values.map(_is_number))
-            numbers[row] = found.astype(object).where(found.notna(), np.nan).to_numpy(np.float64)
-            invalid[row] = values.notna().to_numpy() & np.isnan(numbers[row])
+            matrix[row], others = numbers(frame[numeric.name])
+            invalid[row] = False if others is None else others
     for row, column in enumerate(bins.categorical):
         if column.name in frame:
-            codes, distinct = pd.factorize(frame[column.name], use_na_sentinel=True)
-            known = Codes(column)
-            cells = np.array([*(known[plain(value)] for value in distinct), MISSING], np.uint8)
-            words[row] = cells[codes]
-    return numbers, bins.cells(numbers, words, invalid)
+            codes, texts = words(frame[column.name])
+            known = column.codes()
+            places = [INVALID if text is None else known.get(text, UNSEEN) for text in texts]
+            cells[row] = np.array([*places, MISSING], np.uint8)[codes]
+    return matrix, bins.cells(matrix, cells, invalid)
+
+
+def is_numeric(values: pd.Series) -> bool:
+    """Whether a column is of numbers: by its dtype or, where that says nothing, by nine in ten of its values."""
+    import pandas as pd  # noqa: PLC0415  # a second to import, and the daemon does without
+
+    if pd.api.types.is_bool_dtype(values.dtype) or isinstance(values.dtype, pd.CategoricalDtype):
+        return False
+    if values.dtype != object:
+        return pd.api.types.is_numeric_dtype(values.dtype)
+    spread = values.iloc[:: max(len(values) // _SAMPLE_ROWS, 1)]
+    if pd.api.types.infer_dtype(spread) == "string":
+        return False
+    present = [value for value in spread[spread.notna()] if not isinstance(value, bool | np.bool_)]
+    if not present and len(spread) < len(values):
+        present = [value for value in values[values.notna()] if not isinstance(value, bool | np.bool_)]
+    found = sum(_number(value) is not None for value in present)
+    return bool(present) and found >= _MOSTLY * len(present)
+
+
+def is_time(values: pd.Series) -> bool:
+    """Whether a column is of points in time or lengths of time, by its dtype."""
+    return values.dtype.kind in "mM"
+
+
+def numbers(values: pd.Series) -> tuple[Floats, Bools | None]:
+    """A column as float64, NaN where there is no number; and the rows that hold something else (None: no row does)."""
+    import pandas as pd  # noqa: PLC0415
+
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        found, invalid = numbers(pd.Series(dtype.categories))
+        codes = values.cat.codes.to_numpy()
+        return np.append(found, np.nan)[codes], None if invalid is None else np.append(invalid, False)[codes]
+    if is_time(values):
+        return _seconds(values), None
+    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
+        if isinstance(dtype, np.dtype):
+            return values.to_numpy(np.float64), None
+        return values.to_numpy(np.float64, na_value=np.nan), None
+    present = values.notna().to_numpy(np.bool_)
+    found = np.full(len(values), np.nan)
+    objects = values.to_numpy(object)
+    if not pd.api.types.is_string_dtype(values):  # looks into the objects
+        found[present] = [_number(value) for value in objects[present]]  # None becomes NaN
+    invalid = present & np.isnan(found)
+    return found, invalid if invalid.any() else None
+
+
+def words(values: pd.Series) -> tuple[Indices, list[str | None]]:
+    """Which of the listed words each row holds, -1 where it is missing; None in the list stands for no word at all.
+
+    A word may be listed more than once.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return np.asarray(values.cat.codes, np.intp), _spelled(values.dtype.categories)
+    try:
+        codes, distinct = pd.factorize(values)
+        if _told_apart(distinct):
+            return np.asarray(codes, np.intp), _spelled(distinct)
+    except TypeError:  # lists and objects cannot be looked up
+        pass
+    present = values.notna().to_numpy(np.bool_)
+    texts = _spelled(values.to_numpy(object)[present])
+    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    codes = np.full(len(values), -1, np.intp)
+    codes[present] = [place[text] for text in texts]
+    return codes, list(place)
+
+
+def word_counts(values: pd.Series) -> tuple[Counter[str], int, int]:
+    """How often each word occurs; rows that are missing; rows that hold something else than a word."""
+    counts: Counter[str | None] = Counter()
+    try:
+        found = values.value_counts(sort=False, dropna=False)  # of shared texts four times as fast as `words`
+    except TypeError:
+        found = None
+    if found is not None and _told_apart(found.index[found.index.notna()]):
+        present = found[found.index.notna()]
+        for text, count in zip(_spelled(present.index), present.tolist(), strict=True):
+            counts[text] += count
+    else:
+        counts.update(_spelled(values[values.notna()]))
+    n_missing, n_invalid = len(values) - counts.total(), counts.pop(None, 0)
+    return Counter({text: count for text, count in counts.items() if text is not None and count}), n_missing, n_invalid
 
 
 def times(column: pd.Series) -> Int64s:
@@ -51,15 +149,46 @@ def times(column: pd.Series) -> Int64s:
         found = utc.astype("datetime64[ms]").astype("int64").to_numpy()
         return np.where(column.isna(), NO_TIME, found)
     codes, distinct = pd.factorize(column, use_na_sentinel=True)
-    known = [epoch_ms(plain(value)) for value in distinct]
+    known = [epoch_ms(_plain(value)) for value in distinct]
     read = np.array([NO_TIME if when is None else when for when in known] + [NO_TIME], np.int64)
     return np.asarray(read[codes])
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number | np.bool_)
+def _told_apart(distinct: pd.Index[Any] | Iterable[object]) -> bool:
+    """Whether a look-up kept these values apart: it takes True for 1, so objects must all be text."""
+    return getattr(distinct, "dtype", np.dtype(object)).kind != "O" or all(type(value) is str for value in distinct)
 
 
-def plain(value: object) -> object:
+def _spelled(values: Iterable[object]) -> list[str | None]:
+    """Each value as a category, None where it is none."""
+    return [_word(value) for value in values]
+
+
+def _seconds(values: pd.Series) -> Floats:
+    if str(values.dtype).startswith(("date32", "date64")):  # Arrow's days
+        values = values.astype("timestamp[us][pyarrow]")
+    unit = f"{values.dtype.kind}8[us]"
+    missing: Any = np.array("NaT", unit)
+    found = values.to_numpy(unit, na_value=missing)
+    return np.where(np.isnat(found), np.nan, found.astype(np.int64) / 1e6)
+
+
+def _number(value: object) -> float | None:
+    value = _plain(value)
+    if isinstance(value, Decimal):
+        return float(value) if not value.is_nan() else None
+    return number(value)
+
+
+def _word(value: object) -> str | None:
+    value = _plain(value)
+    if isinstance(value, Decimal):
+        return word(float(value))
+    if isinstance(value, date | datetime | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, timedelta) else word(value)
+
+
+def _plain(value: object) -> object:
     """NumPy's scalars as Python's, so that a category is spelled alike in files and in JSON."""
     return value.item() if isinstance(value, np.generic) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen_model, err, o
 from monitor.config import Model
 from monitor.errors import ReferenceFault
 from monitor.reference import facts, kinds_of, seal, unseal
+from monitor.sources.tables import read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ def reference_build(
 ) -> None:
     """Seal reference data where the model's `reference` key points."""
     chosen = chosen_model(read_config(config), config, model)
-    frame = _watched(_read(files), chosen)
+    frame = _watched(read(files), chosen)
     kinds = kinds_of(frame, {name: column.kind for name, column in chosen.columns.items() if column.kind})
     sealed = seal(frame, kinds, config.parent / chosen.reference)
     out.print(f"sealed {sealed.profile.n_rows} rows, {len(kinds)} columns as {sealed.id[:12]} in {chosen.reference}")
@@ -108,28 +108,6 @@ def replay_files(
 def version() -> None:
     """Print driftd's version."""
     out.print(__version__)
-
-
-def _read(files: list[Path]) -> pd.DataFrame:
-    """All rows of all files. ReferenceFault names the file that cannot be read."""
-    import pandas as pd  # noqa: PLC0415  # a second to import; most commands do without
-
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".parquet": pd.read_parquet,
-        ".csv": pd.read_csv,
-        ".jsonl": lambda file: pd.read_json(file, lines=True),
-    }
-    frames = []
-    for file in files:
-        reader = readers.get(file.suffix)
-        if reader is None:
-            raise ReferenceFault(f"{file}: found {file.suffix or 'no'} ending, wanted one of {', '.join(readers)}")
-        try:
-            frames.append(reader(file))
-        except (OSError, ValueError) as error:
-            raise ReferenceFault(f"{file}: cannot be read: {error}") from error
-    rows: pd.DataFrame = pd.concat(frames, ignore_index=True)
-    return rows
 
 
 def _watched(frame: pd.DataFrame, model: Model) -> pd.DataFrame:

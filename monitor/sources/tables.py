@@ -1,0 +1,124 @@
+"""Files of rows as one pandas table: Parquet, CSV, JSON lines.
+
+Types are those of the file. CSV has none: a column whose values nearly all spell numbers is of numbers, and what does
+not spell one stays text, to be counted as a type error.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from monitor.errors import SourceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOSTLY: Final = 0.9
+
+
+def read(files: Sequence[Path]) -> pd.DataFrame:
+    """All rows of all files, one below the other. SourceError names the file that cannot be read, and why."""
+    import pandas as pd  # noqa: PLC0415  # a second to import; most commands do without
+
+    frames = [_read(file) for file in files]
+    filled = [frame for frame in frames if len(frame)] or frames[:1]
+    return filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True)
+
+
+def _read(file: Path) -> pd.DataFrame:
+    reader = READERS.get(file.suffix.lower())
+    if reader is None:
+        raise SourceError(f"{file}: found {file.suffix or 'no'} ending, wanted one of {', '.join(READERS)}")
+    try:
+        frame, names = reader(file)
+    except OSError as error:
+        raise SourceError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # pandas' and Arrow's errors of content, and text that is not UTF-8
+        raise SourceError(f"{file}: cannot be read: {error}") from error
+    twice = [f"{n} columns named {name!r}" for name, n in Counter(names).items() if n > 1]
+    if twice:
+        raise SourceError(f"{file}: found {', '.join(twice)}; wanted every name once")
+    frame.columns = names
+    return frame
+
+
+def _parquet(file: Path) -> tuple[pd.DataFrame, list[str]]:
+    from pyarrow import parquet  # noqa: PLC0415
+
+    with file.open("rb") as opened:
+        frame = parquet.ParquetFile(opened).read().to_pandas(date_as_object=False)
+    return frame, [str(name) for name in frame.columns]
+
+
+def _csv(file: Path) -> tuple[pd.DataFrame, list[str]]:
+    import pandas as pd  # noqa: PLC0415
+
+    header = pd.read_csv(file, header=None, nrows=1, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            frame = pd.read_csv(
+                file, low_memory=False, encoding="utf-8-sig", index_col=False, float_precision="round_trip"
+            )
+        except pd.errors.ParserWarning as error:  # values without a column would be left out
+            raise ValueError(f"rows have more values than the header's {header.shape[1]} names") from error
+    for place, dtype in enumerate(frame.dtypes):
+        if pd.api.types.is_object_dtype(dtype):
+            frame.isetitem(place, _numbers_where_spelled(frame.iloc[:, place]).to_numpy())
+    named = header.iloc[0].tolist()
+    return frame, [name or str(given) for name, given in zip(named, frame.columns, strict=True)]
+
+
+def _numbers_where_spelled(values: pd.Series) -> pd.Series:
+    """The column with its numbers as numbers if nearly all of its values are some; as it came otherwise."""
+    import pandas as pd  # noqa: PLC0415
+
+    found = pd.to_numeric(values, errors="coerce")
+    if found.notna().sum() < _MOSTLY * max(values.notna().sum(), 1):
+        return values
+    return found.astype(object).where(found.notna(), values)
+
+
+def _json_lines(file: Path) -> tuple[pd.DataFrame, list[str]]:
+    import pandas as pd  # noqa: PLC0415
+
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    rows: list[dict[str, Any]] = []
+    bad: list[str] = []
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.isspace():
+                continue
+            try:
+                rows.append(decoder.decode(line))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                bad.append(f"line {number}: {error}")
+    if bad:
+        count = "1 line is" if len(bad) == 1 else f"{len(bad)} lines are"
+        raise ValueError(f"{count} not a JSON object; {bad[0]}")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pd.DataFrame({name: _column([row.get(name) for row in rows]) for name in names}), names
+
+
+def _column(values: list[Any]) -> pd.Series:
+    import pandas as pd  # noqa: PLC0415
+
+    try:
+        return pd.Series(values)
+    except OverflowError:  # an integer beyond any float among floats
+        return pd.Series(values, dtype=object)
+
+
+READERS: Final[dict[str, Callable[[Path], tuple[pd.DataFrame, list[str]]]]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+}
+"""By ending: each gives the table and its columns' names as they stand in the file."""

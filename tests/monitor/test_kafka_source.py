@@ -1,0 +1,629 @@
+"""KafkaSource against the embedded mock and against a real broker."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from broker.realbroker import PASSWORD, USER, RealBroker
+from confluent_kafka import Producer
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from kafka import TopicPartition
+from kafka.errors import LogTruncationError
+from kafka.protocol.producer import ProduceRequest
+from kafka.record.memory_records import MemoryRecordsBuilder
+from kafka.record.util import calc_crc32c
+from kafka.structs import OffsetAndMetadata
+
+from monitor.batch import Partition, Records
+from monitor.errors import SourceError
+from monitor.sources import kafka as source_module
+from monitor.sources.embedded import EmbeddedBroker
+from monitor.sources.kafka import KafkaSource, Pace
+from monitor.sources.kafkaclient import QUIETED, Client, client_options
+from monitor.sources.kafkawatch import StallGuard
+
+# kafka-python leaves the socket of a connection that was refused, or not trusted, to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <(socket.socket|ssl.SSLSocket):ResourceWarning")
+leaves_sockets = pytest.mark.usefixtures("sockets_collected")
+
+Read = dict[Partition, list[tuple[int, bytes | None]]]
+names = (f"topic-{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def sockets_collected() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+@pytest.fixture(params=["embedded_broker", "real_broker"])
+def broker(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def topic(request: pytest.FixtureRequest) -> str:
+    return f"{request.node.originalname}-{next(names)}".replace("_", "-")
+
+
+@pytest.fixture
+def produce() -> Iterator[Callable[..., None]]:
+    """produce(broker, topic, {partition: values}) waits until the broker has them."""
+    made: list[Any] = []
+
+    def send(broker: Any, topic: str, values: Mapping[int, list[bytes | None]], **options: Any) -> None:
+        servers = broker.bootstrap_servers
+        joined = servers if isinstance(servers, str) else ",".join(servers)
+        producer = Producer({"bootstrap.servers": joined, "compression.type": "lz4", "log_level": 0, **options})
+        made.append(producer)
+        for partition, batch in values.items():
+            for value in batch:
+                producer.produce(topic, value, key=b"k", partition=partition)
+        assert producer.flush(30) == 0
+
+    yield send
+    made.clear()
+
+
+def source(broker: Any, *topics: str, **options: Any) -> Any:
+    start, pace = options.pop("start", "earliest"), options.pop("pace", Pace(recheck_seconds=0.3))
+    merged = {**broker.consumer_options, "fetch_max_wait_ms": 100, **options}
+    return closing(KafkaSource(topics, merged, start=start, pace=pace))
+
+
+def until(one: KafkaSource, done: Callable[[Read], bool], seconds: float = 40, found: Read | None = None) -> Read:
+    found = {} if found is None else found
+    deadline = time.monotonic() + seconds
+    while not done(found):
+        assert time.monotonic() < deadline, f"after {seconds} s only { ({p: len(r) for p, r in found.items()}) }"
+        for records in one.poll(0.1):
+            check(records)
+            values = [None if value is None else bytes(value) for value in records.values]
+            found.setdefault(records.partition, []).extend(zip(records.offsets.tolist(), values, strict=True))
+    return found
+
+
+def check(records: Records) -> None:
+    assert len(records.values) == records.offsets.size == records.timestamps_ms.size > 0
+    assert (records.offsets[1:] > records.offsets[:-1]).all()
+    assert records.next_offset > records.offsets[-1]
+    assert (abs(records.timestamps_ms / 1000 - time.time()) < 600).all()
+
+
+def count(found: Read) -> int:
+    return sum(len(records) for records in found.values())
+
+
+def numbered(partition: int, first: int, last: int) -> list[bytes | None]:
+    return [b"%d:%d" % (partition, index) for index in range(first, last)]
+
+
+def test_reads_every_partition_in_order_and_catches_up(broker: Any, topic: str, produce: Any) -> None:
+    broker.create_topic(topic, 4)
+    sent = {partition: numbered(partition, 0, 500 + partition) for partition in range(4)}
+    produce(broker, topic, sent)
+    with source(broker, topic) as one:
+        assert one.path == "batch"
+        found = until(one, lambda found: count(found) == 2006)
+        assert found == {Partition(topic, p): list(enumerate(values)) for p, values in sent.items()}
+        until(one, lambda _: one.caught_up() == one.assigned() == frozenset(found))
+        assert one.connected
+        produce(broker, topic, {2: numbered(2, 502, 505)})
+        assert until(one, count)[Partition(topic, 2)][0] == (502, b"2:502")
+        assert one.losses() == []
+
+
+def test_the_record_path_reads_the_same(broker: Any, topic: str, produce: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker.create_topic(topic, 4)
+    sent = {0: [*numbered(0, 0, 100), None], 3: numbered(3, 0, 50)}
+    produce(broker, topic, sent)
+    monkeypatch.setattr(source_module, "batch_reader", lambda: None)
+    with source(broker, topic) as one:
+        assert one.path == "record"
+        found = until(one, lambda found: count(found) == 151)
+        assert found == {Partition(topic, p): list(enumerate(values)) for p, values in sent.items()}
+        until(one, lambda _: one.caught_up() == one.assigned())
+
+
+def test_seek_reads_again_exactly(broker: Any, topic: str, produce: Any) -> None:
+    broker.create_topic(topic, 4)
+    produce(broker, topic, {0: numbered(0, 0, 300), 1: numbered(1, 0, 300)})
+    zero, one_ = Partition(topic, 0), Partition(topic, 1)
+    with source(broker, topic) as one:
+        first = until(one, lambda found: count(found) == 600)
+        one.seek({zero: 123})
+        assert zero not in one.caught_up()
+        again = until(one, lambda found: count(found) == 177)
+        assert again == {zero: first[zero][123:]}
+        until(one, lambda _: zero in one.caught_up())
+    with source(broker, topic) as later:
+        later.seek({zero: 299, one_: 300})
+        assert until(later, lambda _: later.caught_up() == later.assigned() != frozenset()) == {zero: first[zero][299:]}
+
+
+def test_start_latest_skips_what_is_there(broker: Any, topic: str, produce: Any) -> None:
+    broker.create_topic(topic, 4)
+    produce(broker, topic, {0: numbered(0, 0, 50)})
+    with source(broker, topic, start="latest") as one:
+        assert until(one, lambda _: len(one.caught_up()) == 4) == {}
+        produce(broker, topic, {0: numbered(0, 50, 60), 1: numbered(1, 0, 5)})
+        found = until(one, lambda found: count(found) == 15)
+        assert found[Partition(topic, 0)][0] == (50, b"0:50")
+
+
+def test_an_empty_topic_is_caught_up(broker: Any, topic: str) -> None:
+    broker.create_topic(topic, 4)
+    with source(broker, topic) as one:
+        assert until(one, lambda _: len(one.caught_up()) == 4) == {}
+
+
+def test_a_topic_made_later_is_read_from_its_first_record(
+    broker: Any, topic: str, produce: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = f"{topic}-there"
+    broker.create_topic(there, 4)
+    with source(broker, topic, there, start="latest") as one:
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            assert list(one.poll(0.1)) == []
+        assert {partition.topic for partition in one.assigned()} == {there}
+        waits = [r for r in caplog.records if r.name == "driftd.source" and "waiting for it" in r.message]
+        assert len(waits) == 1
+        broker.create_topic(topic, 4)
+        produce(broker, topic, {0: numbered(0, 0, 5)})
+        assert count(until(one, count)) == 5
+
+
+def test_tombstones_are_none(broker: Any, topic: str, produce: Any) -> None:
+    broker.create_topic(topic, 4)
+    produce(broker, topic, {0: [b"a", None, b"", None]})
+    with source(broker, topic) as one:
+        found = until(one, lambda found: count(found) == 4)
+        assert [value for _, value in found[Partition(topic, 0)]] == [b"a", None, b"", None]
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_every_codec_of_another_client(codec: str, real_broker: RealBroker, topic: str, produce: Any) -> None:
+    real_broker.create_topic(topic, 1)
+    produce(real_broker, topic, {0: numbered(0, 0, 2000)}, **{"compression.type": codec})
+    with source(real_broker, topic) as one:
+        one.seek({Partition(topic, 0): 777})
+        found = until(one, lambda found: count(found) == 1223)
+        assert found[Partition(topic, 0)] == list(enumerate(numbered(0, 0, 2000)))[777:]
+
+
+def test_partitions_added_while_running(real_broker: RealBroker, topic: str, produce: Any) -> None:
+    real_broker.create_topic(topic, 1)
+    produce(real_broker, topic, {0: numbered(0, 0, 5)})
+    with source(real_broker, topic, start="latest") as one:
+        until(one, lambda _: len(one.caught_up()) == 1)
+        real_broker.add_partitions(topic, 3)
+        produce(real_broker, topic, {0: numbered(0, 5, 6), 2: numbered(2, 0, 7)})
+        found = until(one, lambda found: count(found) == 8)
+        assert found[Partition(topic, 0)] == [(5, b"0:5")]
+        assert len(found[Partition(topic, 2)]) == 7
+        assert len(one.assigned()) == 3
+
+
+@leaves_sockets
+def test_reading_goes_on_after_the_broker_was_killed(
+    real_broker: RealBroker, topic: str, produce: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    real_broker.create_topic(topic, 2)
+    produce(real_broker, topic, {0: numbered(0, 0, 50), 1: numbered(1, 0, 50)})
+    with source(real_broker, topic, reconnect_backoff_max_ms=500) as one:
+        until(one, lambda found: count(found) == 100)
+        real_broker.kill()
+        until(one, lambda _: not one.connected)
+        assert one.caught_up() == frozenset()
+        assert len(one.assigned()) == 2
+        for _ in range(10):
+            assert list(one.poll(0.1)) == []
+        real_broker.restart()
+        produce(real_broker, topic, {0: numbered(0, 50, 60)})
+        found = until(one, lambda found: count(found) == 10)
+        assert found == {Partition(topic, 0): list(enumerate(numbered(0, 0, 60)))[50:]}
+        until(one, lambda _: len(one.caught_up()) == 2)
+    away, back = [r.message for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "does not answer" in away
+    assert "is back" in back
+
+
+@leaves_sockets
+def test_started_before_the_broker(topic: str, caplog: pytest.LogCaptureFixture) -> None:
+    with closing(KafkaSource([topic], {"bootstrap_servers": "127.0.0.1:1"}, pace=Pace(connect_seconds=0.5))) as one:
+        began = time.monotonic()
+        assert list(one.poll(0.1)) == []
+        assert time.monotonic() - began < 5
+        assert not one.connected
+        assert one.assigned() == one.caught_up() == frozenset()
+    (said,) = [r.message for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "does not answer" in said
+    assert "ECONNREFUSED" in said
+
+
+def transact(broker: RealBroker, topic: str, values: list[bytes], commit: bool) -> None:
+    producer = Producer(
+        {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": f"{topic}-{next(names)}", "log_level": 0}
+    )
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for value in values:
+        producer.produce(topic, value, partition=0)
+    producer.flush(30)
+    (producer.commit_transaction if commit else producer.abort_transaction)(30)
+
+
+@pytest.mark.parametrize(("level", "expected"), [("read_committed", "ac"), ("read_uncommitted", "abc")])
+def test_transactions(level: str, expected: str, real_broker: RealBroker, topic: str) -> None:
+    real_broker.create_topic(topic, 1)
+    transact(real_broker, topic, [b"a"] * 40, commit=True)
+    transact(real_broker, topic, [b"b"] * 40, commit=False)
+    transact(real_broker, topic, [b"c"] * 40, commit=True)
+    transact(real_broker, topic, [b"b"] * 40 if level == "read_committed" else [], commit=False)
+    with source(real_broker, topic, isolation_level=level) as one:
+        found = until(one, lambda found: count(found) == 40 * len(expected) and len(one.caught_up()) == 1)
+        values = b"".join(value or b"" for _, value in found[Partition(topic, 0)]).decode()
+        assert values == "".join(letter * 40 for letter in expected)
+
+
+def test_records_deleted_before_they_were_read_are_reported(real_broker: RealBroker, topic: str, produce: Any) -> None:
+    real_broker.create_topic(topic, 2)
+    produce(real_broker, topic, {0: numbered(0, 0, 100), 1: numbered(1, 0, 10)})
+    admin = real_broker.admin()
+    admin.delete_records([Place(topic, 0, 60)])[Place(topic, 0)].result(30)
+    with source(real_broker, topic) as one:
+        one.seek({Partition(topic, 0): 20, Partition(topic, 1): 5})
+        found = until(one, lambda found: count(found) == 45)
+        assert [offset for offset, _ in found[Partition(topic, 0)]] == list(range(60, 100))
+        assert [offset for offset, _ in found[Partition(topic, 1)]] == list(range(5, 10))
+        assert one.losses() == [(Partition(topic, 0), 20, 60)]
+        assert one.losses() == []
+
+
+def test_a_topic_made_anew_is_read_from_its_beginning(real_broker: RealBroker, topic: str, produce: Any) -> None:
+    real_broker.create_topic(topic, 1)
+    produce(real_broker, topic, {0: numbered(0, 0, 100)})
+    with source(real_broker, topic) as one:
+        until(one, lambda found: count(found) == 100)
+        admin = real_broker.admin()
+        admin.delete_topics([topic])[topic].result(30)
+        until(one, lambda _: not one.assigned())
+        real_broker.create_topic(topic, 1)
+        produce(real_broker, topic, {0: numbered(0, 0, 7)})
+        assert count(until(one, count)) == 7
+        assert one.losses() == [(Partition(topic, 0), 100, 0)]
+
+
+def test_a_stuck_client_is_made_anew(
+    embedded_broker: EmbeddedBroker, topic: str, produce: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    embedded_broker.create_topic(topic)
+    with source(embedded_broker, topic, pace=Pace(recheck_seconds=0.3, stall_seconds=0.7)) as one:
+        until(one, lambda _: len(one.caught_up()) == 4)
+        stuck = one._client.consumer
+        stuck.pause(*stuck.assignment())
+        produce(embedded_broker, topic, {0: numbered(0, 0, 5)})
+        assert count(until(one, count)) == 5
+        assert one._client.consumer is not stuck
+    assert "do not move" in caplog.text
+
+
+def test_only_a_partition_that_stands_before_known_records_is_stuck() -> None:
+    idle, busy, stuck, unknown = (Partition("t", number) for number in range(4))
+    ends = {idle: 7, busy: 99, stuck: 9, unknown: 1}
+    guard = StallGuard(30.0)
+
+    def check(now: float, polls: int) -> set[Partition]:
+        for _ in range(polls):
+            guard.polled()
+        positions = {idle: 7, busy: int(now), stuck: 3, unknown: None}
+        return guard.check(now, positions, lambda asked: {partition: ends[partition] for partition in asked})
+
+    assert check(0, 5) == set()
+    assert check(31, 50) == set()  # from here on it is known that they have records
+    assert check(60, 50) == set()  # too early to tell
+    assert check(62, 50) == {stuck, unknown}
+    assert check(93, 4) == set()  # hardly polled, so there was no reason to move
+
+
+def test_a_record_that_comes_just_before_the_check_is_no_stall() -> None:
+    where = Partition("t", 0)
+    guard = StallGuard(30.0)
+    for now, at, end in ((0, 5, 5), (31, 5, 6), (62, 6, 7), (93, 6, 6), (124, 6, 7), (155, 7, 7)):
+        for _ in range(5):
+            guard.polled()
+        assert guard.check(now, {where: at}, lambda _, end=end: {where: end}) == set()  # type: ignore[misc]
+
+
+# ---- damaged logs
+
+
+def batch(values: list[bytes], wrong_structure: bool = False, wrong_sum: bool = False) -> bytes:
+    builder = MemoryRecordsBuilder(2, 0, 1 << 20)
+    for value in values:
+        builder.append(int(time.time() * 1000), None, value, [])
+    builder.close()
+    content = bytearray(builder.buffer())
+    if wrong_structure:
+        content[61] += 2  # the first record claims a byte more than it has
+        content[17:21] = calc_crc32c(bytes(content[21:])).to_bytes(4, "big")
+    if wrong_sum:
+        content[-3] ^= 1
+    return bytes(content)
+
+
+def append(broker: EmbeddedBroker, topic: str, partition: int, content: bytes) -> None:
+    """Puts bytes into a log as they are; the mock does not look into them."""
+    part = ProduceRequest.TopicProduceData.PartitionProduceData(index=partition, records=content)
+    data = ProduceRequest.TopicProduceData(name=topic, partition_data=[part])
+    request = ProduceRequest(transactional_id=None, acks=-1, timeout_ms=5000, topic_data=[data], max_version=7)
+    with closing(Client(client_options(broker.consumer_options), 3.0, None)) as client:
+
+        async def send() -> Any:
+            return await client._manager.send(request)
+
+        (answer,) = client._manager.run(send).responses
+        assert answer.partition_responses[0].error_code == 0
+
+
+@pytest.mark.parametrize("wrong", ["wrong_structure", "wrong_sum"])
+def test_a_damaged_batch_stops_its_partition_alone(
+    wrong: str, embedded_broker: EmbeddedBroker, topic: str, produce: Any
+) -> None:
+    embedded_broker.create_topic(topic)
+    for number, damage in enumerate([{}, {wrong: True}, {}]):
+        append(embedded_broker, topic, 0, batch([b"a%d" % number, b"b%d" % number], **damage))
+    produce(embedded_broker, topic, {1: numbered(1, 0, 50)})
+    zero, one_ = Partition(topic, 0), Partition(topic, 1)
+    found: Read = {}
+    with source(embedded_broker, topic) as one:
+        for round_ in range(2):
+            with pytest.raises(SourceError, match=rf"{topic}\[0\]: .* offset 2 .*seek beyond"):
+                found = until(one, lambda _: False, found=found)
+            if round_ == 0:
+                produce(embedded_broker, topic, {1: numbered(1, 50, 60)})
+        one.seek({zero: 4})
+        found = until(one, lambda found: count(found) == 64, found=found)
+    assert found[zero] == [(0, b"a0"), (1, b"b0"), (4, b"a2"), (5, b"b2")]
+    assert found[one_] == list(enumerate(numbered(1, 0, 60)))
+
+
+@pytest.mark.parametrize("where", ["framing", "prefetching"])
+def test_an_unforeseen_fault_neither_loses_nor_repeats(
+    where: str, embedded_broker: EmbeddedBroker, topic: str, produce: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded_broker.create_topic(topic)
+    sent = {partition: numbered(partition, 0, 30) for partition in range(4)}
+    produce(embedded_broker, topic, sent)
+    owner, name = (source_module, "frame") if where == "framing" else (Client, "poll")
+    true_call, calls = getattr(owner, name), itertools.count()
+
+    def faulty(*arguments: Any) -> Any:
+        if where == "prefetching" and arguments[1] > 0:  # only the look for more, after records were found
+            return true_call(*arguments)
+        if next(calls) == 1:
+            raise RuntimeError("out of the blue")
+        return true_call(*arguments)
+
+    monkeypatch.setattr(owner, name, faulty)
+    found: Read = {}
+    with source(embedded_broker, topic, max_poll_records=1) as one:
+        with pytest.raises(SourceError, match="out of the blue"):
+            until(one, lambda _: False, found=found)
+        until(one, lambda found: count(found) == 120 and len(one.caught_up()) == 4, found=found)
+    assert found == {Partition(topic, p): list(enumerate(values)) for p, values in sent.items()}
+
+
+def test_a_new_leader_with_a_shorter_log(
+    embedded_broker: EmbeddedBroker, topic: str, produce: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an unclean election makes the client raise; to have a real one takes a cluster that loses data."""
+    embedded_broker.create_topic(topic)
+    produce(embedded_broker, topic, {0: numbered(0, 0, 10), 1: numbered(1, 0, 10)})
+    zero, one_ = Partition(topic, 0), Partition(topic, 1)
+    with source(embedded_broker, topic) as one:
+        until(one, lambda found: count(found) == 20)
+        true_poll = one._client.consumer.poll
+
+        def cut(**options: Any) -> Any:
+            monkeypatch.setattr(one._client.consumer, "poll", true_poll)
+            raise LogTruncationError({TopicPartition(*zero): OffsetAndMetadata(7, "", 1), TopicPartition(*one_): None})
+
+        monkeypatch.setattr(one._client.consumer, "poll", cut)
+        assert until(one, count) == {zero: list(enumerate(numbered(0, 0, 10)))[7:]}
+        assert one.losses() == [(zero, 10, 7)]
+
+
+# ---- who may read
+
+
+LOGIN = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_plain_username": USER}
+MECHANISMS = ("PLAIN", "SCRAM-SHA-512")
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_the_right_password(
+    mechanism: str, real_broker: RealBroker, topic: str, produce: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    real_broker.create_topic(topic, 1)
+    produce(real_broker, topic, {0: numbered(0, 0, 3)})
+    login = {**LOGIN, "sasl_mechanism": mechanism, "sasl_plain_password": PASSWORD}
+    with source(real_broker, topic, bootstrap_servers=real_broker.sasl_servers, **login) as one:
+        assert count(until(one, count)) == 3
+    clear = [r.message for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(clear) == (mechanism == "PLAIN")
+    assert all("in the clear" in text for text in clear)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_wrong_password_is_an_error_that_says_so(
+    mechanism: str, real_broker: RealBroker, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    login = {**LOGIN, "sasl_mechanism": mechanism, "sasl_plain_password": "not-this-one"}
+    with source(real_broker, topic, bootstrap_servers=real_broker.sasl_servers, **login) as one:
+        for _ in range(2):
+            with pytest.raises(SourceError, match=r"refuses the login: .*Authentication failed") as told:
+                one.poll(0.1)
+            assert "not-this-one" not in str(told.value)
+        assert not one.connected
+    assert "not-this-one" not in caplog.text
+
+
+def test_a_login_that_is_refused_at_a_reconnect(real_broker: RealBroker, topic: str, produce: Any) -> None:
+    real_broker.create_topic(topic, 1)
+    produce(real_broker, topic, {0: numbered(0, 0, 3)})
+    login = {**LOGIN, "bootstrap_servers": real_broker.sasl_servers, "sasl_plain_password": PASSWORD}
+    with source(real_broker, topic, **login) as one:
+        until(one, count)
+        manager = one._client._manager
+        manager.config["sasl_plain_password"] = "not-this-one"  # as if it had been changed at the broker
+        manager.call_soon(lambda: [connection.close() for connection in list(manager._conns.values())])
+        with pytest.raises(SourceError, match="refuses the login"):
+            until(one, lambda _: False)
+
+
+def test_an_unknown_mechanism_is_an_error_that_says_so(real_broker: RealBroker, topic: str) -> None:
+    login = {**LOGIN, "sasl_mechanism": "SCRAM-SHA-256", "sasl_plain_password": PASSWORD}
+    with (
+        source(real_broker, topic, bootstrap_servers=real_broker.sasl_servers, **login) as one,
+        pytest.raises(SourceError, match="refuses the login"),
+    ):
+        one.poll(0.1)
+
+
+@leaves_sockets
+def test_tls(real_broker: RealBroker, topic: str, produce: Any, tmp_path: Path) -> None:
+    real_broker.create_topic(topic, 1)
+    produce(real_broker, topic, {0: numbered(0, 0, 3)})
+    login = {**LOGIN, "security_protocol": "SASL_SSL", "sasl_plain_password": PASSWORD}
+    login["bootstrap_servers"] = real_broker.tls_servers
+    with source(real_broker, topic, ssl_cafile=str(real_broker.certificate()), **login) as one:
+        assert count(until(one, count)) == 3
+    with (
+        source(
+            real_broker, topic, ssl_cafile=str(real_broker.certificate()), **{**login, "sasl_plain_password": "no"}
+        ) as one,
+        pytest.raises(SourceError, match="refuses the login"),
+    ):
+        one.poll(0.1)
+    with source(real_broker, topic, **login) as one, pytest.raises(SourceError, match=r"not trusted .*ssl_cafile"):
+        one.poll(0.1)
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    with (
+        source(real_broker, topic, ssl_cafile=str(empty), **login) as one,
+        pytest.raises(SourceError, match="TLS files cannot be used"),
+    ):
+        one.poll(0.1)
+
+
+@pytest.mark.parametrize("operation", [AclOperation.READ, AclOperation.DESCRIBE])
+def test_a_topic_that_may_not_be_read_is_an_error_that_says_so(
+    operation: AclOperation, real_broker: RealBroker, topic: str, produce: Any
+) -> None:
+    real_broker.create_topic(topic, 1)
+    produce(real_broker, topic, {0: numbered(0, 0, 3)})
+    pattern = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL)
+    deny = AclBinding(*pattern, f"User:{USER}", "*", operation, AclPermissionType.DENY)
+    admin = real_broker.admin()
+    admin.create_acls([deny])[deny].result(30)
+    login = {**LOGIN, "bootstrap_servers": real_broker.sasl_servers, "sasl_plain_password": PASSWORD}
+    with (
+        source(real_broker, topic, **login) as one,
+        pytest.raises(SourceError, match=f"denies access to .*{topic}.* READ and DESCRIBE"),
+    ):
+        until(one, lambda _: False)
+
+
+# ---- options and words
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"group_id": "g"}, "driftd's own"),
+        ({"allow_auto_create_topics": True}, "driftd's own"),
+        ({"bootstrap_server": "x"}, "has no option bootstrap_server"),
+        ({"ssl_cafile": "/nowhere/ca.pem"}, "no such file"),
+        ({"isolation_level": "serializable"}, "read_uncommitted or read_committed"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(SourceError, match=text):
+        KafkaSource(["t"], options)
+
+
+@pytest.mark.parametrize("options", [{"fetch_max_wait_ms": 60_000}, {"bootstrap_servers": ["a:b:c"]}])
+def test_options_that_the_library_refuses(options: dict[str, Any]) -> None:
+    with (
+        closing(KafkaSource(["t"], {"bootstrap_servers": ["127.0.0.1:1"], **options})) as one,
+        pytest.raises(SourceError, match="cannot be read: KafkaConfigurationError"),
+    ):
+        one.poll(0)
+
+
+def test_lists_from_a_configuration_file_become_what_the_library_wants(
+    embedded_broker: EmbeddedBroker, topic: str, produce: Any
+) -> None:
+    produce(embedded_broker, topic, {0: [b"a"]})
+    options = {"bootstrap_servers": tuple(embedded_broker.bootstrap_servers), "api_version": [2, 0]}
+    with closing(KafkaSource([topic], options)) as one:
+        assert count(until(one, count)) == 1
+
+
+def test_the_library_is_heard_only_by_who_asks_for_its_debug_lines(
+    topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    levels = {name: logging.getLogger(name).level for name in QUIETED}
+
+    def heard() -> set[str]:
+        caplog.clear()
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never says a word
+            servers = f"127.0.0.1:{silent.getsockname()[1]}"
+            with closing(KafkaSource([topic], {"bootstrap_servers": servers}, pace=Pace(connect_seconds=0.2))) as one:
+                one.poll(0)
+        return {record.name for record in caplog.records if record.levelno >= logging.WARNING}
+
+    try:
+        assert heard() == {"driftd.source"}
+        for name in QUIETED:
+            logging.getLogger(name).setLevel(logging.NOTSET)
+        with caplog.at_level(logging.DEBUG, "kafka"):
+            assert heard() > {"driftd.source"}
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def test_the_embedded_broker_says_what_it_cannot_do(embedded_broker: EmbeddedBroker, topic: str) -> None:
+    with pytest.raises(ValueError, match="4 partitions"):
+        embedded_broker.create_topic(topic, 3)
+    producer = embedded_broker.producer(linger_ms=1)
+    producer.produce(topic, b"x")
+    assert producer.flush(10) == 0
+
+
+def test_a_closed_embedded_broker_says_so() -> None:
+    with EmbeddedBroker() as broker:
+        assert len(broker.bootstrap_servers) == 1
+    with pytest.raises(SourceError, match="closed"):
+        broker.create_topic("t")
+
+
+def test_warnings_are_errors_here_so_clients_must_be_let_go(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), EmbeddedBroker() as broker, source(broker, "t") as one:
+        broker.create_topic("t")
+        one.poll(0.1)
+        one.close()
+        one.close()
