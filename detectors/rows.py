@@ -20,8 +20,8 @@ from detectors.ecdf import Ladder, anderson_darling, cramer_von_mises, several
 from detectors.profile import Q_LIMIT
 
 EXACT_ROWS: Final = 1000
-"""Kolmogorov-Smirnov p-values are exact up to so many rows on both sides together. Beyond, Stephens' correction of the
-limiting law is within 0.002 of SciPy's, and within a few percent of the p-value where that is small."""
+"""Kolmogorov-Smirnov p-values are exact up to so many rows on both sides together. Beyond, the corrected limiting law
+is within three percent of the exact p-value."""
 _STRIDE: Final = 16
 
 Indices = NDArray[np.intp]
