@@ -97,7 +97,7 @@ class NumericColumn:
             robust = float(high - low) / 1.349
             if x[0] == x[-1]:  # the mean of equal values need not be exactly that value
                 mean, deviation = float(x[0]), 0.0
-            scale = min(robust, deviation) if robust > 0 else deviation or 1.0
+            scale = min(robust, deviation) if robust > 0 else deviation or abs(float(centre)) or 1.0
         if not np.isfinite((mean, deviation, scale)).all() or scale / 1024 == 0:
             mean, deviation, scale = float(centre), 0.0, 1.0
         unit = scale / 1024 or 1.0  # denormal scales vanish in the division

@@ -94,20 +94,24 @@ class CramersV(Detector):
 class PooledChi2(Detector):
     """Pearson's test after small groups were pooled, so that its p-value is honest for few rows and for many words.
 
-    Words: rare ones, unseen ones, and all in which the smaller side expects fewer than five rows become one group. Does
-    that one still expect fewer, it joins the smallest of the others: a single odd word then weighs nothing (`unseen`
-    counts it) instead of everything. Numbers: neighbouring deciles are merged until each holds reference rows enough
-    for the smaller side to expect five (the reference itself ten, where it is much the smaller side).
+    Words: rare ones, unseen ones, and all in which the smaller side expects fewer than five rows become one group.
+    Numbers: neighbouring deciles are merged until each holds reference rows enough for the smaller side to expect five
+    (the reference itself ten, where it is much the smaller side).
     Unit and range: as `chi2`, at most its value; effect = Cramer's V of the pooled table.
     Needs: `Pair.groups`.
     With no drift: chi-square, one less degrees of freedom than groups remain. Words are pooled by the sums of both
         sides, deciles by the reference alone, whose tenths are no chance: neither tells of a difference, so neither
-        bends the law. Words just above the rare ones join them: the reference, which chose them, flatters them.
+        bends the law. Words just above the rare ones join them: the reference, which chose them, flatters them. Where
+        the smaller side expects under five rows even in the group of small words, that group is tested against all
+        others by its exact binomial chance, they among themselves by chi-square, and p is twice the smaller of the two:
+        a single odd word then says little, and many say much.
     Empty or degenerate: NaN when a side has no valid row; 0 with p 1 when one group remains: nothing was tested.
 
-    >>> pair = Pair.of_words({"plan": {"a": 1000, "b": 1000}}, {"plan": {"a": 100, "b": 100, "odd": 1}})
-    >>> [f"{test.score(pair).statistic[0]:.2f}" for test in (Chi2(), PooledChi2())]
-    ['9.95', '0.00']
+    One odd word of eleven rows, and six of sixteen, whose chance is twice twice 1/11 to the sixth:
+
+    >>> pairs = [Pair.of_words({"x": {"a": 50, "b": 50}}, {"x": {"a": 5, "b": 5, "odd": n}}) for n in (1, 6)]
+    >>> [f"{PooledChi2().score(pair).p_value[0]:.4f}" for pair in pairs]
+    ['0.3964', '0.0000']
 
     Cochran (1954), Some methods for strengthening the common chi-square tests, Biometrics 10.
     """
@@ -121,7 +125,7 @@ class PooledChi2(Detector):
 
 def pooled_p(pair: Pair) -> Floats:
     """The p-value of `chi2_pooled`, shape (columns,)."""
-    return per_column(pair, lambda table: table.pooled.p_chi2)
+    return per_column(pair, lambda table: table.p_pooled)
 
 
 def _lawful_p(pair: Pair, statistic: Callable[[Table], Floats]) -> Floats:

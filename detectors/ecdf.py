@@ -142,7 +142,9 @@ class AndersonDarling(Detector):
             statistic = (a2 - 1) / limit.anderson_darling_deviation(ladder.n, ladder.m)
             effect = np.sqrt(a2 / ladder.effective) + 0 * statistic
         p_value = limit.anderson_darling(statistic, concentration)
-        return numeric_score(pair, statistic, np.where(several(ladder), p_value, np.nan), effect)
+        return numeric_score(
+            pair, statistic, np.where(several(ladder.n, ladder.m, ladder.commonest), p_value, np.nan), effect
+        )
 
 
 class Wasserstein(Detector):
@@ -314,9 +316,9 @@ def _dot(*factors: Floats) -> Floats:
     return np.asarray(np.vecdot(product, last))
 
 
-def several(ladder: Ladder) -> Bools:
+def several(n: Floats, m: Floats, commonest: Floats) -> Bools:
     """Whether the smaller side expects five rows or more beside the commonest cell: fewer have no normal law."""
-    return np.asarray(np.minimum(ladder.n, ladder.m) * (1 - ladder.commonest) >= 5)
+    return np.asarray(np.minimum(n, m) * (1 - commonest) >= 5)
 
 
 def _ladder(pair: Pair) -> Ladder:

@@ -1,15 +1,13 @@
 """Facts about a window that need no law of the values: what is missing, malformed, out of range, new, stuck or too few.
 
-A rate is tested by its count: of a reference and b current events, current ones are b or more with the binomial chance
-of m in n + m. That is conservative, because the exact law, without replacement, varies less. It needs no normal
-approximation, so it is as right for one event as for a million.
+A rate is tested by its count, as `detectors/binomial.py` says.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
 
+from detectors.binomial import two_sided_p, upper_p
 from detectors.bins import ABOVE, BELOW, INVALID, MISSING, RARE, UNSEEN, Counts, Floats, Kind
 from detectors.detector import Detector, Pair, Score, masked_score, numeric_score
 from detectors.profile import INFINITE, Q_LIMIT, SQUARES, SUM
@@ -184,19 +182,6 @@ class RowCount(Detector):
         effect[np.isinf(effect)] = np.nan
         statistic = np.where(n > 0, m.astype(np.float64), np.nan)
         return Score(statistic, np.full(n.shape, np.nan), effect, n, m)
-
-
-def upper_p(a: Counts | Floats, b: Counts | Floats, n: Counts, m: Counts) -> Floats:
-    """Chance of b or more current events of all a + b, when each is current with chance m / (n + m)."""
-    share = _quotient(m, n + m)
-    return np.where(b > 0, special.betainc(np.where(b > 0, b, 1.0), a + 1.0, share), 1.0)
-
-
-def two_sided_p(a: Counts, b: Counts, n: Counts, m: Counts) -> Floats:
-    """Twice the smaller of the chances of at least and at most b current events."""
-    share = _quotient(m, n + m)
-    at_most = np.where(a > 0, special.betaincc(b + 1.0, np.maximum(a, 1), share), 1.0)
-    return np.asarray(np.minimum(2 * np.minimum(upper_p(a, b, n, m), at_most), 1.0))
 
 
 def _rate(b: Counts, m: Counts, usual: Floats, p_value: Floats, n: Counts) -> Score:

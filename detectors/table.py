@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from scipy import special
 
+from detectors.binomial import two_sided_p
 from detectors.bins import BELOW, RARE, UNSEEN, Bools, Counts, Floats
 from detectors.detector import Pair
 
@@ -90,8 +91,7 @@ class Table:
     @cached_property
     def lawful(self) -> Bools:
         """Whether chi-square is the law of the whole table, shape (columns,): enough rows, and all words counted."""
-        expected = self.total * (np.minimum(self.n, self.m) / (self.n + self.m))
-        lawful = ((expected >= MIN_EXPECTED) | ~self.occupied).all(axis=1) | (self.n_groups == 1)
+        lawful = ((self.total * self._less >= MIN_EXPECTED) | ~self.occupied).all(axis=1) | (self.n_groups == 1)
         return np.asarray(lawful if self.deciles else lawful & ~self.occupied[:, RARE - BELOW])
 
     def p_value(self, statistic: Floats) -> Floats:
@@ -106,14 +106,30 @@ class Table:
         return np.where(self.n_groups > 1, special.chdtrc(np.maximum(self.n_groups - 1, 1), statistic), 1.0)
 
     @cached_property
-    def p_chi2(self) -> Floats:
-        return self.p_value(self.chi2)
-
-    @cached_property
     def pooled(self) -> Table:
-        """The same rows in fewer groups, such that `p_chi2` holds for few rows and many words; see `PooledChi2`."""
+        """The same rows in fewer groups: deciles merged, or small words gathered at the end; see `PooledChi2`."""
         reference, current = self._merged() if self.deciles else self._gathered()
         return Table(reference, current, self.deciles)
+
+    @cached_property
+    def p_pooled(self) -> Floats:
+        """The p-value of `pooled`: of chi-square, and where the gathered words are few, their exact one beside it."""
+        pooled = self.pooled
+        p_value = pooled.p_value(pooled.chi2)
+        few = (pooled.total[:, -1:] * self._less < MIN_EXPECTED)[:, 0]
+        if self.deciles or not few.any():
+            return p_value
+        kept = Table(pooled.reference[few, :-1], pooled.current[few, :-1], self.deciles)
+        gathered = pooled.reference[few, -1], pooled.current[few, -1]
+        tests = np.stack((kept.p_value(kept.chi2), two_sided_p(*gathered, self.n[few, 0], self.m[few, 0])))
+        done = np.stack((kept.n_groups > 1, (gathered[0] + gathered[1] > 0) & (kept.n_groups > 0)))
+        p_value[few] = np.minimum(np.where(done, tests, 1.0).min(axis=0) * np.maximum(done.sum(axis=0), 1), 1.0)
+        return p_value
+
+    @property
+    def _less(self) -> Floats:
+        """The smaller side's share of all rows, shape (columns, 1)."""
+        return np.asarray(np.minimum(self.n, self.m) / (self.n + self.m))
 
     @property
     def _sides(self) -> tuple[Floats, Floats]:
@@ -137,19 +153,15 @@ class Table:
     def _gathered(self) -> tuple[Floats, Floats]:
         """Small words and words outside the vocabulary are gathered in one more group at the end."""
         share = self.m / (self.n + self.m)
-        less = np.minimum(share, 1 - share)
         # The most rows that the reference may have of a word outside, and what its true frequency may be, by 3 sigma.
         cut = np.where(self.occupied[:, RARE - BELOW], self.reference[:, RARE - BELOW - 1], 0)[:, None]
         reach = cut + 3 * np.sqrt(cut * share) + 9 * share
-        large = self.total >= np.maximum(MIN_EXPECTED / less, reach / (1 - share))
+        large = self.total >= np.maximum(MIN_EXPECTED / self._less, reach / (1 - share))
         large[:, [UNSEEN - BELOW, RARE - BELOW]] = False
         sides = np.stack(self._sides)
         kept = sides * large
         rest = sides.sum(axis=2) - kept.sum(axis=2)
-        joins = rest.sum(axis=0) * less[:, 0] < MIN_EXPECTED
-        smallest = np.where(large, self.total, np.inf).argmin(axis=1)
-        kept[:, np.arange(len(joins)), smallest] += rest * joins
-        gathered = np.concatenate((kept, (rest * ~joins)[:, :, None]), axis=2)
+        gathered = np.concatenate((kept, rest[:, :, None]), axis=2)
         return gathered[0], gathered[1]
 
 

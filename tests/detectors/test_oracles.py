@@ -215,10 +215,17 @@ def test_pooled_chi_square_is_scipys_of_the_table_with_small_words_in_one_group(
     assert (chi2, p_value) == (pytest.approx(wanted.statistic), pytest.approx(wanted.pvalue))
 
 
-def test_pooled_chi_square_adds_a_pool_that_is_too_small_to_the_smallest_word():
-    pair = of_counts([500, 300, 150, 1], [200, 160, 30, 1])
-    wanted = stats.chi2_contingency([[500, 300, 151], [200, 160, 31]], correction=False)
-    assert found("chi2_pooled", pair)[0] == pytest.approx(wanted.statistic)
+@pytest.mark.parametrize("odd", [0, 1, 3, 9])
+def test_pooled_chi_square_has_the_exact_chance_of_a_pool_that_is_too_small(odd: int):
+    pair = of_counts([5_000, 3_000, 1_500, 2], [21, 19, 12, odd])
+    n, m = 9_502, 52 + odd
+    wanted = stats.chi2_contingency([[5_000, 3_000, 1_500, 2], [21, 19, 12, odd]], correction=False)
+    among = stats.chi2_contingency([[5_000, 3_000, 1_500], [21, 19, 12]], correction=False)
+    law = stats.binom(2 + odd, m / (n + m))
+    exact = min(2 * min(law.sf(odd - 1), law.cdf(odd)), 1.0)
+    chi2, p_value, _ = found("chi2_pooled", pair)
+    assert chi2 == pytest.approx(wanted.statistic)
+    assert p_value == pytest.approx(min(2 * min(among.pvalue, exact), 1.0))
 
 
 def test_pooled_chi_square_keeps_a_frequent_new_word_apart():
