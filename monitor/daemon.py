@@ -8,16 +8,21 @@ polled again.
 from __future__ import annotations
 
 import logging
+import queue
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Final
 
 from monitor.batch import Moment, Partition
 from monitor.channels import Outcome
 from monitor.engine import Commit, Engine
 from monitor.errors import SourceError, StoreFull
+from monitor.order import Answer, Order
 from monitor.outbox import PATIENCE, Courier, after
+from monitor.retrain import Step
 from monitor.sources import Source
 from monitor.store import Due, Store
 
@@ -32,29 +37,51 @@ PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds between tries after a fault of Kafka or the disk; the last one repeats."""
 
 
-class Daemon:
-    """One configuration at work.
+class Inbox:
+    """Orders on their way into the loop, from whichever thread they come. It outlives a reload."""
 
-    checkpoint_seconds: how often progress inside open windows is committed; a window that is complete is at once.
-    idle_seconds: a partition that was read to its end and brought nothing for so long does not hold windows open.
-    """
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[tuple[Order, Future[Answer]]] = queue.SimpleQueue()
+
+    def ask(self, order: Order) -> Future[Answer]:
+        """Queue an order; its answer comes once what it changed is on the disk."""
+        answer: Future[Answer] = Future()
+        self._waiting.put((order, answer))
+        return answer
+
+    def take(self) -> list[tuple[Order, Future[Answer]]]:
+        """What came since the last call, oldest first; never blocks."""
+        taken = []
+        while True:
+            try:
+                taken.append(self._waiting.get_nowait())
+            except queue.Empty:
+                return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """checkpoint_seconds: how often progress inside open windows is committed; a window that is complete is at once.
+    idle_seconds: a partition that was read to its end and brought nothing for so long does not hold windows open."""
+
+    checkpoint_seconds: float = 5.0
+    idle_seconds: float = 60.0
+
+
+class Daemon:
+    """One configuration at work."""
 
     def __init__(
-        self,
-        engine: Engine,
-        source: Source,
-        store: Store,
-        courier: Courier,
-        *,
-        checkpoint_seconds: float,
-        idle_seconds: float,
+        self, engine: Engine, source: Source, store: Store, courier: Courier, inbox: Inbox, pace: Pace
     ) -> None:
         self._engine = engine
         self._source = source
         self._store = store
         self._courier = courier
-        self._checkpoint_seconds = checkpoint_seconds
-        self._idle_seconds = idle_seconds
+        self._inbox = inbox
+        self._answered: list[tuple[Future[Answer], Answer]] = []
+        self._outdated = False
+        self._pace = pace
         self._unwritten: Commit | None = None
         self._answers: list[tuple[str, Outcome]] = []
         self._sent: dict[str, Due] = {}
@@ -65,12 +92,13 @@ class Daemon:
         self._next_try = self._next_commit = self._next_due = 0.0
 
     def run(self, wanted: Callable[[], bool], progress: Callable[[str], None]) -> None:
-        """Work while it is wanted; then commit what there is and let messages in flight finish.
+        """Work while it is wanted, and until a model has another reference; then commit what there is and let messages
+        in flight finish.
 
         progress: told, every time the loop comes round, how things stand.
         """
         self._source.seek(self._engine.positions())
-        while wanted():
+        while wanted() and not self._outdated:
             self._turn()
             progress(self.status)
         self._drain()
@@ -114,22 +142,29 @@ class Daemon:
 
     def _tick(self) -> None:
         moment = self._moment()
-        if time.monotonic() >= self._next_commit or self._engine.ready(moment):
+        for order, answer in self._inbox.take():
+            self._answered.append((answer, self._engine.act(order, moment.now_ms)))
+        if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
             self._unwritten = self._engine.tick(moment)
-            self._next_commit = time.monotonic() + self._checkpoint_seconds
+            self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
 
     def _moment(self) -> Moment:
         assigned, now = self._source.assigned(), time.monotonic()
-        quiet_since = now - self._idle_seconds
+        quiet_since = now - self._pace.idle_seconds
         idle = (at for at in self._source.caught_up() if self._news.setdefault(at, now) <= quiet_since)
         return Moment(int(time.time() * 1000), assigned, frozenset(idle))
 
     def _write(self) -> None:
         if self._unwritten is not None:
             self._store.apply(self._unwritten)
-            if any(part.found.notices for part in self._unwritten.models):
+            steps = (trigger.step for part in self._unwritten.models for trigger in part.out.triggers)
+            self._outdated |= any(step is Step.ROTATED for step in steps)
+            if self._unwritten.digests or any(part.out.notices for part in self._unwritten.models):
                 self._next_due = 0.0
             self._unwritten = None
+        answered, self._answered = self._answered, []
+        for answer, words in answered:
+            answer.set_result(words)
 
     def _deliver(self) -> None:
         self._settle()

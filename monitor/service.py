@@ -11,14 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from monitor.board import Board
 from monitor.channels import REGISTRY as CHANNELS
 from monitor.channels import Channel
 from monitor.check import Reference
 from monitor.config import Channel as ChannelTable
 from monitor.config import Config
-from monitor.daemon import Daemon
-from monitor.engine import Engine, Line, shape
+from monitor.daemon import Daemon, Inbox, Pace
+from monitor.engine import Engine
 from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault
+from monitor.line import Line, shape
 from monitor.outbox import Courier
 from monitor.reference import unseal
 from monitor.secret import secrets
@@ -33,12 +35,12 @@ _KAFKA_FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A configuration with everything it names at hand; nothing is connected yet."""
+    """A configuration with everything it names at hand; nothing is connected yet. channels: what opens each."""
 
     config: Config
     folder: Path
     references: Mapping[str, Reference]
-    channels: Mapping[str, Channel]
+    channels: Mapping[str, Callable[[], Channel]]
     kafka: Mapping[str, object]
 
     @property
@@ -55,10 +57,10 @@ def prepare(file: Path, config: Config) -> Prepared:
             references[model.name] = unseal(folder / model.reference)
         except ReferenceFault as fault:
             problems.append(Problem(f"model[{i}].reference", str(fault)))
-    channels: dict[str, Channel] = {}
+    channels: dict[str, Callable[[], Channel]] = {}
     for i, table in enumerate(config.channel):
         try:
-            channels[table.name] = open_channel(table, folder, f"channel[{i}]")
+            channels[table.name] = channel(table, folder, f"channel[{i}]")
         except ConfigError as fault:
             problems += fault.problems
     kafka: Mapping[str, object] = {}
@@ -73,32 +75,48 @@ def prepare(file: Path, config: Config) -> Prepared:
     return Prepared(config, folder, references, channels, kafka)
 
 
-def open_channel(table: ChannelTable, folder: Path, where: str) -> Channel:
-    """A configured channel, its secrets read. ConfigError when they cannot be."""
+def channel(table: ChannelTable, folder: Path, where: str) -> Callable[[], Channel]:
+    """What opens a configured channel; its secrets are read here. ConfigError when they cannot be, or do not fit."""
     extra = table.model_extra or {}
     kind = CHANNELS[table.kind]
+    opened = partial(kind, table.name, kind.Options.model_validate(extra), secrets(extra, folder, where))
     try:
-        return kind(table.name, kind.Options.model_validate(extra), secrets(extra, folder, where))
+        opened().close()
     except ValueError as error:
         raise ConfigError(str(folder), [Problem(where, str(error))]) from None
+    return opened
 
 
-def assemble(prepared: Prepared, store: Store) -> Daemon:
+def assemble(prepared: Prepared, store: Store, inbox: Inbox) -> Daemon:
     """Everything connected: models go on from where the store says they are."""
-    config, references = prepared.config, prepared.references
+    config, references = prepared.config, _in_force(prepared, store)
     recall = partial(store.recall, {name: reference.bins for name, reference in references.items()})
+    board = Board(config.alert.burst, store.board())
     lines = []
     for model in config.model:
         reference = references[model.name]
         saved = store.load(model.name, shape(model, reference), reference.bins)
-        lines.append(Line(config, model, reference, saved, recall))
-    engine = Engine(lines)
+        lines.append(Line(config, model, reference, saved, recall, board))
+    engine = Engine(lines, board)
     kafka = config.kafka
     source = KafkaSource(sorted(engine.topics), prepared.kafka, start=kafka.start if kafka else "earliest")
-    return Daemon(
-        engine, source, store, Courier(prepared.channels),
-        checkpoint_seconds=config.state.checkpoint / 1000, idle_seconds=kafka.idle_timeout / 1000 if kafka else 60.0,
-    )  # fmt: skip
+    courier = Courier({name: opened() for name, opened in prepared.channels.items()})
+    pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000 if kafka else 60.0)
+    return Daemon(engine, source, store, courier, inbox, pace)
+
+
+def _in_force(prepared: Prepared, store: Store) -> Mapping[str, Reference]:
+    """Each model's reference: the configured one, or the one that a retraining put in its place."""
+    references = dict(prepared.references)
+    for model in prepared.config.model:
+        replaced = store.replaced(model.name, str(model.reference))
+        if replaced is None:
+            continue
+        try:
+            references[model.name] = unseal(prepared.folder / replaced)
+        except ReferenceFault as fault:
+            log.error("model %s stays with its configured reference: %s", model.name, fault)
+    return references
 
 
 class Control:
@@ -146,10 +164,10 @@ def serve(file: Path, read: Callable[[Path], Config]) -> None:
     notifier = Notifier()
     control = Control(lambda: prepare(file, read(file)), notifier)
     control.install()
-    store = Store(control.prepared.directory)
+    store, inbox = Store(control.prepared.directory), Inbox()
     try:
         while not control.stopping:
-            daemon = assemble(control.prepared, store)
+            daemon = assemble(control.prepared, store, inbox)
             notifier.ready(daemon.status)
             log.info("driftd is running: %s", daemon.status)
             daemon.run(control.wanted, notifier.progress)
