@@ -20,6 +20,8 @@ from detectors.profile import BENEATH, BEYOND
 
 NUMERIC: Final = frozenset({Kind.NUMERIC})
 _FINE: Final = 2.0**30
+_TIED: Final = 0.02
+"""Share of all rows in one cell from which on ties bend a law that knows none."""
 
 
 class KolmogorovSmirnov(Detector):
@@ -44,7 +46,8 @@ class KolmogorovSmirnov(Detector):
     kinds = NUMERIC
 
     def score(self, pair: Pair) -> Score:
-        distance = np.abs(pair.gap).max(axis=1)
+        ahead, behind = pair.once(_extremes)
+        distance = np.maximum(ahead, behind)
         return numeric_score(pair, distance, limit.kolmogorov(distance, *_sizes(pair)), distance)
 
 
@@ -72,7 +75,8 @@ class Kuiper(Detector):
     kinds = NUMERIC
 
     def score(self, pair: Pair) -> Score:
-        distance = np.maximum(pair.gap.max(axis=1), 0) + np.maximum(-pair.gap.min(axis=1), 0)
+        ahead, behind = pair.once(_extremes)
+        distance = ahead + behind
         return numeric_score(pair, distance, limit.kuiper(distance, _effective(*_sizes(pair))), distance)
 
 
@@ -223,6 +227,11 @@ class Energy(Detector):
         return _in_units(pair, distance, effect)
 
 
+def _extremes(pair: Pair) -> tuple[Floats, Floats]:
+    """The largest of F - G and of G - F, each at least 0, shape (numeric columns,)."""
+    return np.maximum(pair.gap.max(axis=1), 0), np.maximum(-pair.gap.min(axis=1), 0)
+
+
 def _sizes(pair: Pair) -> tuple[Floats, Floats]:
     rows = pair.bins.n_numeric
     return pair.n[:rows].astype(np.float64), pair.m[:rows].astype(np.float64)
@@ -298,15 +307,22 @@ def anderson_darling(ladder: Ladder) -> tuple[Floats, Floats]:
     share, height = ladder.share, ladder.height
     variance = height - height * height - share / 4  # of F - G halfway through a cell
     weight = share / np.maximum(variance, 1e-30)  # no rows, no weight; a single cell has neither
+    with np.errstate(invalid="ignore"):
+        a2 = (1 - 1 / np.maximum(ladder.n + ladder.m, 1)) * ladder.effective * _dot(weight, ladder.gap, ladder.gap)
+    concentration, tied = np.zeros(a2.shape), ladder.commonest > _TIED
+    if tied.any():
+        concentration[tied] = _concentration(share[tied], height[tied], weight[tied])
+    return np.where(ladder.commonest < 1, a2, np.nan), concentration
+
+
+def _concentration(share: Floats, height: Floats, weight: Floats) -> Floats:
+    """Sum of squared correlations of F - G between any two cells, weighed by their shares."""
     tilted = weight * height
     below = tilted * height
     above = weight - 2 * tilted + below
     fine = np.minimum(below * _FINE, _FINE * _FINE).astype(np.int64)  # NumPy adds integers up five times faster
     running = fine.cumsum(axis=-1)
-    concentration = _dot(share, share) + 2 * (_dot(above, running) / _FINE - _dot(above, below))
-    with np.errstate(invalid="ignore"):
-        a2 = (1 - 1 / np.maximum(ladder.n + ladder.m, 1)) * ladder.effective * _dot(weight, ladder.gap, ladder.gap)
-    return np.where(ladder.commonest < 1, a2, np.nan), concentration
+    return _dot(share, share) + 2 * (_dot(above, running) / _FINE - _dot(above, below))
 
 
 def _dot(*factors: Floats) -> Floats:
