@@ -28,8 +28,8 @@ _AD_REST: Final = 2 * _AD_VARIANCE - 1
 def kolmogorov(statistic: Floats, n: Floats, m: Floats) -> Floats:
     """Of the two-sample Kolmogorov-Smirnov statistic, with Stephens' correction for few rows.
 
-    The statistic moves in steps of 1 / lcm(n, m). Half a step is taken off: without it the chance of equally many rows
-    on both sides comes out a third too small at n = m = 50, a half at 20.
+    The statistic moves in steps of 1 / lcm(n, m). Half a step is taken off: without it small chances come out a quarter
+    too small at n = m = 50, a third at 20.
     """
     n, m = np.asarray(n, np.float64), np.asarray(m, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
