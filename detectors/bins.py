@@ -91,7 +91,9 @@ class NumericColumn:
         edges = np.unique(np.concatenate((borders, beneath)))
         low, centre, high = x[ranks[[62, 124, 187]]]
         with np.errstate(over="ignore", invalid="ignore"):  # values near the float limits: caught by isfinite below
-            mean, deviation = float(x.mean()), float(x.std())
+            mean = float(x.mean())
+            centred = x - mean
+            deviation = float(np.sqrt(np.einsum("i,i", centred, centred) / x.size))
             robust = float(high - low) / 1.349
             if x[0] == x[-1]:  # the mean of equal values need not be exactly that value
                 mean, deviation = float(x[0]), 0.0

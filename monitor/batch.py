@@ -107,8 +107,10 @@ class Batch:
     def n_rows(self) -> int:
         return int(self.offsets.size)
 
-    def without(self, rows: NDArray[np.bool_], rejects: tuple[Reject, ...]) -> Batch:
-        """The batch less the marked rows, which are rejects now."""
+    def without(self, rows: NDArray[np.bool_], rejects: tuple[Reject, ...] = ()) -> Batch:
+        """The batch less the marked rows, and with these rejects more."""
+        if not rows.any():
+            return self
         kept = np.flatnonzero(~rows)
         moved = np.cumsum(~rows) - 1
         return replace(

@@ -24,6 +24,8 @@ from monitor.store import Due, Store
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.2
+IN_FLIGHT_SECONDS: Final = 0.01
+"""How long to poll while notices are on their way: what is sent and not written down is sent again after a crash."""
 DRAIN_SECONDS: Final = 5.0
 DUE_SECONDS: Final = 1.0
 PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
@@ -101,7 +103,7 @@ class Daemon:
         self._n_faults, self._fault = 0, ""
 
     def _read(self) -> None:
-        found = self._source.poll(POLL_SECONDS)
+        found = self._source.poll(IN_FLIGHT_SECONDS if self._sent else POLL_SECONDS)
         for at, _, offset in self._source.losses():
             self._engine.jump(at, offset)
         now = time.time()

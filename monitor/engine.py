@@ -22,7 +22,7 @@ from monitor.decode import REGISTRY as DECODERS
 from monitor.decode import Decoder, layout
 from monitor.message import Subject
 from monitor.watch import Found, Recall, Watch, WatchState
-from monitor.window import Key, Piece, RowWindows, Segments, TimeWindows, Window, Windows, grouped
+from monitor.window import Key, Piece, RowWindows, Segments, Span, TimeWindows, Window, Windows, grouped
 
 SKEW_MS: Final = 3_600_000
 """How far an event time may lie after its record was logged: clocks differ, but none is right about the future."""
@@ -102,8 +102,7 @@ class Line:
         self._decoder: Decoder = DECODERS[model.format](self.layout)
         subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
         self._watch = Watch(config, subject, Judge.of(reference, model, config.rule), recall)
-        self._windows = _windows(model, reference)
-        self._retention_ms = config.state.retention
+        self._windows = _windows(model, reference, config.state.retention)
         self._shape = shape(model, reference)
         self._committed = saved
         self._offsets = dict(saved.offsets)
@@ -160,7 +159,7 @@ class Line:
         for group in grouped([window for window in closed if window.n_rows]):
             self._watch.close(group)
         waited = [Piece(w.segment, w.start_ms, w.end_ms, w.waiting) for w in closed if w.waiting.n_rows]
-        self._watch.amend([*late, *waited], self._keep_from_ms())
+        self._watch.amend([*late, *waited])
         offsets = {at: offset for at, offset in self._offsets.items() if self._committed.offsets.get(at) != offset}
         if not offsets and not self._watch.found.judged:
             return None
@@ -178,7 +177,7 @@ class Line:
             rejects=tuple(self._rejects),
         )
         self._committed, self._watch.found, self._rejects = now, Found(), []
-        self._n_rows = self._n_lost = 0
+        self._n_rows = self._n_lost = self._windows.n_dropped = 0
         return commit
 
     def _restore(self, saved: Saved, state: LineState) -> None:
@@ -196,17 +195,12 @@ class Line:
         self._counts = Counts(
             self._counts.rows + self._n_rows,
             self._counts.late + found.n_late,
-            self._counts.dropped + found.n_dropped,
+            self._counts.dropped + self._windows.n_dropped,
             self._counts.lost + self._n_lost,
             dict(sorted(rejected.items())),
         )
         newest = tuple((at.topic, at.number, time_ms) for at, time_ms in sorted(self._windows.newest.items()))
         return LineState(self._shape, newest, self._windows.closed_until, self._watch.state, self._counts)
-
-    def _keep_from_ms(self) -> int:
-        """Windows that ended by then are not kept any more."""
-        closed_until = self._windows.closed_until
-        return closed_until - self._retention_ms if closed_until != NO_TIME else NO_TIME
 
 
 class Engine:
@@ -272,11 +266,12 @@ def _of(line: Line, moment: Moment) -> Moment:
     return replace(moment, assigned=mine, idle=moment.idle & mine)
 
 
-def _windows(model: Model, reference: Reference) -> Windows:
+def _windows(model: Model, reference: Reference, retention_ms: int) -> Windows:
     segments = Segments.of(reference.bins, model.segments, model.max_segments)
     if isinstance(model.window, Rows):
         return RowWindows(reference.bins, model.window.n_rows, segments)
-    return TimeWindows(reference.bins, model.window.width_ms, model.lateness, segments)
+    span = Span(model.window.width_ms, model.lateness, retention_ms)
+    return TimeWindows(reference.bins, span, segments)
 
 
 def _from(records: Records, offset: int) -> Records:

@@ -34,14 +34,13 @@ class WatchState(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Found:
-    """What came of windows, in order. n_dropped: late rows of windows that are not kept any more."""
+    """What came of windows, in order."""
 
     judged: list[Judged] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     triggers: list[Trigger] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     n_late: int = 0
-    n_dropped: int = 0
 
 
 class Watch:
@@ -73,21 +72,17 @@ class Watch:
         if change is not None:
             self._tell(change, closed[0].window)
 
-    def amend(self, late: Iterable[Piece], keep_from_ms: int) -> None:
-        """Count rows into windows that have closed. Rows of windows that ended by `keep_from_ms` are dropped."""
+    def amend(self, late: Iterable[Piece]) -> None:
+        """Count rows into windows that have closed."""
         merged: dict[tuple[str, int], Piece] = {}
         for piece in late:
             known = merged.get((piece.segment, piece.start_ms))
             tally = piece.tally if known is None else known.tally + piece.tally
             merged[piece.segment, piece.start_ms] = replace(piece, tally=tally)
         for piece in sorted(merged.values(), key=lambda piece: (piece.start_ms, piece.segment)):
-            whole = piece.tally.n_rows if piece.segment == WHOLE else 0
-            self.found.n_late += whole
-            if piece.end_ms <= keep_from_ms:
-                self.found.n_dropped += whole
-            else:
-                window, verdicts = self._closed(piece)
-                self.found.judged.append(self._judge.rejudge(window.amended(piece.tally), verdicts))
+            self.found.n_late += piece.tally.n_rows if piece.segment == WHOLE else 0
+            window, verdicts = self._closed(piece)
+            self.found.judged.append(self._judge.rejudge(window.amended(piece.tally), verdicts))
 
     def memory(self, segment: str) -> bytes:
         """What the judge remembers of a segment; b"" before its first window."""

@@ -4,8 +4,8 @@ The clock is event time. The watermark is the smallest, over the partitions bein
 there less the allowed lateness; a window of time closes when the watermark reaches its end, and one that is counted in
 rows closes when it is full. Whether a row is late is decided by its own partition alone: late is a row whose window
 ends at or before what its partition's watermark was when the row came. Late rows never join a window before it closes;
-they amend it afterwards. So the first form of every window follows from the log alone, however the partitions were
-interleaved, and a replay after a crash gives the same windows.
+they amend it afterwards, unless they are so late that nothing is kept of it. So the first form of every window follows
+from the log alone, however the partitions were interleaved, and a replay after a crash gives the same windows.
 """
 
 from __future__ import annotations
@@ -125,11 +125,13 @@ class Segments:
 class Windows(Protocol):
     """What the engine asks of either kind of window.
 
-    needs_time: whether every row must have an event time. State, beside the open windows: newest, the newest event time
-    seen in each partition; closed_until: windows that end there or before are closed.
+    needs_time: whether every row must have an event time. n_dropped: rows that came too late for their window to be
+    kept. State, beside the open windows: newest, the newest event time seen in each partition; closed_until: windows
+    that end there or before are closed.
     """
 
     needs_time: bool
+    n_dropped: int
     newest: dict[Partition, int]
     closed_until: int
     open: dict[Key, Window]
@@ -150,19 +152,34 @@ class Windows(Protocol):
         """Take out everything: the end of a replay."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """How windows of time are cut, in milliseconds.
+
+    lateness_ms: how far behind the newest row of its partition a row may come; retention_ms: how much further behind
+    it still amends its window.
+    """
+
+    width_ms: int
+    lateness_ms: int
+    retention_ms: int = 90 * 86_400_000
+
+
 class TimeWindows:
-    """Tumbling windows of event time, aligned to the epoch; width_ms and lateness_ms are in milliseconds."""
+    """Tumbling windows of event time, aligned to the epoch."""
 
     needs_time = True
 
-    def __init__(self, bins: Bins, width_ms: int, lateness_ms: int, segments: Segments) -> None:
+    def __init__(self, bins: Bins, span: Span, segments: Segments) -> None:
         self._bins = bins
-        self._width_ms = width_ms
-        self._lateness_ms = lateness_ms
+        self._width_ms = span.width_ms
+        self._lateness_ms = span.lateness_ms
+        self._retention_ms = span.retention_ms
         self._segments = segments
         self._buffer: list[tuple[Batch, NDArray[np.bool_]]] = []
         self._n_waiting = 0
         self._late: list[Piece] = []
+        self.n_dropped = 0
         self.newest: dict[Partition, int] = {}
         self.closed_until = NO_TIME
         self.open: dict[Key, Window] = {}
@@ -173,8 +190,11 @@ class TimeWindows:
             return
         seen = np.maximum(np.maximum.accumulate(batch.time_ms), self.newest.get(batch.partition, NO_TIME))
         self.newest[batch.partition] = int(seen[-1])
-        self._buffer.append((batch, self._ends(batch.time_ms) <= seen - self._lateness_ms))
-        self._n_waiting += batch.n_rows
+        behind_ms = seen - self._lateness_ms - self._ends(batch.time_ms)
+        kept = batch.without(behind_ms >= self._retention_ms)
+        self.n_dropped += batch.n_rows - kept.n_rows
+        self._buffer.append((kept, behind_ms[behind_ms < self._retention_ms] >= 0))
+        self._n_waiting += kept.n_rows
         if self._n_waiting >= BUFFER_ROWS:
             self._count()
 
@@ -197,7 +217,7 @@ class TimeWindows:
     def ready(self, moment: Moment) -> bool:
         """See `Windows.ready`."""
         watermark = self.watermark(moment)
-        waiting = [int(self._ends(batch.time_ms).min()) for batch, _ in self._buffer]
+        waiting = [int(self._ends(batch.time_ms).min()) for batch, _ in self._buffer if batch.n_rows]
         return min([*waiting, *(window.end_ms for window in self.open.values())], default=watermark + 1) <= watermark
 
     def close(self, moment: Moment) -> list[Window]:
@@ -263,6 +283,7 @@ class RowWindows:
         self._buffer: list[Batch] = []
         self._n_waiting = 0
         self._full: list[Window] = []
+        self.n_dropped = 0
         self.newest: dict[Partition, int] = {}
         self.closed_until = NO_TIME
         self.open: dict[Key, Window] = {}

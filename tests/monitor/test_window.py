@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from detectors import Bins
 from detectors.bins import FIRST
 from monitor.batch import NO_TIME, Batch, Moment, Partition
-from monitor.window import WHOLE, RowWindows, Segments, TimeWindows, Window
+from monitor.window import WHOLE, RowWindows, Segments, Span, TimeWindows, Window
 
 BINS = Bins.of({"x": np.arange(10.0)}, {"region": {"EU": 5, "US": 3}})
 P0, P1 = Partition("t", 0), Partition("t", 1)
@@ -44,7 +44,7 @@ def by_start(windows: list[Window], segment: str = WHOLE) -> dict[int, int]:
 
 
 def test_a_window_closes_when_every_partition_has_passed_its_end_by_the_lateness():
-    windows = TimeWindows(BINS, WIDTH, 20, NONE)
+    windows = TimeWindows(BINS, Span(WIDTH, 20), NONE)
     windows.add(batch(P0, [10, 50, 130]))
     assert windows.watermark(moment(P0, P1)) == NO_TIME
     windows.add(batch(P1, [20, 119]))
@@ -59,14 +59,14 @@ def test_a_window_closes_when_every_partition_has_passed_its_end_by_the_lateness
 
 
 def test_an_idle_partition_does_not_hold_windows_open():
-    windows = TimeWindows(BINS, WIDTH, 0, NONE)
+    windows = TimeWindows(BINS, Span(WIDTH, 0), NONE)
     windows.add(batch(P0, [10, 250]))
     assert windows.watermark(moment(P0, P1)) == NO_TIME
     assert windows.watermark(moment(P0, P1, idle=(P1,))) == 250
 
 
 def test_where_nothing_comes_any_more_the_wall_clock_ends_what_is_open_and_nothing_else():
-    windows = TimeWindows(BINS, WIDTH, 20, NONE)
+    windows = TimeWindows(BINS, Span(WIDTH, 20), NONE)
     windows.add(batch(P0, [10, 250]))
     windows.settle()
     quiet = moment(P0, idle=(P0,), now_ms=300)
@@ -77,7 +77,7 @@ def test_where_nothing_comes_any_more_the_wall_clock_ends_what_is_open_and_nothi
 
 
 def test_rows_of_a_closed_window_are_given_back_as_late():
-    windows = TimeWindows(BINS, WIDTH, 0, NONE)
+    windows = TimeWindows(BINS, Span(WIDTH, 0), NONE)
     windows.add(batch(P0, [10, 250]))
     (closed,) = close(windows, P0)
     windows.add(batch(P0, [40, 260], first=2))
@@ -88,7 +88,7 @@ def test_rows_of_a_closed_window_are_given_back_as_late():
 
 
 def test_a_row_late_in_its_own_partition_waits_for_the_end_of_a_window_that_another_holds_open():
-    windows = TimeWindows(BINS, WIDTH, 0, NONE)
+    windows = TimeWindows(BINS, Span(WIDTH, 0), NONE)
     windows.add(batch(P1, [1]))
     windows.add(batch(P0, [10, 250, 40]))
     assert close(windows, P0, P1) == []
@@ -97,8 +97,18 @@ def test_a_row_late_in_its_own_partition_waits_for_the_end_of_a_window_that_anot
     assert (closed.n_rows, closed.waiting.n_rows) == (2, 1)
 
 
+def test_rows_too_late_for_their_window_to_be_kept_are_dropped_however_fast_the_log_is_read():
+    for pieces in ([[10, 1_050, 20, 960]], [[10], [1_050], [20], [960]]):
+        windows, first = TimeWindows(BINS, Span(WIDTH, 50, retention_ms=200), NONE), 0
+        for piece in pieces:
+            windows.add(batch(P0, piece, first))
+            first += len(piece)
+            close(windows, P0)
+        assert (windows.n_dropped, windows.newest) == (1, {P0: 1_050})
+
+
 def test_segments_split_the_whole():
-    windows = TimeWindows(BINS, WIDTH, 0, Segments.of(BINS, ["region"], 50))
+    windows = TimeWindows(BINS, Span(WIDTH, 0), Segments.of(BINS, ["region"], 50))
     windows.add(batch(P0, [1, 2, 3, 200]))
     closed = close(windows, P0)
     assert [(w.segment, w.n_rows) for w in closed] == [(WHOLE, 3), ("region=EU", 1), ("region=US", 2)]
@@ -106,7 +116,7 @@ def test_segments_split_the_whole():
 
 
 def test_negative_event_times_have_windows_too():
-    windows = TimeWindows(BINS, WIDTH, 0, NONE)
+    windows = TimeWindows(BINS, Span(WIDTH, 0), NONE)
     windows.add(batch(P0, [-1, 0]))
     windows.settle()
     assert sorted(start for _, start in windows.open) == [-100, 0]
@@ -118,7 +128,7 @@ rows_of_two_partitions = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 60
 @settings(max_examples=80, derandomize=True, deadline=None)
 @given(rows_of_two_partitions, st.integers(0, 300), st.data())
 def test_no_row_is_lost_or_counted_twice(rows: list[tuple[int, int]], lateness: int, data: st.DataObject):
-    windows = TimeWindows(BINS, WIDTH, lateness, NONE)
+    windows = TimeWindows(BINS, Span(WIDTH, lateness), NONE)
     got: Counter[int] = Counter()
 
     def take(found: list[Window]) -> None:
@@ -145,7 +155,7 @@ def test_how_partitions_are_interleaved_does_not_change_what_a_window_closes_wit
     logs = {p: [time for number, time in rows if number == p.number] for p in (P0, P1)}
 
     def run(order: list[Partition]) -> list[tuple[int, bytes]]:
-        windows, read, closed = TimeWindows(BINS, WIDTH, lateness, NONE), {P0: 0, P1: 0}, []
+        windows, read, closed = TimeWindows(BINS, Span(WIDTH, lateness), NONE), {P0: 0, P1: 0}, []
         for partition in order:
             windows.add(batch(partition, [logs[partition][read[partition]]], read[partition]))
             read[partition] += 1
@@ -167,7 +177,7 @@ def test_how_a_log_is_cut_into_batches_does_not_matter(cut: int):
     times = [5, 101, 20, 130, 99, 210, 180, 305, 310]
 
     def run(pieces: list[list[int]]) -> list[bytes]:
-        windows, first = TimeWindows(BINS, WIDTH, 1_000, NONE), 0
+        windows, first = TimeWindows(BINS, Span(WIDTH, 1_000), NONE), 0
         for piece in pieces:
             windows.add(batch(P0, piece, first))
             first += len(piece)
