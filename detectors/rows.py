@@ -180,14 +180,22 @@ def _kuiper(pair: SortedPair) -> tuple[float, float, float]:
 
 
 def _cramer_von_mises(pair: SortedPair) -> tuple[float, float, float]:
+    """With midranks for ties, as SciPy has them; the p-value is of the mean over all orders of tied rows instead.
+
+    With midranks, T would grow with the rows without any drift (see `detectors.ecdf.CramerVonMises`).
+    """
     n, m = pair.sizes
-    if pair.tied:
-        statistic, distance = cramer_von_mises(pair.ladder), pair.ladder.distance
-    else:  # T is the sum of (F - G)^2 over all rows: Anderson's first form
+    if not pair.tied:  # T is then the sum of (F - G)^2 over all rows: Anderson's first form
         statistic = np.asarray(_dot(pair.lead, pair.lead) / (n * m * (n + m) ** 2))
         distance = np.sqrt((3 * statistic * (n + m) - 0.5) / (n * m))
-    p_value = limit.cramer_von_mises(statistic) if pair.merged[0].size > 1 else 1.0
-    return float(statistic), float(p_value), float(distance)
+        return float(statistic), float(limit.cramer_von_mises(statistic)), float(distance)
+    _, before, across = pair.merged
+    p, q = pair.ladder.rows
+    u = n * (p * (np.square(across - q / 2) + (p * p - 1) / 12)).sum()
+    u += m * (q * (np.square(before - p / 2) + (q * q - 1) / 12)).sum()
+    statistic = u / (n * m * (n + m)) - (4 * n * m - 1) / (6 * (n + m))
+    p_value = limit.cramer_von_mises(cramer_von_mises(pair.ladder)) if p.size > 1 else 1.0
+    return float(statistic), float(p_value), float(pair.ladder.distance)
 
 
 def _anderson_darling(pair: SortedPair) -> tuple[float, float, float]:
