@@ -112,13 +112,14 @@ class Change(msgspec.Struct, frozen=True):
 
     change: pending | opened | updated | resolved | nodata | error | recovered | acknowledged | snoozed | repeated |
     retraining.
-    reason: what happened. notice: why it was told, or why not.
+    reason: what happened. told: whether people were told; notice: why, or why not.
     """
 
     change: str
     episode: Episode
     segment: str
     reason: str
+    told: bool = False
     notice: str = ""
 
     @property

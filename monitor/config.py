@@ -82,6 +82,7 @@ class State(_Table):
     directory: Path = Path("/var/lib/driftd")
     retention: DurationMs = _duration("90d")
     checkpoint: DurationMs = Field(default=_duration("5s"), gt=0)
+    backup: DurationMs = _duration("24h")
 
 
 class Budget(_Table):

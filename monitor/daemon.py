@@ -13,13 +13,15 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from monitor.batch import Moment, Partition
 from monitor.channels import Outcome
 from monitor.engine import Commit, Engine
 from monitor.errors import SourceError, StoreFull
+from monitor.health import Health
+from monitor.metrics import Metrics
 from monitor.order import Answer, Order
 from monitor.outbox import PATIENCE, Courier, after
 from monitor.retrain import Step
@@ -38,10 +40,11 @@ PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 
 
 class Inbox:
-    """Orders on their way into the loop, from whichever thread they come. It outlives a reload."""
+    """Orders and chores on their way into the loop, from whichever thread they come. It outlives a reload."""
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[tuple[Order, Future[Answer]]] = queue.SimpleQueue()
+        self.chores: queue.SimpleQueue[Callable[[Engine, Store], object]] = queue.SimpleQueue()
 
     def ask(self, order: Order) -> Future[Answer]:
         """Queue an order; its answer comes once what it changed is on the disk."""
@@ -60,6 +63,15 @@ class Inbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """What the loop shares with other threads; it outlives a reload."""
+
+    inbox: Inbox = field(default_factory=Inbox)
+    metrics: Metrics = field(default_factory=Metrics)
+    health: Health = field(default_factory=Health)
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """checkpoint_seconds: how often progress inside open windows is committed; a window that is complete is at once.
     idle_seconds: a partition that was read to its end and brought nothing for so long does not hold windows open."""
@@ -72,13 +84,13 @@ class Daemon:
     """One configuration at work."""
 
     def __init__(
-        self, engine: Engine, source: Source, store: Store, courier: Courier, inbox: Inbox, pace: Pace
+        self, engine: Engine, source: Source, store: Store, courier: Courier, outside: Outside, pace: Pace
     ) -> None:
         self._engine = engine
         self._source = source
         self._store = store
         self._courier = courier
-        self._inbox = inbox
+        self._outside = outside
         self._answered: list[tuple[Future[Answer], Answer]] = []
         self._outdated = False
         self._pace = pace
@@ -100,6 +112,7 @@ class Daemon:
         self._source.seek(self._engine.positions())
         while wanted() and not self._outdated:
             self._turn()
+            self._came_round()
             progress(self.status)
         self._drain()
 
@@ -109,6 +122,11 @@ class Daemon:
         words = f"{len(self._engine.lines)} models, {self._n_rows:,} records since the start"
         return f"{words}; {self._fault}" if self._fault else words
 
+    def _came_round(self) -> None:
+        source = self._source
+        self._outside.metrics.came_round(source.lag(), source.connected)
+        self._outside.health.came_round(len(source.assigned()), source.connected)
+
     def _turn(self) -> None:
         if time.monotonic() < self._next_try:
             time.sleep(POLL_SECONDS)
@@ -116,6 +134,7 @@ class Daemon:
         try:
             if self._unwritten is None:
                 self._read()
+                self._housekeep()
                 self._tick()
             self._write()
             self._deliver()
@@ -132,17 +151,19 @@ class Daemon:
 
     def _read(self) -> None:
         found = self._source.poll(IN_FLIGHT_SECONDS if self._sent else POLL_SECONDS)
-        for at, _, offset in self._source.losses():
+        for at, wanted, offset in self._source.losses():
             self._engine.jump(at, offset)
+            self._outside.metrics.jumped(at, offset - wanted)
         now = time.time()
         for records in found:
             self._news[records.partition] = time.monotonic()
             self._n_rows += int(records.offsets.size)
+            self._outside.metrics.read(records)
             self._engine.step(records, int(now * 1000))
 
     def _tick(self) -> None:
         moment = self._moment()
-        for order, answer in self._inbox.take():
+        for order, answer in self._outside.inbox.take():
             self._answered.append((answer, self._engine.act(order, moment.now_ms)))
         if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
             self._unwritten = self._engine.tick(moment)
@@ -154,9 +175,14 @@ class Daemon:
         idle = (at for at in self._source.caught_up() if self._news.setdefault(at, now) <= quiet_since)
         return Moment(int(time.time() * 1000), assigned, frozenset(idle))
 
+    def _housekeep(self) -> None:
+        """Do what housekeeping asked of the only writer."""
+        while not self._outside.inbox.chores.empty():
+            self._outside.inbox.chores.get()(self._engine, self._store)
+
     def _write(self) -> None:
         if self._unwritten is not None:
-            self._store.apply(self._unwritten)
+            self._apply(self._unwritten)
             steps = (trigger.step for part in self._unwritten.models for trigger in part.out.triggers)
             self._outdated |= any(step is Step.ROTATED for step in steps)
             if self._unwritten.digests or any(part.out.notices for part in self._unwritten.models):
@@ -166,11 +192,23 @@ class Daemon:
         for answer, words in answered:
             answer.set_result(words)
 
+    def _apply(self, commit: Commit) -> None:
+        began = time.monotonic()
+        try:
+            self._store.apply(commit)
+        except StoreFull as fault:
+            self._outside.metrics.not_written()
+            self._outside.health.disk(str(fault))
+            raise
+        self._outside.metrics.committed(commit, time.monotonic() - began)
+        self._outside.health.disk()
+
     def _deliver(self) -> None:
         self._settle()
         if time.monotonic() < self._next_due:
             return
         self._next_due = time.monotonic() + DUE_SECONDS
+        self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)))
         for due in self._store.due(int(time.time() * 1000)):
             self._sent[due.notice.id] = due
             self._courier.submit(due.notice.id, due.notice, due.parent)
@@ -189,7 +227,8 @@ class Daemon:
         self._store.settle(fates, int(now * 1000))
         for identity, fate in fates:
             log.info("notice %s: %s", identity, fate)
-            del self._sent[identity]
+            due = self._sent.pop(identity)
+            self._outside.metrics.settled(due.notice.channel, fate, due.queued_ms)
         self._answers, self._next_due = [], 0.0
 
     def _drain(self) -> None:

@@ -113,6 +113,13 @@ class Desk:
         self._step(trigger, now_ms)
         return Answer(trigger is not None, words)
 
+    def summary(self) -> Line | None:
+        """The incident at hand in a few words; None when there is none, or it is pending."""
+        episode = self.state.episode
+        if episode is None or episode.state is State.PENDING:
+            return None
+        return Line(episode.id, episode.severity, f"{episode.state}, {alert.named(episode.columns) or 'no column'}")
+
     def _on_incident(self, order: Acknowledge | Snooze | Resolve, now_ms: int) -> Answer | None:
         episode = self.state.episode
         if episode is None or episode.id != order.incident:
@@ -139,7 +146,7 @@ class Desk:
             columns = tuple(column.key for column in change.episode.columns)
             told = Told(now_ms, change.episode.severity, columns, channels)
             change = msgspec.structs.replace(change, episode=msgspec.structs.replace(change.episode, told=told))
-        change = msgspec.structs.replace(change, notice=decision.reason)
+        change = msgspec.structs.replace(change, told=decision.told, notice=decision.reason)
         self.out.changes.append(change)
         self._set(episode=None if change.episode.state is State.RESOLVED else change.episode)
         body = alert_body(self._named(), change, words)

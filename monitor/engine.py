@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from monitor.batch import Moment, Partition, Records
-from monitor.board import Board, BoardState
+from monitor.board import Board, BoardState, digest
 from monitor.line import Line, ModelCommit
 from monitor.message import Notice
 from monitor.order import Answer, Order
@@ -39,6 +39,7 @@ class Engine:
         self._board = board or Board(burst=20)
         self._board_before = self._board.state
         self._orders: list[Order] = []
+        self._digests: list[Notice] = []
         self._by_topic: dict[str, list[Line]] = {}
         for line in lines:
             for topic in line.topics:
@@ -84,10 +85,17 @@ class Engine:
                 return answer
         return Answer(False, "there is no such incident, trigger or silence, or it is over")
 
+    def digest(self, channels: Sequence[str], now_ms: int) -> None:
+        """Queue the daily summary: every incident that is not over, one line each."""
+        lines = [line_ for model in self.lines if (line_ := model.summary()) is not None]
+        title = f"{len(lines)} incidents" if len(lines) != 1 else "1 incident"
+        for channel in channels:
+            self._digests.append(digest(channel, f"Today: {title}" if lines else "Today: no incident", lines, now_ms))
+
     def tick(self, moment: Moment) -> Commit | None:
         """Close what is complete, and see what time has brought; None when nothing changed since the last tick."""
         ticked = [line.tick(_of(line, moment)) for line in self.lines]
-        digests = tuple(self._board.digests(moment.now_ms))
+        digests, self._digests = (*self._digests, *self._board.digests(moment.now_ms)), []
         board = self._board.state if self._board.state is not self._board_before else None
         models = tuple(commit for commit in ticked if commit is not None)
         orders, self._orders, self._board_before = tuple(self._orders), [], self._board.state

@@ -16,6 +16,7 @@ import numpy as np
 
 from monitor.batch import NO_TIME, Batch, Moment, Partition, Records, Reject
 from monitor.board import Board
+from monitor.board import Line as DigestLine
 from monitor.check import Judge, Judged, Reference
 from monitor.config import Config, Model, Rows
 from monitor.decode import REGISTRY as DECODERS
@@ -78,6 +79,7 @@ class ModelCommit:
 
     offsets: of partitions that were read on. open: windows with new rows; gone: windows that are no longer open.
     memories: of segments whose windows closed. judged: windows that closed or were amended; out: what came of it.
+    n_rows, n_late: rows that came since the last commit; n_open: windows that are open.
     """
 
     model: str
@@ -89,6 +91,9 @@ class ModelCommit:
     judged: tuple[Judged, ...]
     out: Outcomes
     rejects: tuple[Reject, ...]
+    n_rows: int = 0
+    n_late: int = 0
+    n_open: int = 0
 
 
 class Line:
@@ -156,6 +161,10 @@ class Line:
         """Do what was ordered; None when it is about something else."""
         return self._desk.act(order, now_ms)
 
+    def summary(self) -> DigestLine | None:
+        """The incident at hand in a few words; None when there is none, or it is pending."""
+        return self._desk.summary()
+
     def ready(self, moment: Moment) -> bool:
         """Whether a tick would close a window."""
         return self._windows.ready(moment)
@@ -209,6 +218,9 @@ class Line:
             judged=tuple(watch.judged),
             out=out,
             rejects=tuple(self._rejects),
+            n_rows=self._n_rows - self._windows.n_again,
+            n_late=watch.n_late,
+            n_open=len(now.open),
         )
         self._committed, watch.judged, self._desk.out, self._rejects = now, [], Outcomes(), []
         self._n_rows = self._n_lost = watch.n_late = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +18,14 @@ from monitor.channels import Channel
 from monitor.check import Reference
 from monitor.config import Channel as ChannelTable
 from monitor.config import Config
-from monitor.daemon import Daemon, Inbox, Pace
+from monitor.daemon import Daemon, Outside, Pace
+from monitor.database import backup
 from monitor.engine import Engine
 from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault
 from monitor.line import Line, shape
 from monitor.outbox import Courier
 from monitor.reference import unseal
+from monitor.schedule import Housekeeping, Job
 from monitor.secret import secrets
 from monitor.sources.kafka import KafkaSource
 from monitor.store import Store
@@ -87,7 +90,7 @@ def channel(table: ChannelTable, folder: Path, where: str) -> Callable[[], Chann
     return opened
 
 
-def assemble(prepared: Prepared, store: Store, inbox: Inbox) -> Daemon:
+def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     """Everything connected: models go on from where the store says they are."""
     config, references = prepared.config, _in_force(prepared, store)
     recall = partial(store.recall, {name: reference.bins for name, reference in references.items()})
@@ -102,7 +105,8 @@ def assemble(prepared: Prepared, store: Store, inbox: Inbox) -> Daemon:
     source = KafkaSource(sorted(engine.topics), prepared.kafka, start=kafka.start if kafka else "earliest")
     courier = Courier({name: opened() for name, opened in prepared.channels.items()})
     pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000 if kafka else 60.0)
-    return Daemon(engine, source, store, courier, inbox, pace)
+    outside.metrics.configured({name: reference.id[:12] for name, reference in references.items()})
+    return Daemon(engine, source, store, courier, outside, pace)
 
 
 def _in_force(prepared: Prepared, store: Store) -> Mapping[str, Reference]:
@@ -122,9 +126,10 @@ def _in_force(prepared: Prepared, store: Store) -> Mapping[str, Reference]:
 class Control:
     """Stop and reload, by signals. A new configuration that is wrong is told and changes nothing."""
 
-    def __init__(self, read: Callable[[], Prepared], notifier: Notifier) -> None:
+    def __init__(self, read: Callable[[], Prepared], notifier: Notifier, outside: Outside) -> None:
         self._read = read
         self._notifier = notifier
+        self._outside = outside
         self._stop, self._reload = threading.Event(), threading.Event()
         self.prepared = read()
 
@@ -153,24 +158,56 @@ class Control:
                 raise ConfigError(str(fresh.folder), [Problem("state.directory", "cannot change while driftd runs")])
         except DriftdError as fault:
             log.error("the configuration was not reloaded, the old one stays in force: %s", fault)
+            self._outside.metrics.refused()
+            self._outside.health.configuration(str(fault))
             self._notifier.ready("the last reload failed; the old configuration is in force")
             return True
         self.prepared = fresh
+        self._outside.health.configuration()
         return False
+
+
+def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekeeping:
+    """The jobs of a configuration; what writes is handed to the loop."""
+    config, chores = prepared.config, outside.inbox.chores
+
+    def prune() -> None:
+        chores.put(lambda _, store: store.prune(int(time.time() * 1000) - config.state.retention))
+
+    def summarise() -> None:
+        jobs = {retrain.channel for retrain in config.retrain}
+        channels = [table.name for table in config.channel if table.name not in jobs]
+        chores.put(lambda engine, _: engine.digest(channels, int(time.time() * 1000)))
+
+    def ran(name: str, outcome: str, at_ms: int) -> None:
+        outside.metrics.job(name, outcome)
+        chores.put(lambda _, store: store.ran(name, outcome, at_ms))
+
+    jobs = [Job("retention", prune, every_ms=3_600_000)]
+    if config.state.backup:
+        jobs.append(Job("backup", partial(backup, prepared.directory), every_ms=config.state.backup))
+    if config.alert.digest:
+        jobs.append(Job("digest", summarise, daily=config.alert.digest))
+    return Housekeeping(jobs, store.jobs(), ran, int(time.time() * 1000))
 
 
 def serve(file: Path, read: Callable[[Path], Config]) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
-    notifier = Notifier()
-    control = Control(lambda: prepare(file, read(file)), notifier)
+    notifier, outside = Notifier(), Outside()
+    control = Control(lambda: prepare(file, read(file)), notifier, outside)
     control.install()
-    store, inbox = Store(control.prepared.directory), Inbox()
+    store = Store(control.prepared.directory)
+    if store.database.recovered_from is not None:
+        outside.metrics.recovered()
     try:
         while not control.stopping:
-            daemon = assemble(control.prepared, store, inbox)
+            daemon = assemble(control.prepared, store, outside)
+            jobs = housekeeping(control.prepared, store, outside)
+            jobs.start()
             notifier.ready(daemon.status)
             log.info("driftd is running: %s", daemon.status)
             daemon.run(control.wanted, notifier.progress)
+            jobs.stop()
         log.info("driftd has stopped")
     finally:
         store.close()

@@ -60,6 +60,7 @@ CREATE TABLE triggers (id TEXT PRIMARY KEY, incident TEXT NOT NULL, model TEXT N
     made_ms INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE board (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
 CREATE TABLE orders (n INTEGER PRIMARY KEY, done_ms INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE jobs (name TEXT PRIMARY KEY, last_ms INTEGER NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, incident TEXT NOT NULL, channel TEXT NOT NULL,
     purpose TEXT NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'pending',
     attempts INTEGER NOT NULL DEFAULT 0, queued_ms INTEGER NOT NULL, next_attempt_ms INTEGER NOT NULL,
@@ -80,6 +81,16 @@ class Due:
     parent: str | None
     attempts: int
     queued_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxFacts:
+    """How the outbox and the database stand."""
+
+    n_pending: int
+    n_dead: int
+    oldest_seconds: float
+    n_bytes: int
 
 
 class Store:
@@ -188,6 +199,24 @@ class Store:
                     attempts = attempts + 1, done_ms = CASE WHEN ? = 'pending' THEN NULL ELSE ? END WHERE id = ?""",
                     (state, receipt, reason, next_ms, state, now_ms, identity),
                 )
+
+    def facts(self, now_ms: int) -> OutboxFacts:
+        """How the outbox and the database stand."""
+        ((n_pending, oldest_ms, n_dead),) = self.database.rows(
+            """SELECT count(*) FILTER (WHERE state = 'pending'), min(queued_ms) FILTER (WHERE state = 'pending'),
+            count(*) FILTER (WHERE state = 'dead') FROM outbox"""
+        )
+        oldest = 0.0 if oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
+        return OutboxFacts(n_pending, n_dead, oldest, self.database.n_bytes)
+
+    def jobs(self) -> dict[str, int]:
+        """When each housekeeping job ran last."""
+        return dict(self.database.rows("SELECT name, last_ms FROM jobs"))
+
+    def ran(self, name: str, outcome: str, at_ms: int) -> None:
+        """Remember a run of a housekeeping job."""
+        with self.database.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", (name, at_ms, outcome))
 
     def prune(self, before_ms: int) -> int:
         """Forget windows that closed, and notices that were done, before then. How many windows were forgotten."""

@@ -15,7 +15,7 @@ import pytest
 from detectors import Bins, Profile
 from monitor.alert import Change, Episode, Seen, State
 from monitor.batch import Partition, Reject, Severity
-from monitor.database import BACKUP, DATABASE, is_locked, read_only
+from monitor.database import BACKUP, DATABASE, backup, is_locked, read_only
 from monitor.desk import Outcomes
 from monitor.engine import Commit
 from monitor.errors import StoreError, StoreFull, StoreLocked, StoreNewer
@@ -144,7 +144,7 @@ def damage(file: Path) -> None:
 def test_a_damaged_database_is_set_aside_and_the_backup_goes_on_from_its_own_offsets(tmp_path: Path):
     store = Store(tmp_path)
     store.apply(commit(5, [notice(1)]))
-    store.database.backup()
+    backup(tmp_path)
     store.apply(commit(9, [notice(2)]))
     store.close()
     damage(tmp_path / DATABASE)
