@@ -26,9 +26,9 @@ AT = Partition("predictions", 3)
 
 
 def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    """Samples by name and label values."""
+    """Samples by name and sorted label values."""
     return {
-        (sample.name, *sample.labels.values()): sample.value
+        (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(metrics.text().decode())
         for sample in family.samples
     }
@@ -73,13 +73,13 @@ def test_what_happened_is_counted():
     assert found["driftd_late_records_total", "m"] == 2
     assert found["driftd_windows_closed_total", "m"] == 1
     assert found["driftd_window_close_delay_seconds_sum", "m"] == 3600
-    assert found["driftd_drift_effect", "m", "a"] == 0.5
-    assert found["driftd_column_status", "m", "drift"] == 1
-    assert found["driftd_alerts", "m", "firing"] == 1
+    assert found["driftd_drift_effect", "a", "m"] == 0.5
+    assert found["driftd_column_status", "drift", "m"] == 1
+    assert found["driftd_alerts", "firing", "m"] == 1
     assert found["driftd_notifications_suppressed_total", "silenced"] == 1
     assert found["driftd_notifications_total", "slack"] == 1
-    assert found["driftd_notifications_failed_total", "slack", "HTTP 503"] == 1
-    assert found["driftd_notifications_failed_total", "ci", "HTTP 500"] == 1
+    assert found["driftd_notifications_failed_total", "HTTP 503", "slack"] == 1
+    assert found["driftd_notifications_failed_total", "HTTP 500", "ci"] == 1
     assert found["driftd_outbox_pending",] == 2
     assert found["driftd_config_last_reload_successful",] == 0
     assert found["driftd_scheduler_runs_total", "backup", "ok"] == 1
