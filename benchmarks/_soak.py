@@ -20,7 +20,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -169,9 +168,8 @@ def main() -> None:
         stack.callback(stream.stop.set)
         samples: list[tuple[float, float, int, int]] = []
         began = time.monotonic()
-        print(
-            f"{'minute':>6} {'RSS MB':>8} {'files':>6} {'threads':>8} {'sent':>10} {'counted':>10} {'lag':>8} {'windows':>8}"
-        )
+        heads = ("minute", "RSS MB", "files", "threads", "sent", "counted", "lag", "windows")
+        print(" ".join(f"{head:>10}" for head in heads))
         while (elapsed := time.monotonic() - began) < options.minutes * 60:
             time.sleep(min(60.0, options.minutes * 60 - elapsed))
             if daemon.poll() is not None:
@@ -180,9 +178,9 @@ def main() -> None:
             samples.append((time.monotonic() - began, memory, files, threads))
             seen = scraped(options.port)
             print(
-                f"{(time.monotonic() - began) / 60:6.1f} {memory:8.1f} {files:6d} {threads:8d} {stream.n_sent:10,d}"
-                f" {seen.get('driftd_rows_total', 0):10,.0f} {seen.get('driftd_kafka_consumer_lag_records', 0):8,.0f}"
-                f" {seen.get('driftd_windows_closed_total', 0):8,.0f}",
+                f"{(time.monotonic() - began) / 60:10.1f} {memory:10.1f} {files:10d} {threads:10d} {stream.n_sent:10,d}"
+                f" {seen.get('driftd_rows_total', 0):10,.0f} {seen.get('driftd_kafka_consumer_lag_records', 0):10,.0f}"
+                f" {seen.get('driftd_windows_closed_total', 0):10,.0f}",
                 flush=True,
             )
             if faults.random() < 0.2:
