@@ -134,7 +134,8 @@ class Control:
             if fresh.directory != self.prepared.directory:
                 raise ConfigError(str(fresh.folder), [Problem("state.directory", "cannot change while driftd runs")])
         except DriftdError as fault:
-            log.error("the configuration was not reloaded, the old one stays in force: %s", fault)
+            text = "the configuration was not reloaded, the old one stays in force: %s"
+            log.error(text, fault, extra={"event": "reload.failed"})
             self._notifier.ready("the last reload failed; the old configuration is in force")
             return True
         self.prepared = fresh
@@ -151,9 +152,9 @@ def serve(file: Path, read: Callable[[Path], Config]) -> None:
         while not control.stopping:
             daemon = assemble(control.prepared, store)
             notifier.ready(daemon.status)
-            log.info("driftd is running: %s", daemon.status)
+            log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
             daemon.run(control.wanted, notifier.progress)
-        log.info("driftd has stopped")
+        log.info("driftd has stopped", extra={"event": "service.stopped"})
     finally:
         store.close()
 

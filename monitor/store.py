@@ -120,7 +120,8 @@ class Store:
         try:
             window = thaw(found[0][1], bins[model])
         except ValueError as error:
-            log.warning("model %s: window %d cannot be amended: %s", model, found[0][0], error)
+            lost = {"event": "window.not_amended", "key": model, "model": model, "window": found[0][0]}
+            log.warning("model %s: window %d cannot be amended: %s", model, found[0][0], error, extra=lost)
             return None
         statement = "SELECT body FROM verdicts WHERE model = ? AND segment = ? AND number = ? ORDER BY position"
         said = self.database.rows(statement, (model, segment, found[0][0]))
@@ -191,7 +192,7 @@ class Store:
             db.execute("DELETE FROM memories WHERE model = ?", (model,))
         log.warning(
             "model %s has another reference, window or segments than before: %d rows of its open windows are given up",
-            model, n_rows,
+            model, n_rows, extra={"event": "windows.given_up", "model": model, "n_rows": n_rows},
         )  # fmt: skip
 
 

@@ -276,7 +276,8 @@ class KafkaSource:
         self._missing[topic] += 1
         if self._missing[topic] > 1:
             return set()
-        _LOGGER.warning("topic %s does not exist (or may not be seen by this user); waiting for it", topic)
+        text = "topic %s does not exist (or may not be seen by this user); waiting for it"
+        _LOGGER.warning(text, topic, extra={"event": "kafka.topic_missing", "topic": topic})
         return held  # a broker that has just started may not know it yet
 
     def _assign(self, client: Client, found: frozenset[Partition]) -> None:
@@ -289,7 +290,8 @@ class KafkaSource:
                 client.consumer.seek_to_beginning(TopicPartition(*partition))
         if fresh := found - self._assigned:
             topics = ", ".join(sorted({partition.topic for partition in fresh}))
-            _LOGGER.info("reading %d more partitions of %s", len(fresh), topics)
+            more = {"event": "kafka.partitions", "n_partitions": len(fresh), "topics": topics}
+            _LOGGER.info("reading %d more partitions of %s", len(fresh), topics, extra=more)
         self._assigned = found
         self._caught_up &= found
 
@@ -317,7 +319,9 @@ class KafkaSource:
 
     def _lose(self, client: Client, partition: Partition, asked: int, onward: int, cause: str) -> None:
         text = "%s[%d]: records are gone, offset %d is not in the log (%s); reading on at %d"
-        _LOGGER.warning(text, partition.topic, partition.number, asked, cause, onward)
+        lost = {"event": "kafka.records_lost", "topic": partition.topic, "partition": partition.number}
+        lost |= {"asked_offset": asked, "next_offset": onward}
+        _LOGGER.warning(text, partition.topic, partition.number, asked, cause, onward, extra=lost)
         self._losses.append((partition, asked, onward))
         self._next[partition] = onward
         client.seek(partition, onward)
@@ -331,13 +335,13 @@ class KafkaSource:
         try:
             stuck = self._stalls.check(time.monotonic(), positions, client.end_offsets)
         except KafkaTimeoutError as fault:
-            self._reporter.say(
-                "ends", "the ends of some partitions cannot be learnt; they may have no leader (%s)", fault
-            )
+            if self._reporter.is_due("ends"):
+                text = "the ends of some partitions cannot be learnt; they may have no leader (%s)"
+                _LOGGER.warning(text, fault, extra={"event": "kafka.ends_unknown"})
             return
         if stuck:
             text = "%d partitions have records but do not move (first: %s[%d]); making a new client"
-            _LOGGER.warning(text, len(stuck), *min(stuck))
+            _LOGGER.warning(text, len(stuck), *min(stuck), extra={"event": "kafka.stuck", "n_partitions": len(stuck)})
             self._drop()
 
     def _answer_to(self, fault: KafkaError | OSError) -> None:
@@ -347,8 +351,9 @@ class KafkaSource:
         if self._client is None:
             self._reporter.away(fault)
             return
-        if self.connected:
-            self._reporter.say(type(fault).__name__, "reading from Kafka failed, trying again: %s", fault)
+        if self.connected and self._reporter.is_due(type(fault).__name__):
+            failing = {"event": "kafka.failing", "fault": type(fault).__name__}
+            _LOGGER.warning("reading from Kafka failed, trying again: %s", fault, extra=failing)
         if not (isinstance(fault, KafkaError) and fault.retriable):
             self._drop()
 

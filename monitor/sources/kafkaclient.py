@@ -239,7 +239,8 @@ def client_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("api_version") is not None:
         given["api_version"] = tuple(given["api_version"])
     if (given.get("security_protocol"), given.get("sasl_mechanism")) == ("SASL_PLAINTEXT", "PLAIN"):
-        _LOGGER.warning("the Kafka password travels in the clear; security_protocol = SASL_SSL would encrypt it")
+        text = "the Kafka password travels in the clear; security_protocol = SASL_SSL would encrypt it"
+        _LOGGER.warning(text, extra={"event": "kafka.password_in_clear"})
     defaults = {"reconnect_backoff_max_ms": 5000, "max_poll_records": 10_000, "metrics_enabled": False}
     fixed = {"group_id": None, "enable_auto_commit": False, "auto_offset_reset": "none", "check_crcs": True}
     return {**defaults, **given, **fixed}
