@@ -28,6 +28,8 @@ from monitor.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
+STEP_SECONDS: Final = 300.0
+"""How long one step of the start may take; large states are read and checked as a whole."""
 _KAFKA_FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"}
 
 
@@ -136,7 +138,7 @@ class Control:
         except DriftdError as fault:
             text = "the configuration was not reloaded, the old one stays in force: %s"
             log.error(text, fault, extra={"event": "reload.failed"})
-            self._notifier.ready("the last reload failed; the old configuration is in force")
+            self._notifier.unchanged("the last reload failed, the old configuration is in force")
             return True
         self.prepared = fresh
         return False
@@ -145,11 +147,14 @@ class Control:
 def serve(file: Path, read: Callable[[Path], Config]) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
     notifier = Notifier()
+    notifier.more_time(STEP_SECONDS, "opening the references")
     control = Control(lambda: prepare(file, read(file)), notifier)
     control.install()
+    notifier.more_time(STEP_SECONDS, "opening the state")
     store = Store(control.prepared.directory)
     try:
         while not control.stopping:
+            notifier.more_time(STEP_SECONDS, "going on from the state")
             daemon = assemble(control.prepared, store)
             notifier.ready(daemon.status)
             log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
