@@ -23,3 +23,10 @@ def line(name: str, ours: float, other: float, goal: float) -> bool:
     met = ratio >= goal
     print(f"{name:56} {ours:8.4f} {other:8.3f} {ratio:7.1f}x {goal:5.0f}x  {'met' if met else 'MISSED'}", flush=True)
     return met
+
+
+def within(name: str, ours: float, goal: float) -> bool:
+    """Print name, our time, the goal for it, and whether it is met."""
+    met = ours <= goal
+    print(f"{name:56} {ours:8.4f} {'':>8} {'':>8} {goal:5.3f}s  {'met' if met else 'MISSED'}", flush=True)
+    return met

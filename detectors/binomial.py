@@ -14,16 +14,14 @@ from detectors.bins import Counts, Floats
 
 
 def upper_p(a: Counts | Floats, b: Counts | Floats, n: Counts | Floats, m: Counts | Floats) -> Floats:
-    """Chance of b or more current events, after a of n reference rows and b of m current ones."""
-    return np.where(b > 0, special.betainc(np.where(b > 0, b, 1.0), a + 1.0, _share(n, m)), 1.0)
+    """Chance of b or more current events, after a of n reference rows and b of m current ones; shape (columns,)."""
+    p_value, some = np.ones(b.shape), b > 0
+    if some.any():
+        a, b, n, m = (side[some] for side in (a, b, n, m))
+        p_value[some] = special.betainc(b, a + 1.0, m / (n + m))
+    return p_value
 
 
 def two_sided_p(a: Counts | Floats, b: Counts | Floats, n: Counts | Floats, m: Counts | Floats) -> Floats:
     """Twice the smaller of the chances of at least and at most b current events."""
-    at_most = np.where(a > 0, special.betaincc(b + 1.0, np.where(a > 0, a, 1.0), _share(n, m)), 1.0)
-    return np.asarray(np.minimum(2 * np.minimum(upper_p(a, b, n, m), at_most), 1.0))
-
-
-def _share(n: Counts | Floats, m: Counts | Floats) -> Floats:
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(n + m > 0, m / np.maximum(n + m, 1), np.nan))
+    return np.asarray(np.minimum(2 * np.minimum(upper_p(a, b, n, m), upper_p(b, a, m, n)), 1.0))

@@ -215,14 +215,14 @@ class Bins:
 
     def to_json(self) -> bytes:
         columns = [column.to_json() for column in self.columns]
-        return json.dumps({"version": 1, "columns": columns}, ensure_ascii=True).encode()
+        return json.dumps({"version": 2, "columns": columns}, ensure_ascii=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Bins:
         """Read what `to_json` wrote. ValueError when the version is not known."""
         document = json.loads(data)
-        if document.get("version") != 1:
-            raise ValueError(f"bins of version {document.get('version')!r}; this driftd reads version 1")
+        if document.get("version") != 2:
+            raise ValueError(f"bins of version {document.get('version')!r}; this driftd reads version 2")
         numeric, categorical = [], []
         for column in document["columns"]:
             kind = Kind(column.pop("kind"))

@@ -36,8 +36,7 @@ class Chi2(Detector):
 
     def score(self, pair: Pair) -> Score:
         statistic = _chi2(pair)
-        p_value = _lawful_p(pair, lambda table: table.chi2)
-        return masked_score(pair, statistic, p_value, _cramers_v(pair, statistic))
+        return masked_score(pair, statistic, _lawful_p(pair), _cramers_v(pair, statistic))
 
 
 class GTest(Detector):
@@ -64,7 +63,7 @@ class GTest(Detector):
 
     def score(self, pair: Pair) -> Score:
         statistic = per_column(pair, lambda table: table.likelihood_ratio)
-        p_value = _lawful_p(pair, lambda table: table.likelihood_ratio / table.williams)
+        p_value = _lawful_p(pair, lambda table: table.p_value(table.likelihood_ratio / table.williams))
         return masked_score(pair, statistic, p_value, _cramers_v(pair, _chi2(pair)))
 
 
@@ -88,7 +87,7 @@ class CramersV(Detector):
 
     def score(self, pair: Pair) -> Score:
         effect = _cramers_v(pair, _chi2(pair))
-        return masked_score(pair, effect, _lawful_p(pair, lambda table: table.chi2), effect)
+        return masked_score(pair, effect, _lawful_p(pair), effect)
 
 
 class PooledChi2(Detector):
@@ -128,8 +127,8 @@ def pooled_p(pair: Pair) -> Floats:
     return per_column(pair, lambda table: table.p_pooled)
 
 
-def _lawful_p(pair: Pair, statistic: Callable[[Table], Floats]) -> Floats:
-    return per_column(pair, lambda table: np.where(table.lawful, table.p_value(statistic(table)), np.nan))
+def _lawful_p(pair: Pair, p_value: Callable[[Table], Floats] = lambda table: table.p_chi2) -> Floats:
+    return per_column(pair, lambda table: np.where(table.lawful, p_value(table), np.nan))
 
 
 def _chi2(pair: Pair) -> Floats:

@@ -3,7 +3,7 @@
 All of them see only `Pair.groups`, so an outlier cannot stretch a group and a window of any size scores alike. To
 second order in the change they are one quantity, the chi-square distance, and each docstring says what that makes of
 its law. But that law wants some twenty rows in each group: at five, Hellinger's rejects 0.15 of still columns instead
-of 0.05, and with 60 equal words on 50 rows all of the laws reject 0.4 to 1.0 of them. So every one of these detectors
+of 0.05, and with 60 equal words on 50 rows all of the laws reject 0.36 to 1.0 of them. So every one of these detectors
 carries the p-value of `chi2_pooled`, the test of the same difference whose p-value holds.
 """
 
@@ -33,7 +33,7 @@ class PSI(Detector):
     Needs: `Pair.groups`; every group with a row on either side gets half a pseudo-row on both.
     With no drift: n m / (n + m) PSI is about chi-square with k - 1 degrees of freedom, n reference and m current rows
         on k occupied groups, so its mean is (k - 1)(1/n + 1/m). The habit of calling 0.1 a change forgets both: at
-        k = 20, n = m = 100 the mean without any drift is 0.38.
+        k = 20, n = m = 100 the mean without any drift is 0.38. p is that of `chi2_pooled`.
     Empty or degenerate: NaN when a side has no valid row; 0 with p 1 when both sides fill one and the same group.
 
     A coin that turns from even odds to odds of e : 1 has PSI = tanh(1/2) / 2:
@@ -59,7 +59,7 @@ class KL(Detector):
     Unit and range: nats, [0, inf); 0 for equal shares; NOT symmetric: the extra nats per row that a code built for the
         reference spends on current rows. effect = statistic.
     Needs: `Pair.groups`, smoothed as in `psi`.
-    With no drift: 2 n m / (n + m) KL is about chi-square with k - 1 degrees of freedom.
+    With no drift: 2 n m / (n + m) KL is about chi-square with k - 1 degrees of freedom; p as `psi`.
     Empty or degenerate: as `psi`.
 
     A fair coin that became certain costs ln 2 per row:
@@ -85,7 +85,7 @@ class JS(Detector):
     Unit and range: a metric, [0, 1]; 1 when no group is shared. Base e would shrink every value by sqrt(ln 2) = 0.83,
         and thresholds do not carry over. effect = statistic.
     Needs: `Pair.groups`, no smoothing: a group empty on one side is no trouble.
-    With no drift: 8 ln(2) n m / (n + m) JS^2 is about chi-square with k - 1 degrees of freedom.
+    With no drift: 8 ln(2) n m / (n + m) JS^2 is about chi-square with k - 1 degrees of freedom; p as `psi`.
     Empty or degenerate: as `psi`.
 
     >>> pair = Pair.of_words({"plan": {"free": 7}}, {"plan": {"paid": 5}})
@@ -114,7 +114,7 @@ class Hellinger(Detector):
 
     Unit and range: a metric, [0, 1]; 1 when no group is shared. effect = statistic.
     Needs: `Pair.groups`, no smoothing.
-    With no drift: 8 n m / (n + m) H^2 is about chi-square with k - 1 degrees of freedom.
+    With no drift: 8 n m / (n + m) H^2 is about chi-square with k - 1 degrees of freedom; p as `psi`.
     Empty or degenerate: as `psi`.
 
     From certainty to even odds: sqrt(1 - sqrt(1/2)).
@@ -140,7 +140,7 @@ class TotalVariation(Detector):
 
     Unit and range: a share of rows, a metric, [0, 1]. effect = statistic.
     Needs: `Pair.groups`, no smoothing.
-    With no drift: the mean is about sqrt((1/n + 1/m) / (2 pi)) sum_j sqrt(p_j (1 - p_j)).
+    With no drift: the mean is about sqrt((1/n + 1/m) / (2 pi)) sum_j sqrt(p_j (1 - p_j)); p as `psi`.
     Empty or degenerate: as `psi`.
 
     >>> pair = Pair.of_words({"coin": {"h": 2, "t": 2}}, {"coin": {"h": 3, "t": 1}})

@@ -7,19 +7,17 @@ than happens inside a cell. `detectors/rows.py` has the same statistics on the r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from detectors import limit
-from detectors.bins import ABOVE, BELOW, Bools, Counts, Floats, Kind
+from detectors.bins import ABOVE, BELOW, Counts, Floats, Kind
 from detectors.detector import Detector, Pair, Score, numeric_score
+from detectors.ladder import Ladder, anderson_darling, cramer_von_mises, dot, effective, several
 from detectors.profile import BENEATH, BEYOND
 
 NUMERIC: Final = frozenset({Kind.NUMERIC})
-_FINE: Final = 2.0**30
 
 
 class KolmogorovSmirnov(Detector):
@@ -44,7 +42,8 @@ class KolmogorovSmirnov(Detector):
     kinds = NUMERIC
 
     def score(self, pair: Pair) -> Score:
-        distance = np.abs(pair.gap).max(axis=1)
+        ahead, behind = pair.once(_extremes)
+        distance = np.maximum(ahead, behind)
         return numeric_score(pair, distance, limit.kolmogorov(distance, *_sizes(pair)), distance)
 
 
@@ -72,8 +71,9 @@ class Kuiper(Detector):
     kinds = NUMERIC
 
     def score(self, pair: Pair) -> Score:
-        distance = np.maximum(pair.gap.max(axis=1), 0) + np.maximum(-pair.gap.min(axis=1), 0)
-        return numeric_score(pair, distance, limit.kuiper(distance, _effective(*_sizes(pair))), distance)
+        ahead, behind = pair.once(_extremes)
+        distance = ahead + behind
+        return numeric_score(pair, distance, limit.kuiper(distance, effective(*_sizes(pair))), distance)
 
 
 class CramerVonMises(Detector):
@@ -175,7 +175,7 @@ class Wasserstein(Detector):
         n, m = (np.maximum(rows, 1) for rows in _sizes(pair))
         outside = np.abs(_excess(pair.reference.sums, n) - _excess(pair.current.sums, m)).sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            distance = _dot(np.abs(pair.gap), pair.bins.widths) + outside * pair.bins.units
+            distance = dot(np.abs(pair.gap), pair.bins.widths) + outside * pair.bins.units
             distance[np.isinf(distance)] = np.nan
             effect = distance / pair.deviations
         return _in_units(pair, distance, effect)
@@ -189,7 +189,7 @@ class Energy(Detector):
     Unit and range: the root of the column's unit, as `scipy.stats.energy_distance` has it, [0, inf); a metric.
         effect = E over the root of the reference's standard deviation (`Pair.deviations`).
     Needs: as `wasserstein`; rows outside the range on one side count as all lying at their mean, which makes E^2 too
-        large by at most half their mean distance.
+        large by at most their mean distance.
     With no drift: E^2 has mean (1/n + 1/m) E|X - X'|; the law depends on the shape of the column, so p is NaN.
     Empty or degenerate: as `wasserstein`.
 
@@ -216,109 +216,21 @@ class Energy(Detector):
         shares = np.abs(shares - pair.current.counts[:rows, [BELOW, ABOVE]] / m[:, None])
         outside = (np.abs(excess) * shares.T).sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            squared = _dot(pair.gap, pair.gap, pair.bins.widths) + outside * pair.bins.units
+            squared = dot(pair.gap, pair.gap, pair.bins.widths) + outside * pair.bins.units
             distance = np.sqrt(2 * squared)
             distance[np.isinf(distance)] = np.nan
             effect = distance / np.sqrt(pair.deviations)
         return _in_units(pair, distance, effect)
 
 
+def _extremes(pair: Pair) -> tuple[Floats, Floats]:
+    """The largest of F - G and of G - F, each at least 0, shape (numeric columns,)."""
+    return np.maximum(pair.gap.max(axis=1), 0), np.maximum(-pair.gap.min(axis=1), 0)
+
+
 def _sizes(pair: Pair) -> tuple[Floats, Floats]:
     rows = pair.bins.n_numeric
     return pair.n[:rows].astype(np.float64), pair.m[:rows].astype(np.float64)
-
-
-def _effective(n: Floats, m: Floats) -> Floats:
-    return np.asarray(n * (m / np.maximum(n + m, 1)))
-
-
-@dataclass(frozen=True, eq=False)
-class Ladder:
-    """Two samples as rows per distinct value or cell, ascending, with what the rank statistics need of each.
-
-    All arrays of shape (..., cells), except the numbers of rows n and m of shape (...).
-
-    rows: reference's and current's rows in the cell. gap: F - G halfway through the cell. height: (n F + m G) / (n + m)
-    there. share: the cell's share of all n + m rows.
-    """
-
-    rows: tuple[Floats, Floats]
-    n: Floats
-    m: Floats
-    gap: Floats
-    height: Floats
-    share: Floats
-
-    @classmethod
-    def of(cls, rows: tuple[Floats, Floats], halfway: tuple[Floats, Floats], n: Floats, m: Floats) -> Ladder:
-        """Rows per cell of each side, and those before it with half of its own; no gap where a side has no rows."""
-        size = np.maximum(n + m, 1)[..., None]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            gap = halfway[0] / n[..., None] - halfway[1] / m[..., None]
-        return cls(rows, n, m, gap, (halfway[0] + halfway[1]) / size, (rows[0] + rows[1]) / size)
-
-    @property
-    def effective(self) -> Floats:
-        """n m / (n + m)."""
-        return _effective(self.n, self.m)
-
-    @cached_property
-    def square(self) -> Floats:
-        """Mean of (F - G)^2 over all rows, F - G straight within a cell; 1/3 if the sides do not overlap."""
-        (p, q), n, m = self.rows, self.n[..., None], self.m[..., None]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            step = p / n - q / m
-        return _dot(self.share, self.gap, self.gap) + _dot(self.share, step, step) / 12
-
-    @property
-    def distance(self) -> Floats:
-        """Root of that mean over its largest value."""
-        return np.asarray(np.sqrt(np.minimum(3 * self.square, 1.0)))
-
-    @cached_property
-    def commonest(self) -> Floats:
-        """Share of all rows in the fullest cell, shape (...)."""
-        return np.asarray(self.share.max(axis=-1))
-
-
-def cramer_von_mises(ladder: Ladder) -> Floats:
-    """Mean of T over all orders of the rows within each cell; NaN for no rows.
-
-    T is n m / (n + m)^2 times the sum of (F - G)^2 after each row. Within a cell F - G is straight on average, and the
-    order of its rows, p and q of the two sides, scatters it as a hypergeometric law does. All of that scatter added up
-    is (sum p q / (n m) + 1 / (n + m)) / 6.
-    """
-    (p, q), n, m = ladder.rows, ladder.n, ladder.m
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(ladder.effective * ladder.square + _dot(p, q) / (6 * n * m) + 1 / (6 * (n + m)))
-
-
-def anderson_darling(ladder: Ladder) -> tuple[Floats, Floats]:
-    """A2, and the concentration of its law under these ties (see `limit.anderson_darling`); NaN for one cell."""
-    share, height = ladder.share, ladder.height
-    variance = height - height * height - share / 4  # of F - G halfway through a cell
-    weight = share / np.maximum(variance, 1e-30)  # no rows, no weight; a single cell has neither
-    tilted = weight * height
-    below = tilted * height
-    above = weight - 2 * tilted + below
-    fine = np.minimum(below * _FINE, _FINE * _FINE).astype(np.int64)  # NumPy adds integers up five times faster
-    running = fine.cumsum(axis=-1)
-    concentration = _dot(share, share) + 2 * (_dot(above, running) / _FINE - _dot(above, below))
-    with np.errstate(invalid="ignore"):
-        a2 = (1 - 1 / np.maximum(ladder.n + ladder.m, 1)) * ladder.effective * _dot(weight, ladder.gap, ladder.gap)
-    return np.where(ladder.commonest < 1, a2, np.nan), concentration
-
-
-def _dot(*factors: Floats) -> Floats:
-    """Sum of products over the last axis."""
-    *others, last = factors
-    product = others[0] if len(others) == 1 else others[0] * others[1]
-    return np.asarray(np.vecdot(product, last))
-
-
-def several(n: Floats, m: Floats, commonest: Floats) -> Bools:
-    """Whether the smaller side expects five rows or more beside the commonest cell: fewer have no normal law."""
-    return np.asarray(np.minimum(n, m) * (1 - commonest) >= 5)
 
 
 def _ladder(pair: Pair) -> Ladder:

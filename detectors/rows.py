@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detectors import limit
 from detectors.bins import Floats
-from detectors.ecdf import Ladder, anderson_darling, cramer_von_mises, several
+from detectors.ladder import Ladder, anderson_darling, cramer_von_mises, several
 from detectors.profile import Q_LIMIT
 
 EXACT_ROWS: Final = 1000
@@ -210,7 +210,7 @@ def _anderson_darling(pair: SortedPair) -> tuple[float, float, float]:
 
 
 def _anderson_darling_untied(pair: SortedPair) -> float:
-    """A2 at midranks, as `ecdf.anderson_darling` has it."""
+    """A2 at midranks, as `ladder.anderson_darling` has it."""
     size = pair.n + pair.m
     below = np.arange(1.0, 2 * size, 2)  # midranks, doubled, as the sums of two leads are
     terms = pair.lead.copy()

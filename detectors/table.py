@@ -106,24 +106,27 @@ class Table:
         return np.where(self.n_groups > 1, special.chdtrc(np.maximum(self.n_groups - 1, 1), statistic), 1.0)
 
     @cached_property
+    def p_chi2(self) -> Floats:
+        return self.p_value(self.chi2)
+
+    @cached_property
     def pooled(self) -> Table:
         """The same rows in fewer groups: deciles merged, or small words gathered at the end; see `PooledChi2`."""
-        reference, current = self._merged() if self.deciles else self._gathered()
-        return Table(reference, current, self.deciles)
+        return self._merged() if self.deciles else self._gathered()
 
     @cached_property
     def p_pooled(self) -> Floats:
         """The p-value of `pooled`: of chi-square, and where the gathered words are few, their exact one beside it."""
         pooled = self.pooled
-        p_value = pooled.p_value(pooled.chi2)
-        few = (pooled.total[:, -1:] * self._less < MIN_EXPECTED)[:, 0]
+        few = pooled.occupied[:, -1] & (pooled.total[:, -1] * self._less[:, 0] < MIN_EXPECTED)
         if self.deciles or not few.any():
-            return p_value
+            return pooled.p_chi2
         kept = Table(pooled.reference[few, :-1], pooled.current[few, :-1], self.deciles)
         gathered = pooled.reference[few, -1], pooled.current[few, -1]
         tests = np.stack((kept.p_value(kept.chi2), two_sided_p(*gathered, self.n[few, 0], self.m[few, 0])))
-        done = np.stack((kept.n_groups > 1, (gathered[0] + gathered[1] > 0) & (kept.n_groups > 0)))
-        p_value[few] = np.minimum(np.where(done, tests, 1.0).min(axis=0) * np.maximum(done.sum(axis=0), 1), 1.0)
+        done = np.stack((kept.n_groups > 1, kept.n_groups > 0))
+        p_value = pooled.p_chi2.copy()
+        p_value[few] = np.minimum(np.where(done, tests, 1.0).min(axis=0) * done.sum(axis=0), 1.0)
         return p_value
 
     @property
@@ -135,12 +138,12 @@ class Table:
     def _sides(self) -> tuple[Floats, Floats]:
         return self.reference, self.current
 
-    def _merged(self) -> tuple[Floats, Floats]:
+    def _merged(self) -> Table:
         """Neighbours are merged until the reference has enough rows in each."""
         n, m = self.n[:, 0], self.m[:, 0]
         wanted = MIN_EXPECTED * np.maximum(n / m, 2 * m / (n + m))
         if ((self.reference >= wanted[:, None]) | ~self.occupied).all():
-            return self._sides
+            return self
         running = np.stack(self._sides).cumsum(axis=2)
         closed, border = np.zeros(len(n)), np.zeros(self.reference.shape, np.bool_)
         for group, upto in enumerate(running[0, :, :-1].T):
@@ -148,9 +151,9 @@ class Table:
             closed = np.where(border[:, group], upto, closed)
         border[:, -1] = True
         merged = np.diff(np.maximum.accumulate(running * border, axis=2), axis=2, prepend=0)
-        return merged[0], merged[1]
+        return Table(merged[0], merged[1], self.deciles)
 
-    def _gathered(self) -> tuple[Floats, Floats]:
+    def _gathered(self) -> Table:
         """Small words and words outside the vocabulary are gathered in one more group at the end."""
         share = self.m / (self.n + self.m)
         # The most rows that the reference may have of a word outside, and what its true frequency may be, by 3 sigma.
@@ -162,7 +165,7 @@ class Table:
         kept = sides * large
         rest = sides.sum(axis=2) - kept.sum(axis=2)
         gathered = np.concatenate((kept, rest[:, :, None]), axis=2)
-        return gathered[0], gathered[1]
+        return Table(gathered[0], gathered[1], self.deciles)
 
 
 def tables(pair: Pair) -> tuple[Table, Table]:

@@ -27,10 +27,9 @@ def _duration(value: Any) -> Any:
     """Text such as "90s" to milliseconds; a number is passed on only if it came from a default."""
     if not isinstance(value, str):
         raise ValueError('wanted a duration in quotes, such as "90s", "10m", "1h" or "7d"')
-    match = re.fullmatch(r"(\d+)\s*(ms|s|m|h|d)", value)
-    if match is None:
-        raise ValueError('wanted a duration, such as "90s", "10m", "1h" or "7d"')
-    return int(match[1]) * _UNITS_MS[match[2]]
+    if not re.fullmatch(r"(\d+\s*(ms|s|m|h|d)\s*)+", value):
+        raise ValueError('wanted a duration, such as "90s", "10m", "1h30m" or "7d"')
+    return sum(int(number) * _UNITS_MS[unit] for number, unit in re.findall(r"(\d+)\s*(ms|s|m|h|d)", value))
 
 
 DurationMs = Annotated[int, BeforeValidator(_duration)]
@@ -82,6 +81,7 @@ class State(_Table):
     directory: Path = Path("/var/lib/driftd")
     retention: DurationMs = _duration("90d")
     checkpoint: DurationMs = Field(default=_duration("5s"), gt=0)
+    backup: DurationMs = _duration("24h")
 
 
 class Budget(_Table):
@@ -123,6 +123,7 @@ class Model(_Table):
     window: Annotated[Span | Rows, BeforeValidator(_window)] = Span(width_ms=3_600_000)
     slide: DurationMs | None = None
     lateness: DurationMs = _duration("10m")
+    silent_after: DurationMs | None = None
     decision: Literal["budget", "family", "rules"] = "budget"
     segments: tuple[str, ...] = ()
     max_segments: int = Field(default=50, gt=0)
@@ -131,12 +132,16 @@ class Model(_Table):
 
 
 class Rule(_Table):
-    """`[[rule]]`: a fixed threshold on one detector's statistic. "*" stands for every model or column."""
+    """`[[rule]]`: a fixed threshold on one detector's statistic. model and column: patterns as in file names.
+
+    clear: once reached, the threshold holds until the statistic falls below this.
+    """
 
     model: str = "*"
     column: str = "*"
     detector: str
     threshold: float
+    clear: float | None = None
     for_windows: int = Field(default=1, ge=1)
     severity: Literal["info", "warning", "critical"] = "warning"
 
@@ -150,20 +155,43 @@ class Channel(_Table):
 
 
 class Route(_Table):
-    """`[[route]]`: which incidents go where; the first match wins per purpose."""
+    """`[[route]]`: which incidents go where; the first match wins. models, segments: patterns as in file names.
+
+    hours: of the day, UTC, such as "08:00-18:00"; may span midnight.
+    """
 
     models: tuple[str, ...] = ("*",)
+    segments: tuple[str, ...] = ("*",)
+    hours: str = Field(default="", pattern=r"^(([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?$")
     min_severity: Literal["info", "warning", "critical"] = "info"
     channels: tuple[str, ...] = Field(min_length=1)
 
 
+class Alert(_Table):
+    """`[alert]`: when incidents fire and end, and how often people are told."""
+
+    for_windows: int = Field(default=1, ge=1)
+    clear_windows: int = Field(default=2, ge=1)
+    keep_firing_for: DurationMs = 0
+    repeat: DurationMs = _duration("24h")
+    burst: int = Field(default=20, ge=1)
+    digest: str = Field(default="", pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")
+
+
 class Retrain(_Table):
-    """`[[retrain]]`: when a model's drift calls its retraining job."""
+    """`[[retrain]]`: when a model's drift calls its retraining job, and what becomes of it."""
 
     model: str
     channel: str
     mode: Literal["auto", "approve", "dry_run"] = "dry_run"
     cooldown: DurationMs = _duration("7d")
+    max_per_day: int = Field(default=2, ge=1)
+    min_rows: int = Field(default=0, ge=0)
+    min_effect: float = Field(default=0.0, ge=0)
+    ttl: DurationMs = _duration("24h")
+    callback_within: DurationMs = 0
+    rotate: Literal["approve", "auto"] = "approve"
+    check_after: DurationMs = _duration("7d")
 
 
 class Http(_Table):
@@ -185,6 +213,7 @@ class Config(_Table):
     channel: tuple[Channel, ...] = ()
     route: tuple[Route, ...] = ()
     retrain: tuple[Retrain, ...] = ()
+    alert: Alert = Alert()
     http: Http = Http()
 
     @property
@@ -216,7 +245,7 @@ def load(file: Path, known: Known) -> Config:
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(str(file), [*problems, *_problems(error, Config)]) from error
+        raise ConfigError(str(file), [*problems, *mistakes(error, Config)]) from error
     problems += _cross_checks(config, known)
     if problems:
         raise ConfigError(str(file), problems)
@@ -234,7 +263,8 @@ def _secrets_in_values(document: Mapping[str, Any], where: str = "") -> Iterator
             yield Problem(place, f"a secret must not stand in the configuration; use {key}_file or {key}_env")
 
 
-def _problems(error: ValidationError, root: type[BaseModel], prefix: str = "") -> list[Problem]:
+def mistakes(error: ValidationError, root: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """What a validation found, each with its place; root: the model of the whole document."""
     found = []
     for detail in error.errors(include_url=False, include_context=False):
         where = prefix + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in detail["loc"])
@@ -253,7 +283,8 @@ def _problems(error: ValidationError, root: type[BaseModel], prefix: str = "") -
 def _keys_at(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The keys that may stand in the table at this location."""
     tables = {
-        table.__name__.lower(): table for table in (Kafka, State, Budget, Model, Rule, Channel, Route, Retrain, Http)
+        table.__name__.lower(): table
+        for table in (Kafka, State, Budget, Model, Rule, Channel, Route, Retrain, Alert, Http)
     }
     names = [part for part in location if isinstance(part, str)]
     if not names:
@@ -286,7 +317,7 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
             if options is not None:
                 options.model_validate(channel.model_extra or {})
         except ValidationError as error:
-            yield from _problems(error, options or BaseModel, f"channel[{i}]")
+            yield from mistakes(error, options or BaseModel, f"channel[{i}]")
 
 
 def _references(config: Config, known: Known) -> Iterator[Problem]:

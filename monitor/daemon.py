@@ -8,16 +8,23 @@ polled again.
 from __future__ import annotations
 
 import logging
+import queue
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Final
 
 from monitor.batch import Moment, Partition
 from monitor.channels import Outcome
 from monitor.engine import Commit, Engine
 from monitor.errors import SourceError, StoreFull
+from monitor.health import Health
+from monitor.metrics import Metrics
+from monitor.order import Answer, Order
 from monitor.outbox import PATIENCE, Courier, after
+from monitor.retrain import Step
 from monitor.sources import Source
 from monitor.store import Due, Store
 
@@ -32,29 +39,61 @@ PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds between tries after a fault of Kafka or the disk; the last one repeats."""
 
 
-class Daemon:
-    """One configuration at work.
+class Inbox:
+    """Orders and chores on their way into the loop, from whichever thread they come. It outlives a reload."""
 
-    checkpoint_seconds: how often progress inside open windows is committed; a window that is complete is at once.
-    idle_seconds: a partition that was read to its end and brought nothing for so long does not hold windows open.
-    """
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[tuple[Order, Future[Answer]]] = queue.SimpleQueue()
+        self.chores: queue.SimpleQueue[Callable[[Engine, Store], object]] = queue.SimpleQueue()
+
+    def ask(self, order: Order) -> Future[Answer]:
+        """Queue an order; its answer comes once what it changed is on the disk."""
+        answer: Future[Answer] = Future()
+        self._waiting.put((order, answer))
+        return answer
+
+    def take(self) -> list[tuple[Order, Future[Answer]]]:
+        """What came since the last call, oldest first; never blocks."""
+        taken = []
+        while True:
+            try:
+                taken.append(self._waiting.get_nowait())
+            except queue.Empty:
+                return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the loop shares with other threads; it outlives a reload."""
+
+    inbox: Inbox = field(default_factory=Inbox)
+    metrics: Metrics = field(default_factory=Metrics)
+    health: Health = field(default_factory=Health)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """checkpoint_seconds: how often progress inside open windows is committed; a window that is complete is at once.
+    idle_seconds: a partition that was read to its end and brought nothing for so long does not hold windows open."""
+
+    checkpoint_seconds: float = 5.0
+    idle_seconds: float = 60.0
+
+
+class Daemon:
+    """One configuration at work."""
 
     def __init__(
-        self,
-        engine: Engine,
-        source: Source,
-        store: Store,
-        courier: Courier,
-        *,
-        checkpoint_seconds: float,
-        idle_seconds: float,
+        self, engine: Engine, source: Source, store: Store, courier: Courier, outside: Outside, pace: Pace
     ) -> None:
         self._engine = engine
         self._source = source
         self._store = store
         self._courier = courier
-        self._checkpoint_seconds = checkpoint_seconds
-        self._idle_seconds = idle_seconds
+        self._outside = outside
+        self._answered: list[tuple[Future[Answer], Answer]] = []
+        self._outdated = False
+        self._pace = pace
         self._unwritten: Commit | None = None
         self._answers: list[tuple[str, Outcome]] = []
         self._sent: dict[str, Due] = {}
@@ -65,13 +104,15 @@ class Daemon:
         self._next_try = self._next_commit = self._next_due = 0.0
 
     def run(self, wanted: Callable[[], bool], progress: Callable[[str], None]) -> None:
-        """Work while it is wanted; then commit what there is and let messages in flight finish.
+        """Work while it is wanted, and until a model has another reference; then commit what there is and let messages
+        in flight finish.
 
         progress: told, every time the loop comes round, how things stand.
         """
         self._source.seek(self._engine.positions())
-        while wanted():
+        while wanted() and not self._outdated:
             self._turn()
+            self._came_round()
             progress(self.status)
         self._drain()
 
@@ -81,6 +122,11 @@ class Daemon:
         words = f"{len(self._engine.lines)} models, {self._n_rows:,} records since the start"
         return f"{words}; {self._fault}" if self._fault else words
 
+    def _came_round(self) -> None:
+        source = self._source
+        self._outside.metrics.came_round(source.lag(), source.connected)
+        self._outside.health.came_round(len(source.assigned()), source.connected)
+
     def _turn(self) -> None:
         if time.monotonic() < self._next_try:
             time.sleep(POLL_SECONDS)
@@ -88,6 +134,7 @@ class Daemon:
         try:
             if self._unwritten is None:
                 self._read()
+                self._housekeep()
                 self._tick()
             self._write()
             self._deliver()
@@ -106,38 +153,64 @@ class Daemon:
 
     def _read(self) -> None:
         found = self._source.poll(IN_FLIGHT_SECONDS if self._sent else POLL_SECONDS)
-        for at, _, offset in self._source.losses():
+        for at, wanted, offset in self._source.losses():
             self._engine.jump(at, offset)
+            self._outside.metrics.jumped(at, offset - wanted)
         now = time.time()
         for records in found:
             self._news[records.partition] = time.monotonic()
             self._n_rows += int(records.offsets.size)
+            self._outside.metrics.read(records)
             self._engine.step(records, int(now * 1000))
 
     def _tick(self) -> None:
         moment = self._moment()
-        if time.monotonic() >= self._next_commit or self._engine.ready(moment):
+        for order, answer in self._outside.inbox.take():
+            self._answered.append((answer, self._engine.act(order, moment.now_ms)))
+        if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
             self._unwritten = self._engine.tick(moment)
-            self._next_commit = time.monotonic() + self._checkpoint_seconds
+            self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
 
     def _moment(self) -> Moment:
         assigned, now = self._source.assigned(), time.monotonic()
-        quiet_since = now - self._idle_seconds
+        quiet_since = now - self._pace.idle_seconds
         idle = (at for at in self._source.caught_up() if self._news.setdefault(at, now) <= quiet_since)
         return Moment(int(time.time() * 1000), assigned, frozenset(idle))
 
+    def _housekeep(self) -> None:
+        """Do what housekeeping asked of the only writer."""
+        while not self._outside.inbox.chores.empty():
+            self._outside.inbox.chores.get()(self._engine, self._store)
+
     def _write(self) -> None:
         if self._unwritten is not None:
-            self._store.apply(self._unwritten)
-            if any(part.found.notices for part in self._unwritten.models):
+            self._apply(self._unwritten)
+            steps = (trigger.step for part in self._unwritten.models for trigger in part.out.triggers)
+            self._outdated |= any(step is Step.ROTATED for step in steps)
+            if self._unwritten.digests or any(part.out.notices for part in self._unwritten.models):
                 self._next_due = 0.0
             self._unwritten = None
+        answered, self._answered = self._answered, []
+        for answer, words in answered:
+            answer.set_result(words)
+
+    def _apply(self, commit: Commit) -> None:
+        began = time.monotonic()
+        try:
+            self._store.apply(commit)
+        except StoreFull as fault:
+            self._outside.metrics.not_written()
+            self._outside.health.disk(str(fault))
+            raise
+        self._outside.metrics.committed(commit, time.monotonic() - began)
+        self._outside.health.disk()
 
     def _deliver(self) -> None:
         self._settle()
         if time.monotonic() < self._next_due:
             return
         self._next_due = time.monotonic() + DUE_SECONDS
+        self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)))
         for due in self._store.due(int(time.time() * 1000)):
             self._sent[due.notice.id] = due
             self._courier.submit(due.notice.id, due.notice, due.parent)
@@ -157,7 +230,8 @@ class Daemon:
         for identity, fate in fates:
             settled = {"event": "notice.settled", "notice": identity, "fate": type(fate).__name__.lower()}
             log.info("notice %s: %s", identity, fate, extra=settled)
-            del self._sent[identity]
+            due = self._sent.pop(identity)
+            self._outside.metrics.settled(due.notice.channel, fate, due.queued_ms)
         self._answers, self._next_due = [], 0.0
 
     def _drain(self) -> None:

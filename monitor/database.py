@@ -65,17 +65,11 @@ class Database:
                 self._connection.rollback()
                 raise
 
-    def backup(self) -> Path:
-        """Copy the database while it is in use; the copy takes the place of the last one in one step."""
-        aside = self.directory / f"{BACKUP}.new"
-        with _told(self.directory):
-            aside.unlink(missing_ok=True)
-            with contextlib.closing(sqlite3.connect(aside)) as copy:
-                self._connection.backup(copy)
-            _sync(aside)
-            aside.replace(self.directory / BACKUP)
-            _sync(self.directory)
-        return self.directory / BACKUP
+    @property
+    def n_bytes(self) -> int:
+        """Size of the database on the disk, its journal included."""
+        files = (self.directory / f"{DATABASE}{ending}" for ending in ("", "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def close(self) -> None:
         """Let go of the file and the lock."""
@@ -107,6 +101,25 @@ class Database:
             _sync(restored)
             restored.replace(file)
             return _connected(file, schema, version)
+
+
+def backup(directory: Path, to: Path | None = None) -> Path:
+    """Copy the database while it is in use, and check the copy; it takes the place of the last one in one step.
+
+    From any thread or process: the copy is one moment's state. StoreError when there is nothing to copy or no room.
+    """
+    target = to or directory / BACKUP
+    aside = target.with_name(f"{target.name}.new")
+    with _told(target.parent), contextlib.closing(read_only(directory)) as source:
+        aside.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(aside)) as copy:
+            source.backup(copy)
+            if copy.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise StoreDamaged(f"{aside}: the copy is damaged; the last backup was left alone")
+    _sync(aside)
+    aside.replace(target)
+    _sync(target.parent)
+    return target
 
 
 def read_only(directory: Path) -> sqlite3.Connection:

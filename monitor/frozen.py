@@ -9,7 +9,7 @@ import msgspec
 
 from detectors import Bins, Profile
 from monitor.batch import Partition
-from monitor.tally import Extent, Tally
+from monitor.tally import Extent, Extents, Tally, union
 from monitor.window import Window
 
 _VERSION: Final = 1
@@ -20,6 +20,7 @@ class _Tally(msgspec.Struct, frozen=True, array_like=True):
     extents: tuple[tuple[str, int, int, int], ...]
     unknown: dict[str, int]
     n_inspected: int
+    n_rows: int
 
 
 class _Window(msgspec.Struct, frozen=True, array_like=True):
@@ -61,6 +62,16 @@ def thaw(data: bytes, bins: Bins) -> Window:
     )  # fmt: skip
 
 
+def rows_of(data: bytes) -> tuple[Extents, int]:
+    """Where the rows of a frozen window lie, and how many they are; needs no bins."""
+    try:
+        found = msgspec.msgpack.decode(unchecked(data), type=_Window)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a window: {error}") from error
+    parts = [found.tally] if found.waiting is None else [found.tally, found.waiting]
+    return union(*map(_thawed_extents, parts)), sum(part.n_rows for part in parts)
+
+
 def checked(body: bytes) -> bytes:
     """The bytes with a check sum before them."""
     return zlib.crc32(body).to_bytes(4, "big") + body
@@ -75,9 +86,12 @@ def unchecked(data: bytes) -> bytes:
 
 def _frozen_tally(tally: Tally) -> _Tally:
     extents = tuple((at.topic, at.number, extent.first, extent.last) for at, extent in sorted(tally.extents.items()))
-    return _Tally(tally.profile.to_bytes(), extents, dict(tally.unknown), tally.n_inspected)
+    return _Tally(tally.profile.to_bytes(), extents, dict(tally.unknown), tally.n_inspected, tally.n_rows)
 
 
 def _thawed_tally(found: _Tally, bins: Bins) -> Tally:
-    extents = {Partition(topic, number): Extent(first, last) for topic, number, first, last in found.extents}
-    return Tally(Profile.from_bytes(bins, found.profile), extents, found.unknown, found.n_inspected)
+    return Tally(Profile.from_bytes(bins, found.profile), _thawed_extents(found), found.unknown, found.n_inspected)
+
+
+def _thawed_extents(found: _Tally) -> Extents:
+    return {Partition(topic, number): Extent(first, last) for topic, number, first, last in found.extents}

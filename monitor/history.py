@@ -10,9 +10,9 @@ import msgspec
 from monitor.alert import Change
 from monitor.database import is_locked, read_only
 from monitor.decision import Verdict
-from monitor.engine import Counts, LineState
 from monitor.errors import DriftdError
 from monitor.frozen import unchecked
+from monitor.line import Counts, LineState
 from monitor.message import rfc3339
 from monitor.retrain import Trigger
 from monitor.window import WHOLE
@@ -194,7 +194,7 @@ class History:
         (n_waiting,) = self._db.execute(
             "SELECT coalesce(sum(n_rows), 0) FROM open_windows WHERE model = ? AND segment = ?", (model, WHOLE)
         ).fetchone()
-        episode = state.watch.episode
+        episode = state.watch.desk.episode
         return ModelStatus(
             model, state.counts, n_windows, n_waiting, next(iter(self.windows(model, limit=1)), None),
             episode.id if episode else None, episode.severity if episode else None,
@@ -210,7 +210,7 @@ def _counted(outcomes: str | None) -> dict[str, int]:
 def _incident(model: str, opened_ms: int, changed_ms: int, body: bytes) -> Incident:
     change = msgspec.json.decode(body, type=Change)
     episode = change.episode
-    columns = tuple(dict.fromkeys(column.verdict.column for column in change.columns))
+    columns = tuple(dict.fromkeys(column.verdict.column for column in episode.columns))
     return Incident(
         episode.id, model, change.segment, episode.state, episode.severity, episode.opened_window,
         rfc3339(opened_ms), rfc3339(changed_ms), columns, change.reason,

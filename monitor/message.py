@@ -6,15 +6,15 @@ out in its own way. Nothing here depends on the wall clock, so a replay tells th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
 
-from monitor.alert import Change, Drifting, State
+from monitor.alert import Change, Drifting, Episode, Seen, State
 from monitor.batch import NO_TIME, Severity
-from monitor.tally import Extents
-from monitor.window import WHOLE, Window
+from monitor.window import WHOLE
 
 
 class Purpose(StrEnum):
@@ -65,8 +65,8 @@ class RowRange(msgspec.Struct, frozen=True, kw_only=True):
 class AlertBody(msgspec.Struct, frozen=True, kw_only=True, tag_field="purpose", tag="alert"):
     """An incident opened, changed or was resolved.
 
-    state: firing | resolved. change: opened | updated | resolved. columns: worst first; n_columns: columns watched.
-    test: True when a person asked for it to try the channel.
+    state: firing | nodata | error | resolved. change: see `monitor.alert.Change`, or digest. columns: worst first;
+    n_columns: columns watched. test: True when a person asked for it to try the channel. acknowledged: by whom.
     """
 
     incident: str
@@ -85,6 +85,7 @@ class AlertBody(msgspec.Struct, frozen=True, kw_only=True, tag_field="purpose", 
     reference: str
     retraining: str | None = None
     test: bool = False
+    acknowledged: str | None = None
 
 
 class RetrainBody(msgspec.Struct, frozen=True, kw_only=True, tag_field="purpose", tag="retrain"):
@@ -132,44 +133,69 @@ class Subject(msgspec.Struct, frozen=True):
     config: str
 
 
-def alert_body(subject: Subject, change: Change, window: Window, retraining: str | None) -> AlertBody:
+def alert_body(subject: Subject, change: Change, retraining: str | None) -> AlertBody:
     """The message about a change of an incident."""
-    resolved = change.episode.state is State.RESOLVED
-    names = {column.verdict.column for column in change.columns}
+    episode = change.episode
     return AlertBody(
-        incident=change.episode.id,
+        incident=episode.id,
         model=subject.model,
         version=subject.version,
         segment=change.segment,
-        state=change.episode.state,
+        state=episode.state,
         change=change.change,
-        severity=change.episode.severity,
-        title="every column is calm again" if resolved else f"{len(names)} of {subject.n_columns} columns drifted",
+        severity=episode.severity,
+        title=_title(subject, episode),
         summary=change.reason,
-        columns=tuple(map(_column, change.columns)),
+        columns=tuple(map(_column, episode.columns)),
         n_columns=subject.n_columns,
-        window=_facts(window),
-        since=rfc3339(change.episode.since_ms),
+        window=_facts(episode.window),
+        since=rfc3339(episode.since_ms),
         reference=subject.reference,
         retraining=retraining,
+        acknowledged=episode.acknowledged.by if episode.acknowledged else None,
     )
 
 
-def retrain_body(subject: Subject, change: Change, window: Window, trigger: str, reason: str) -> RetrainBody:
-    """The call to a retraining job."""
+def _title(subject: Subject, episode: Episode) -> str:
+    n_columns = len({column.verdict.column for column in episode.columns})
+    match episode.state:
+        case State.RESOLVED:
+            return "every column is calm again" if n_columns else "records come and can be read again"
+        case State.NODATA:
+            return f"no record has come since {rfc3339(episode.silent_since_ms)}"
+        case State.ERROR:
+            return "most records cannot be read"
+    return f"{n_columns} of {subject.n_columns} columns drifted"
+
+
+def retrain_body(subject: Subject, change: Change, trigger: str, reason: str) -> RetrainBody:
+    """The call to a retraining job; its rows are those of all drifting windows of the incident so far."""
+    episode = change.episode
     return RetrainBody(
         trigger=trigger,
-        incident=change.episode.id,
+        incident=episode.id,
         model=subject.model,
         version=subject.version,
         reason=reason,
-        columns=tuple(map(_column, change.columns)),
-        window=_facts(window),
-        since=rfc3339(change.episode.since_ms),
-        rows=row_ranges(window.tally.extents),
+        columns=tuple(map(_column, episode.columns)),
+        window=_facts(episode.window),
+        since=rfc3339(episode.since_ms),
+        rows=tuple(
+            RowRange(topic=topic, partition=number, first_offset=first, last_offset=last)
+            for topic, number, first, last in episode.window.rows
+        ),
         reference=subject.reference,
         config=subject.config,
     )
+
+
+def digest_body(incident: str, title: str, lines: Sequence[str], severity: Severity) -> AlertBody:
+    """Many incidents in one message, one line each."""
+    return AlertBody(
+        incident=incident, model="*", version=None, segment=WHOLE, state="firing", change="digest", severity=severity,
+        title=title, summary="; ".join(lines), columns=(), n_columns=0,
+        window=WindowFacts(index=0, start=None, end=None, n_rows=0), since=None, reference="",
+    )  # fmt: skip
 
 
 def test_notice(channel: str, model: str, number: int) -> Notice:
@@ -190,12 +216,12 @@ def test_notice(channel: str, model: str, number: int) -> Notice:
     )  # fmt: skip
 
 
-def row_ranges(extents: Extents) -> tuple[RowRange, ...]:
-    """Where rows lie, by topic and partition."""
-    return tuple(
-        RowRange(topic=at.topic, partition=at.number, first_offset=extent.first, last_offset=extent.last)
-        for at, extent in sorted(extents.items())
-    )
+def notice(identity: str, channel: str, purpose: Purpose, body: Body) -> Notice:
+    """A body on its way to a channel."""
+    return Notice(
+        id=identity, incident=body.incident, channel=channel, purpose=purpose, model=body.model,
+        window=body.window.index, body=body,
+    )  # fmt: skip
 
 
 def rfc3339(time_ms: int) -> str | None:
@@ -213,7 +239,7 @@ def rfc3339(time_ms: int) -> str | None:
     return when.isoformat(timespec="milliseconds" if time_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
-def _facts(window: Window) -> WindowFacts:
+def _facts(window: Seen) -> WindowFacts:
     return WindowFacts(
         index=window.index, start=rfc3339(window.start_ms), end=rfc3339(window.end_ms), n_rows=window.n_rows
     )

@@ -16,8 +16,8 @@ from monitor.batch import Batch, Moment, Partition, Records
 from monitor.check import Judged, Reference
 from monitor.config import Config, Model
 from monitor.decision import Outcome, Scores, Verdict
-from monitor.engine import Counts, Line, ModelCommit, Saved
 from monitor.frozen import freeze, thaw
+from monitor.line import Counts, Line, ModelCommit, Saved
 from monitor.message import Body, Notice, Purpose, rfc3339
 from monitor.scorecard import DetectorScore, scorecard
 from monitor.sources import files
@@ -146,16 +146,16 @@ def _take(line: Line, found: Batch | Records) -> int:
 def _note(commit: ModelCommit | None, writer: _Writer, summary: Summary, memory: Memory) -> None:
     if commit is None:
         return
-    found = commit.found
-    for judged in found.judged:
+    out = commit.out
+    for judged in commit.judged:
         memory[judged.window.segment, judged.window.start_ms] = (freeze(judged.window), judged.verdicts)
     writer.write(commit)
-    drifting = {v.column for judged in found.judged for v in judged.verdicts if v.outcome is Outcome.DRIFT}
+    drifting = {v.column for judged in commit.judged for v in judged.verdicts if v.outcome is Outcome.DRIFT}
     summary.counts = commit.state.counts
-    summary.windows += sum(judged.window.revision == 0 for judged in found.judged)
-    summary.verdicts += sum(len(judged.verdicts) for judged in found.judged)
-    summary.incidents += sum(change.change == "opened" for change in found.changes)
-    summary.notices += len(found.notices)
+    summary.windows += sum(judged.window.revision == 0 for judged in commit.judged)
+    summary.verdicts += sum(len(judged.verdicts) for judged in commit.judged)
+    summary.incidents += sum(change.change == "opened" for change in out.changes)
+    summary.notices += len(out.notices)
     summary.drifting = tuple(sorted(drifting | set(summary.drifting)))
 
 
@@ -172,10 +172,10 @@ class _Writer:
 
     def write(self, commit: ModelCommit) -> None:
         """Write everything that a commit found."""
-        _lines(self._windows, map(self._window, commit.found.judged))
-        _lines(self._verdicts, (row for judged in commit.found.judged for row in self._said(judged)))
-        _lines(self._incidents, map(self._incident, commit.found.changes))
-        _lines(self._notices, map(_notice, commit.found.notices))
+        _lines(self._windows, map(self._window, commit.judged))
+        _lines(self._verdicts, (row for judged in commit.judged for row in self._said(judged)))
+        _lines(self._incidents, map(self._incident, commit.out.changes))
+        _lines(self._notices, map(_notice, commit.out.notices))
 
     def _window(self, judged: Judged) -> WindowRow:
         window = judged.window
@@ -197,7 +197,7 @@ class _Writer:
             )  # fmt: skip
 
     def _incident(self, change: Change) -> IncidentRow:
-        columns = tuple(dict.fromkeys(column.verdict.column for column in change.columns))
+        columns = tuple(dict.fromkeys(column.verdict.column for column in change.episode.columns))
         episode = change.episode
         return IncidentRow(
             episode.id, self._model, change.segment, change.window, episode.state, episode.severity, columns,

@@ -1,70 +1,210 @@
-"""When drift calls a retraining job.
+"""When drift calls a retraining job, and how that ends.
 
-`consider` is a pure function of the incident's change and what was called before. A job is called at most once per
-incident and never for faults of the data alone: a model retrained on those would learn them.
+A trigger is made at most once per incident, one at a time per model, and never for faults of the data alone: a model
+retrained on those would learn them. It lives until the job has answered, the new reference is in force, and a while
+later drift is really gone, or not. All functions are pure; where they change a trigger they say so in its history.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from monitor.alert import Change, State
 from monitor.batch import NO_TIME
 from monitor.config import Retrain
-from monitor.window import Window
+from monitor.message import RetrainBody
+from monitor.order import CallBack
+
+DAY_MS: Final = 86_400_000
 
 
 class Step(StrEnum):
-    """What was done about a trigger."""
+    """Where a trigger stands."""
 
-    CALLED = "called"
     DRY_RUN = "dry_run"
     AWAITS_APPROVAL = "awaits_approval"
+    CALLED = "called"
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    ROTATED = "rotated"
+    EFFECTIVE = "effective"
+    INEFFECTIVE = "ineffective"
+    FAILED = "failed"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    TIMED_OUT = "timed_out"
+
+
+IN_FLIGHT: Final = frozenset({Step.AWAITS_APPROVAL, Step.CALLED, Step.STARTED, Step.SUCCEEDED})
+
+
+class Past(msgspec.Struct, frozen=True):
+    """One step that a trigger took; at_ms by the wall clock."""
+
+    step: Step
+    at_ms: int
+    by: str
+    note: str = ""
 
 
 class Trigger(msgspec.Struct, frozen=True):
-    """One decision to retrain. id: the idempotency key; at_ms: event time of the deciding window, or NO_TIME."""
+    """One decision to retrain, with its evidence.
+
+    id: the idempotency key. at_ms: event time of the deciding window, or NO_TIME. body: the call to the job. version,
+    reference: of the new model, once the job has said so.
+    """
 
     id: str
     incident: str
     channel: str
-    step: Step
     at_ms: int
+    body: RetrainBody
+    history: tuple[Past, ...]
+    version: str | None = None
+    reference: str | None = None
+
+    @property
+    def step(self) -> Step:
+        return self.history[-1].step
+
+    def stepped(self, step: Step, at_ms: int, by: str, note: str = "") -> Trigger:
+        """The trigger one step further."""
+        return msgspec.structs.replace(self, history=(*self.history, Past(step, at_ms, by, note)))
 
 
-class Calls(msgspec.Struct, frozen=True):
-    """What is remembered of a model's retraining: the latest trigger."""
+class Retraining(msgspec.Struct, frozen=True):
+    """What is remembered of a model's retraining.
+
+    made_ms: event times of its triggers within the last day. n_rows: rows counted when the latest was made.
+    n_ineffective: triggers in a row that did not help; each doubles the cool-down.
+    """
 
     latest: Trigger | None = None
+    made_ms: tuple[int, ...] = ()
+    n_rows: int = 0
+    n_ineffective: int = 0
 
 
-def consider(change: Change, window: Window, options: Retrain, before: Calls) -> tuple[Trigger | None, str]:
-    """The trigger, if there is to be one, and what the alert says of it."""
-    latest = before.latest
-    if change.episode.state is not State.FIRING:
-        return None, ""
-    if latest is not None and latest.incident == change.episode.id:
-        return None, _said(latest)
-    if all(column.verdict.faulty for column in change.columns):
-        return None, "not called: the data is faulty, and a new model would learn the fault"
-    if latest is not None and NO_TIME not in (latest.at_ms, window.end_ms):
-        wait_ms = latest.at_ms + options.cooldown - window.end_ms
-        if wait_ms > 0:
-            return (
-                None,
-                f"not called: the last trigger was too recent; the cool-down ends in {wait_ms / 3_600_000:.1f} h",
-            )
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What speaks for retraining. effect: sum of importance times effect over the drifting columns; predicts: whether
+    the model's own output drifts, None where none is watched."""
+
+    n_rows: int
+    effect: float
+    predicts: bool | None
+
+
+def consider(change: Change, evidence: Evidence, options: Retrain, before: Retraining) -> str | None:
+    """Why no trigger is to be made now; None when one is."""
+    episode, latest = change.episode, before.latest
+    if latest is not None and latest.incident == episode.id:
+        return said(latest)
+    if episode.state is not State.FIRING:
+        return "not called: the data cannot be seen" if episode.state in {State.NODATA, State.ERROR} else ""
+    if all(column.verdict.faulty for column in episode.columns):
+        return "not called: the data is faulty, and a new model would learn the fault"
+    if latest is not None and latest.step in IN_FLIGHT:
+        return f"not called: {latest.id} is still under way ({latest.step})"
+    return _too_little(evidence, options, before) or _too_soon(episode.window.end_ms, options, before)
+
+
+def made(change: Change, body: RetrainBody, options: Retrain, now_ms: int) -> Trigger:
+    """A new trigger for this change."""
     step = {"auto": Step.CALLED, "dry_run": Step.DRY_RUN, "approve": Step.AWAITS_APPROVAL}[options.mode]
-    trigger = Trigger(f"{change.episode.id}-retrain", change.episode.id, options.channel, step, window.end_ms)
-    return trigger, _said(trigger)
+    at_ms = change.episode.window.end_ms
+    return Trigger(body.trigger, change.episode.id, options.channel, at_ms, body, (Past(step, now_ms, "driftd"),))
 
 
-def _said(trigger: Trigger) -> str:
+def remembered(before: Retraining, trigger: Trigger, n_rows: int) -> Retraining:
+    """What is remembered once a trigger was made."""
+    recent = tuple(at_ms for at_ms in before.made_ms if trigger.at_ms - at_ms < DAY_MS)
+    return Retraining(trigger, (*recent, trigger.at_ms), n_rows, before.n_ineffective)
+
+
+def called_back(trigger: Trigger, order: CallBack, options: Retrain, now_ms: int) -> tuple[Trigger | None, str]:
+    """The trigger after a job spoke of itself, None when that changes nothing; and words for the job."""
+    if trigger.step not in {Step.CALLED, Step.STARTED, Step.TIMED_OUT}:
+        return None, f"{trigger.id} is {trigger.step}; nothing more is expected of the job"
+    if order.status == "started":
+        return trigger.stepped(Step.STARTED, now_ms, order.by, order.note), "noted: started"
+    if order.status == "failed":
+        return trigger.stepped(Step.FAILED, now_ms, order.by, order.note), "noted: failed"
+    done = msgspec.structs.replace(trigger, version=order.version, reference=order.reference)
+    done = done.stepped(Step.SUCCEEDED, now_ms, order.by, order.note)
+    if order.reference is None or options.rotate == "approve":
+        return done, "noted: succeeded"
+    return done.stepped(Step.ROTATED, now_ms, "driftd", "as configured"), "noted: succeeded; its reference takes over"
+
+
+def approved(trigger: Trigger, by: str, now_ms: int) -> tuple[Trigger | None, str]:
+    """The trigger after somebody let it go on, None when it waits for nobody; and words."""
+    if trigger.step is Step.AWAITS_APPROVAL:
+        return trigger.stepped(Step.CALLED, now_ms, by), f"{trigger.channel} is called"
+    if trigger.step is Step.SUCCEEDED and trigger.reference is not None:
+        return trigger.stepped(Step.ROTATED, now_ms, by), f"{trigger.reference} takes over as reference"
+    return None, f"{trigger.id} is {trigger.step} and waits for no approval"
+
+
+def refused(trigger: Trigger, by: str, now_ms: int) -> tuple[Trigger | None, str]:
+    """The trigger after somebody ended it, None when it waits for nobody; and words."""
+    if trigger.step in {Step.AWAITS_APPROVAL, Step.SUCCEEDED}:
+        return trigger.stepped(Step.REFUSED, now_ms, by), "refused"
+    return None, f"{trigger.id} is {trigger.step} and waits for no approval"
+
+
+def passed(trigger: Trigger, options: Retrain, drifts: bool, now_ms: int) -> Trigger | None:
+    """The trigger after time went by, None when that changes nothing. drifts: whether the model's data drift now."""
+    since_ms = now_ms - trigger.history[-1].at_ms
+    if trigger.step is Step.AWAITS_APPROVAL and since_ms >= options.ttl:
+        return trigger.stepped(Step.EXPIRED, now_ms, "driftd", "nobody approved it in time")
+    waits = trigger.step in {Step.CALLED, Step.STARTED}
+    if waits and options.callback_within and since_ms >= options.callback_within:
+        return trigger.stepped(Step.TIMED_OUT, now_ms, "driftd", "the job never called back")
+    if waits and not options.callback_within and since_ms >= options.ttl:
+        return trigger.stepped(Step.SUCCEEDED, now_ms, "driftd", "no call-back is expected")
+    if trigger.step is Step.ROTATED and since_ms >= options.check_after:
+        step = Step.INEFFECTIVE if drifts else Step.EFFECTIVE
+        return trigger.stepped(step, now_ms, "driftd", "drift came back" if drifts else "drift is gone")
+    return None
+
+
+def said(trigger: Trigger) -> str:
+    """How a trigger stands, for the alert."""
     words = {
         Step.CALLED: f"called {trigger.channel}",
         Step.DRY_RUN: f"dry run: would have called {trigger.channel}",
         Step.AWAITS_APPROVAL: f"{trigger.channel} waits for approval",
+        Step.SUCCEEDED: "the job succeeded" + ("; its reference waits for approval" if trigger.reference else ""),
+        Step.ROTATED: f"the job succeeded; {trigger.reference} is the reference now",
     }
-    return words[trigger.step]
+    note = trigger.history[-1].note
+    return words.get(trigger.step) or f"{trigger.channel} {trigger.step.replace('_', ' ')}" + (
+        f": {note}" if note else ""
+    )
+
+
+def _too_little(evidence: Evidence, options: Retrain, before: Retraining) -> str | None:
+    if evidence.predicts is False:
+        return "not called: the model's own output does not drift"
+    if evidence.effect < options.min_effect:
+        return f"not called: the weighted effect is {evidence.effect:.3g}, wanted {options.min_effect:g}"
+    n_new = evidence.n_rows - before.n_rows
+    if n_new < options.min_rows:
+        return f"not called: {n_new:,} new rows to learn from, wanted {options.min_rows:,}"
+    return None
+
+
+def _too_soon(at_ms: int, options: Retrain, before: Retraining) -> str | None:
+    if before.latest is None or NO_TIME in (at_ms, before.latest.at_ms):
+        return None
+    wait_ms = before.latest.at_ms + options.cooldown * 2**before.n_ineffective - at_ms
+    if wait_ms > 0:
+        return f"not called: the last trigger was too recent; the cool-down ends in {wait_ms / 3_600_000:.1f} h"
+    if sum(at_ms - made_ms < DAY_MS for made_ms in before.made_ms) >= options.max_per_day:
+        return f"not called: there were {options.max_per_day} triggers within a day"
+    return None

@@ -5,22 +5,27 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from monitor.board import Board
 from monitor.channels import REGISTRY as CHANNELS
 from monitor.channels import Channel
 from monitor.check import Reference
 from monitor.config import Channel as ChannelTable
 from monitor.config import Config
-from monitor.daemon import Daemon
-from monitor.engine import Engine, Line, shape
+from monitor.daemon import Daemon, Outside, Pace
+from monitor.database import backup
+from monitor.engine import Engine
 from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault
+from monitor.line import Line, shape
 from monitor.outbox import Courier
 from monitor.reference import unseal
+from monitor.schedule import Housekeeping, Job
 from monitor.secret import secrets
 from monitor.sources.kafka import KafkaSource
 from monitor.store import Store
@@ -35,12 +40,12 @@ _KAFKA_FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A configuration with everything it names at hand; nothing is connected yet."""
+    """A configuration with everything it names at hand; nothing is connected yet. channels: what opens each."""
 
     config: Config
     folder: Path
     references: Mapping[str, Reference]
-    channels: Mapping[str, Channel]
+    channels: Mapping[str, Callable[[], Channel]]
     kafka: Mapping[str, object]
 
     @property
@@ -57,10 +62,10 @@ def prepare(file: Path, config: Config) -> Prepared:
             references[model.name] = unseal(folder / model.reference)
         except ReferenceFault as fault:
             problems.append(Problem(f"model[{i}].reference", str(fault)))
-    channels: dict[str, Channel] = {}
+    channels: dict[str, Callable[[], Channel]] = {}
     for i, table in enumerate(config.channel):
         try:
-            channels[table.name] = open_channel(table, folder, f"channel[{i}]")
+            channels[table.name] = channel(table, folder, f"channel[{i}]")
         except ConfigError as fault:
             problems += fault.problems
     kafka: Mapping[str, object] = {}
@@ -75,40 +80,59 @@ def prepare(file: Path, config: Config) -> Prepared:
     return Prepared(config, folder, references, channels, kafka)
 
 
-def open_channel(table: ChannelTable, folder: Path, where: str) -> Channel:
-    """A configured channel, its secrets read. ConfigError when they cannot be."""
+def channel(table: ChannelTable, folder: Path, where: str) -> Callable[[], Channel]:
+    """What opens a configured channel; its secrets are read here. ConfigError when they cannot be, or do not fit."""
     extra = table.model_extra or {}
     kind = CHANNELS[table.kind]
+    opened = partial(kind, table.name, kind.Options.model_validate(extra), secrets(extra, folder, where))
     try:
-        return kind(table.name, kind.Options.model_validate(extra), secrets(extra, folder, where))
+        opened().close()
     except ValueError as error:
         raise ConfigError(str(folder), [Problem(where, str(error))]) from None
+    return opened
 
 
-def assemble(prepared: Prepared, store: Store) -> Daemon:
+def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     """Everything connected: models go on from where the store says they are."""
-    config, references = prepared.config, prepared.references
+    config, references = prepared.config, _in_force(prepared, store)
     recall = partial(store.recall, {name: reference.bins for name, reference in references.items()})
+    board = Board(config.alert.burst, store.board())
     lines = []
     for model in config.model:
         reference = references[model.name]
         saved = store.load(model.name, shape(model, reference), reference.bins)
-        lines.append(Line(config, model, reference, saved, recall))
-    engine = Engine(lines)
+        lines.append(Line(config, model, reference, saved, recall, board))
+    engine = Engine(lines, board)
     kafka = config.kafka
     source = KafkaSource(sorted(engine.topics), prepared.kafka, start=kafka.start if kafka else "earliest")
-    return Daemon(
-        engine, source, store, Courier(prepared.channels),
-        checkpoint_seconds=config.state.checkpoint / 1000, idle_seconds=kafka.idle_timeout / 1000 if kafka else 60.0,
-    )  # fmt: skip
+    courier = Courier({name: opened() for name, opened in prepared.channels.items()})
+    pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000 if kafka else 60.0)
+    outside.metrics.configured({name: reference.id[:12] for name, reference in references.items()})
+    return Daemon(engine, source, store, courier, outside, pace)
+
+
+def _in_force(prepared: Prepared, store: Store) -> Mapping[str, Reference]:
+    """Each model's reference: the configured one, or the one that a retraining put in its place."""
+    references = dict(prepared.references)
+    for model in prepared.config.model:
+        replaced = store.replaced(model.name, str(model.reference))
+        if replaced is None:
+            continue
+        try:
+            references[model.name] = unseal(prepared.folder / replaced)
+        except ReferenceFault as fault:
+            stays = {"event": "reference.not_replaced", "model": model.name}
+            log.error("model %s stays with its configured reference: %s", model.name, fault, extra=stays)
+    return references
 
 
 class Control:
     """Stop and reload, by signals. A new configuration that is wrong is told and changes nothing."""
 
-    def __init__(self, read: Callable[[], Prepared], notifier: Notifier) -> None:
+    def __init__(self, read: Callable[[], Prepared], notifier: Notifier, outside: Outside) -> None:
         self._read = read
         self._notifier = notifier
+        self._outside = outside
         self._stop, self._reload = threading.Event(), threading.Event()
         self.prepared = read()
 
@@ -138,27 +162,59 @@ class Control:
         except DriftdError as fault:
             text = "the configuration was not reloaded, the old one stays in force: %s"
             log.error(text, fault, extra={"event": "reload.failed"})
+            self._outside.metrics.refused()
+            self._outside.health.configuration(str(fault))
             self._notifier.unchanged("the last reload failed, the old configuration is in force")
             return True
         self.prepared = fresh
+        self._outside.health.configuration()
         return False
+
+
+def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekeeping:
+    """The jobs of a configuration; what writes is handed to the loop."""
+    config, chores = prepared.config, outside.inbox.chores
+
+    def prune() -> None:
+        chores.put(lambda _, store: store.prune(int(time.time() * 1000) - config.state.retention))
+
+    def summarise() -> None:
+        jobs = {retrain.channel for retrain in config.retrain}
+        channels = [table.name for table in config.channel if table.name not in jobs]
+        chores.put(lambda engine, _: engine.digest(channels, int(time.time() * 1000)))
+
+    def ran(name: str, outcome: str, at_ms: int) -> None:
+        outside.metrics.job(name, outcome)
+        chores.put(lambda _, store: store.ran(name, outcome, at_ms))
+
+    jobs = [Job("retention", prune, every_ms=3_600_000)]
+    if config.state.backup:
+        jobs.append(Job("backup", partial(backup, prepared.directory), every_ms=config.state.backup))
+    if config.alert.digest:
+        jobs.append(Job("digest", summarise, daily=config.alert.digest))
+    return Housekeeping(jobs, store.jobs(), ran, int(time.time() * 1000))
 
 
 def serve(file: Path, read: Callable[[Path], Config]) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
-    notifier = Notifier()
+    notifier, outside = Notifier(), Outside()
     notifier.more_time(STEP_SECONDS, "opening the references")
-    control = Control(lambda: prepare(file, read(file)), notifier)
+    control = Control(lambda: prepare(file, read(file)), notifier, outside)
     control.install()
     notifier.more_time(STEP_SECONDS, "opening the state")
     store = Store(control.prepared.directory)
+    if store.database.recovered_from is not None:
+        outside.metrics.recovered()
     try:
         while not control.stopping:
             notifier.more_time(STEP_SECONDS, "going on from the state")
-            daemon = assemble(control.prepared, store)
+            daemon = assemble(control.prepared, store, outside)
+            jobs = housekeeping(control.prepared, store, outside)
+            jobs.start()
             notifier.ready(daemon.status)
             log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
             daemon.run(control.wanted, notifier.progress)
+            jobs.stop()
         log.info("driftd has stopped", extra={"event": "service.stopped"})
     finally:
         store.close()

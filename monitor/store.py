@@ -17,15 +17,18 @@ import msgspec
 
 from detectors import Bins
 from monitor.batch import Partition
+from monitor.board import BoardState
 from monitor.check import Judged
 from monitor.database import Database
 from monitor.decision import Verdict
-from monitor.engine import Commit, LineState, ModelCommit, Saved
+from monitor.engine import Commit
 from monitor.errors import StoreDamaged
-from monitor.frozen import checked, freeze, thaw, unchecked
+from monitor.frozen import checked, freeze, rows_of, thaw, unchecked
+from monitor.line import LineState, ModelCommit, Saved
 from monitor.message import Body, Notice, Purpose
 from monitor.outbox import Dead, Delivered, Fate, Pending
-from monitor.window import Window
+from monitor.tally import Extents, union
+from monitor.window import WHOLE, Window
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,9 @@ CREATE TABLE changes (incident TEXT, n INTEGER, made_ms INTEGER NOT NULL, body B
     PRIMARY KEY (incident, n)) WITHOUT ROWID;
 CREATE TABLE triggers (id TEXT PRIMARY KEY, incident TEXT NOT NULL, model TEXT NOT NULL, step TEXT NOT NULL,
     made_ms INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE board (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
+CREATE TABLE orders (n INTEGER PRIMARY KEY, done_ms INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE jobs (name TEXT PRIMARY KEY, last_ms INTEGER NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, incident TEXT NOT NULL, channel TEXT NOT NULL,
     purpose TEXT NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'pending',
     attempts INTEGER NOT NULL DEFAULT 0, queued_ms INTEGER NOT NULL, next_attempt_ms INTEGER NOT NULL,
@@ -77,6 +83,16 @@ class Due:
     queued_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class OutboxFacts:
+    """How the outbox and the database stand."""
+
+    n_pending: int
+    n_dead: int
+    oldest_seconds: float
+    n_bytes: int
+
+
 class Store:
     """The state of one directory, for the one daemon that works on it."""
 
@@ -85,7 +101,7 @@ class Store:
         self.database = Database(directory, SCHEMA, VERSION)
 
     def load(self, model: str, shape: str, bins: Bins) -> Saved:
-        """What a model's line goes on from. Open windows of another shape are given up, with a warning."""
+        """What a model's line goes on from. Where open windows have another shape, their rows are read again."""
         found = self.database.rows("SELECT state FROM lines WHERE model = ?", (model,))
         if not found:
             return Saved()
@@ -96,8 +112,7 @@ class Store:
                 Partition(topic, number): offset for topic, number, offset in self.database.rows(statement, (model,))
             }
             if state.shape != shape:
-                self._give_up(model)
-                return Saved(state, offsets)
+                return self._rewound(model, msgspec.structs.replace(state, shape=shape), offsets)
             statement = "SELECT segment, start_ms, body FROM open_windows WHERE model = ?"
             windows = {
                 (segment, start_ms): thaw(body, bins)
@@ -132,11 +147,31 @@ class Store:
         with self.database.transaction() as db:
             for part in commit.models:
                 _apply_progress(db, part)
-                for judged in part.found.judged:
+                for judged in part.judged:
                     _apply_window(db, part.model, judged, commit.now_ms)
                 _apply_incidents(db, part, commit.now_ms)
-                _queue(db, part.found.notices, commit.now_ms)
+                _queue(db, part.out.notices, commit.now_ms)
                 _apply_dead_letters(db, part, commit.now_ms)
+            _queue(db, commit.digests, commit.now_ms)
+            if commit.board is not None:
+                db.execute("INSERT OR REPLACE INTO board VALUES (1, ?)", (msgspec.json.encode(commit.board),))
+            db.executemany(
+                "INSERT INTO orders (done_ms, body) VALUES (?, ?)",
+                [(commit.now_ms, msgspec.json.encode(order)) for order in commit.orders],
+            )
+
+    def board(self) -> BoardState:
+        """What all models share."""
+        found = self.database.rows("SELECT body FROM board")
+        return msgspec.json.decode(found[0][0], type=BoardState) if found else BoardState()
+
+    def replaced(self, model: str, reference: str) -> str | None:
+        """The sealed reference that took the place of this configured one; None where none did."""
+        found = self.database.rows("SELECT state FROM lines WHERE model = ?", (model,))
+        if not found:
+            return None
+        desk = msgspec.json.decode(unchecked(found[0][0]), type=LineState).watch.desk
+        return desk.reference if desk.replaced == reference else None
 
     def due(self, now_ms: int, limit: int = 100) -> list[Due]:
         """Notices to be sent now, oldest first; of every incident and channel only the first that is not done."""
@@ -166,6 +201,24 @@ class Store:
                     (state, receipt, reason, next_ms, state, now_ms, identity),
                 )
 
+    def facts(self, now_ms: int) -> OutboxFacts:
+        """How the outbox and the database stand."""
+        ((n_pending, oldest_ms, n_dead),) = self.database.rows(
+            """SELECT count(*) FILTER (WHERE state = 'pending'), min(queued_ms) FILTER (WHERE state = 'pending'),
+            count(*) FILTER (WHERE state = 'dead') FROM outbox"""
+        )
+        oldest = 0.0 if oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
+        return OutboxFacts(n_pending, n_dead, oldest, self.database.n_bytes)
+
+    def jobs(self) -> dict[str, int]:
+        """When each housekeeping job ran last."""
+        return dict(self.database.rows("SELECT name, last_ms FROM jobs"))
+
+    def ran(self, name: str, outcome: str, at_ms: int) -> None:
+        """Remember a run of a housekeeping job."""
+        with self.database.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", (name, at_ms, outcome))
+
     def prune(self, before_ms: int) -> int:
         """Forget windows that closed, and notices that were done, before then. How many windows were forgotten."""
         with self.database.transaction() as db:
@@ -183,17 +236,34 @@ class Store:
         """Let go of the directory."""
         self.database.close()
 
-    def _give_up(self, model: str) -> None:
+    def _rewound(self, model: str, state: LineState, offsets: Mapping[Partition, int]) -> Saved:
+        """Give up the open windows and go back to where their rows begin; what is in closed windows is fenced off."""
+        again: Extents = {}
+        n_rows = 0
+        for segment, body in self.database.rows("SELECT segment, body FROM open_windows WHERE model = ?", (model,)):
+            extents, n_found = rows_of(body)
+            again = union(again, extents)
+            n_rows += n_found if segment == WHOLE else 0
+        back = {at: extent.first for at, extent in again.items() if at in offsets}
+        newest = tuple(place for place in state.newest if Partition(*place[:2]) not in back)
+        fences = {Partition(*place[:2]): place[2] for place in state.fences} | {at: offsets[at] for at in back}
+        state = msgspec.structs.replace(
+            state,
+            newest=newest,
+            fences=tuple((at.topic, at.number, fence) for at, fence in sorted(fences.items())),
+            counts=msgspec.structs.replace(state.counts, rows=state.counts.rows - n_rows),
+        )
         with self.database.transaction() as db:
-            (n_rows,) = db.execute(
-                "SELECT coalesce(sum(n_rows), 0) FROM open_windows WHERE model = ? AND segment = 'all'", (model,)
-            ).fetchone()
             db.execute("DELETE FROM open_windows WHERE model = ?", (model,))
             db.execute("DELETE FROM memories WHERE model = ?", (model,))
-        log.warning(
-            "model %s has another reference, window or segments than before: %d rows of its open windows are given up",
-            model, n_rows, extra={"event": "windows.given_up", "model": model, "n_rows": n_rows},
-        )  # fmt: skip
+            db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(state))))
+            db.executemany(
+                "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?)",
+                [(model, at.topic, at.number, offset) for at, offset in back.items()],
+            )
+        why = "model %s has another reference, window or segments than before: %d rows of open windows are read again"
+        log.warning(why, model, n_rows, extra={"event": "windows.rewound", "model": model, "n_rows": n_rows})
+        return Saved(state, {**offsets, **back})
 
 
 def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
@@ -238,7 +308,7 @@ def _apply_window(db: sqlite3.Connection, model: str, judged: Judged, now_ms: in
 
 
 def _apply_incidents(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> None:
-    for change in part.found.changes:
+    for change in part.out.changes:
         episode, body = change.episode, msgspec.json.encode(change)
         db.execute(
             """INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
@@ -252,7 +322,7 @@ def _apply_incidents(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> 
         db.execute("INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?)", (episode.id, episode.n_changes, now_ms, body))
     db.executemany(
         "INSERT OR REPLACE INTO triggers VALUES (?, ?, ?, ?, ?, ?)",
-        [(t.id, t.incident, part.model, t.step, now_ms, msgspec.json.encode(t)) for t in part.found.triggers],
+        [(t.id, t.incident, part.model, t.step, now_ms, msgspec.json.encode(t)) for t in part.out.triggers],
     )
 
 

@@ -1,4 +1,4 @@
-"""From closed windows to notices: one model's judge, incident and retraining, in step.
+"""From closed windows to verdicts, one after the other, and on to the incident.
 
 Only the first form of a window moves the incident. A window that late rows amend is judged anew for the record; were it
 to move the incident too, what people are told would depend on when the late rows were read.
@@ -7,17 +7,13 @@ to move the incident too, what people are told would depend on when the late row
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import msgspec
 
-from monitor.alert import Change, Episode, Policy, State, advance
 from monitor.check import Judge, Judged
-from monitor.config import Config
 from monitor.decision import Verdict
-from monitor.message import Body, Notice, Purpose, Subject, alert_body, retrain_body
-from monitor.retrain import Calls, Step, Trigger, consider
-from monitor.route import recipients
+from monitor.desk import Desk, DeskState
 from monitor.window import WHOLE, Piece, Window
 
 Recall = Callable[[str, str, int], tuple[Window, Sequence[Verdict]] | None]
@@ -28,49 +24,43 @@ class WatchState(msgspec.Struct, frozen=True):
     """What is remembered of a model's closed windows. next_index: by segment."""
 
     next_index: dict[str, int] = {}
-    episode: Episode | None = None
-    calls: Calls = Calls()
-
-
-@dataclass(slots=True)
-class Found:
-    """What came of windows, in order."""
-
-    judged: list[Judged] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
-    triggers: list[Trigger] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
-    n_late: int = 0
+    desk: DeskState = DeskState()
 
 
 class Watch:
     """One model's closed windows, one after the other.
 
-    state and memories (by segment) are what it goes on from; found is what came of the windows since it was last taken.
+    memories: of the judge, by segment. judged, n_late: windows and late rows since they were last taken.
     """
 
-    def __init__(self, config: Config, subject: Subject, judge: Judge, recall: Recall) -> None:
-        self._config = config
-        self._subject = subject
+    def __init__(self, model: str, judge: Judge, recall: Recall, desk: Desk) -> None:
+        self._model = model
         self._judge = judge
         self._recall = recall
-        self._retrains = [retrain for retrain in config.retrain if retrain.model == subject.model]
-        self.state = WatchState()
+        self._next_index: dict[str, int] = {}
+        self.desk = desk
         self.memories: dict[str, bytes] = {}
-        self.found = Found()
+        self.judged: list[Judged] = []
+        self.n_late = 0
 
-    def close(self, group: Sequence[Window]) -> None:
+    @property
+    def state(self) -> WatchState:
+        """What is remembered beside the memories."""
+        return WatchState(dict(self._next_index), self.desk.state)
+
+    def restore(self, state: WatchState) -> None:
+        """Go on from what was remembered."""
+        self._next_index, self.desk.state = dict(state.next_index), state.desk
+
+    def close(self, group: Sequence[Window], now_ms: int) -> None:
         """Judge the windows of one span, the whole first, and tell what it means."""
         closed = []
         for window in group:
             judged, memory = self._judge.judge(window.closed(self._number(window.segment)), self.memory(window.segment))
             self.memories[window.segment] = memory
             closed.append(judged)
-        self.found.judged += closed
-        episode, change = advance(self._subject.model, self.state.episode, closed, Policy())
-        self.state = msgspec.structs.replace(self.state, episode=episode)
-        if change is not None:
-            self._tell(change, closed[0].window)
+        self.judged += closed
+        self.desk.close(closed, now_ms)
 
     def amend(self, late: Iterable[Piece]) -> None:
         """Count rows into windows that have closed."""
@@ -80,9 +70,9 @@ class Watch:
             tally = piece.tally if known is None else known.tally + piece.tally
             merged[piece.segment, piece.start_ms] = replace(piece, tally=tally)
         for piece in sorted(merged.values(), key=lambda piece: (piece.start_ms, piece.segment)):
-            self.found.n_late += piece.tally.n_rows if piece.segment == WHOLE else 0
+            self.n_late += piece.tally.n_rows if piece.segment == WHOLE else 0
             window, verdicts = self._closed(piece)
-            self.found.judged.append(self._judge.rejudge(window.amended(piece.tally), verdicts))
+            self.judged.append(self._judge.rejudge(window.amended(piece.tally), verdicts))
 
     def memory(self, segment: str) -> bytes:
         """What the judge remembers of a segment; b"" before its first window."""
@@ -90,10 +80,10 @@ class Watch:
 
     def _closed(self, piece: Piece) -> tuple[Window, Sequence[Verdict]]:
         """The window that these rows amend and what was said of it; where none has closed there, one without rows."""
-        for judged in reversed(self.found.judged):
+        for judged in reversed(self.judged):
             if (judged.window.segment, judged.window.start_ms) == (piece.segment, piece.start_ms):
                 return judged.window, judged.verdicts
-        known = self._recall(self._subject.model, piece.segment, piece.start_ms)
+        known = self._recall(self._model, piece.segment, piece.start_ms)
         if known is not None:
             return known
         # Late rows alone made this window. It stands outside the count, or the numbers of all later windows would
@@ -103,33 +93,6 @@ class Watch:
 
     def _number(self, segment: str) -> int:
         """The next window's number; counts it."""
-        numbers = self.state.next_index
-        number = numbers.get(segment, 0)
-        self.state = msgspec.structs.replace(self.state, next_index={**numbers, segment: number + 1})
+        number = self._next_index.get(segment, 0)
+        self._next_index[segment] = number + 1
         return number
-
-    def _tell(self, change: Change, window: Window) -> None:
-        said = []
-        for options in self._retrains:
-            trigger, words = consider(change, window, options, self.state.calls)
-            said += [words] if words else []
-            if trigger is None:
-                continue
-            self.state = msgspec.structs.replace(self.state, calls=Calls(trigger))
-            self.found.triggers.append(trigger)
-            if trigger.step is Step.CALLED:
-                call = retrain_body(self._subject, change, window, trigger.id, change.reason)
-                self._queue(trigger.id, trigger.channel, Purpose.RETRAIN, call)
-        self.found.changes.append(change)
-        if change.episode.state is State.PENDING:
-            return
-        alert = alert_body(self._subject, change, window, "; ".join(said) or None)
-        for channel in recipients(self._config, self._subject.model, change.episode.severity):
-            self._queue(f"{change.episode.id}/{change.episode.n_changes}/{channel}", channel, Purpose.ALERT, alert)
-
-    def _queue(self, identity: str, channel: str, purpose: Purpose, body: Body) -> None:
-        notice = Notice(
-            id=identity, incident=body.incident, channel=channel, purpose=purpose, model=body.model,
-            window=body.window.index, body=body,
-        )  # fmt: skip
-        self.found.notices.append(notice)

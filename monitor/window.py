@@ -126,12 +126,15 @@ class Windows(Protocol):
     """What the engine asks of either kind of window.
 
     needs_time: whether every row must have an event time. n_dropped: rows that came too late for their window to be
-    kept. State, beside the open windows: newest, the newest event time seen in each partition; closed_until: windows
-    that end there or before are closed.
+    kept; n_again: rows that were in closed windows before. State, beside the open windows: newest, the newest event
+    time seen in each partition; closed_until: windows that end there or before are closed; fences: offsets below which
+    rows are read for the second time.
     """
 
     needs_time: bool
     n_dropped: int
+    n_again: int
+    fences: dict[Partition, int]
     newest: dict[Partition, int]
     closed_until: int
     open: dict[Key, Window]
@@ -179,13 +182,15 @@ class TimeWindows:
         self._buffer: list[tuple[Batch, NDArray[np.bool_]]] = []
         self._n_waiting = 0
         self._late: list[Piece] = []
-        self.n_dropped = 0
+        self.n_dropped = self.n_again = 0
+        self.fences: dict[Partition, int] = {}
         self.newest: dict[Partition, int] = {}
         self.closed_until = NO_TIME
         self.open: dict[Key, Window] = {}
 
     def add(self, batch: Batch) -> None:
         """See `Windows.add`. Every row must have an event time."""
+        batch = self._beyond_fence(batch)
         if not batch.n_rows:
             return
         seen = np.maximum(np.maximum.accumulate(batch.time_ms), self.newest.get(batch.partition, NO_TIME))
@@ -243,6 +248,17 @@ class TimeWindows:
             watermark = max(watermark, max(overdue, default=NO_TIME))
         return watermark
 
+    def _beyond_fence(self, batch: Batch) -> Batch:
+        """The batch without rows that a closed window holds already; a fence that was passed is taken down."""
+        fence = self.fences.get(batch.partition)
+        if fence is None:
+            return batch
+        if batch.next_offset >= fence:
+            del self.fences[batch.partition]
+        fresh = batch.without((batch.offsets < fence) & (self._ends(batch.time_ms) <= self.closed_until))
+        self.n_again += batch.n_rows - fresh.n_rows
+        return fresh
+
     def _close(self, watermark_ms: int) -> list[Window]:
         self.closed_until = max(self.closed_until, watermark_ms)
         done = [key for key, window in self.open.items() if window.end_ms <= self.closed_until]
@@ -283,7 +299,8 @@ class RowWindows:
         self._buffer: list[Batch] = []
         self._n_waiting = 0
         self._full: list[Window] = []
-        self.n_dropped = 0
+        self.n_dropped = self.n_again = 0
+        self.fences: dict[Partition, int] = {}
         self.newest: dict[Partition, int] = {}
         self.closed_until = NO_TIME
         self.open: dict[Key, Window] = {}

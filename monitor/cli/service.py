@@ -91,14 +91,14 @@ def explain(
 @app.command("test-alert", epilog="Example: driftd test-alert --config driftd.toml ml-alerts")
 def test_alert(channel: str, config: ConfigFile) -> None:
     """Send one message, marked as a test, to a channel, and say what came of it."""
-    from monitor.service import open_channel  # noqa: PLC0415
+    from monitor.service import channel as channel_of  # noqa: PLC0415
 
     checked = read_config(config)
     tables = {table.name: (i, table) for i, table in enumerate(checked.channel)}
     if channel not in tables:
         raise typer.BadParameter(f"{config} has no channel {channel!r}; it has: {', '.join(tables) or 'none'}")
     number, table = tables[channel]
-    opened = open_channel(table, config.parent, f"channel[{number}]")
+    opened = channel_of(table, config.parent, f"channel[{number}]")()
     try:
         outcome = opened.send(test_notice(channel, checked.model[0].name, int(time.time())), None)
     finally:
@@ -131,7 +131,7 @@ def _print_incident(incident: Incident) -> None:
 
 def _print_columns(found: Explanation) -> None:
     table = Table("column", "segment", "what changed", "measure", "effect (95 %)", "p", "since window", box=None)
-    for column in found.changes[-1].columns:
+    for column in found.changes[-1].episode.columns:
         verdict = column.verdict
         effect = "" if verdict.effect is None else f"{verdict.effect:.3g}"
         if verdict.effect_low is not None and verdict.effect_high is not None:
@@ -141,3 +141,25 @@ def _print_columns(found: Explanation) -> None:
             verdict.column, column.segment, verdict.reason, verdict.measure, effect, p_value, str(column.since_window)
         )  # fmt: skip
     out.print(table)
+
+
+@app.command(epilog="Example: driftd doctor --config driftd.toml --no-send")
+def doctor(
+    config: ConfigFile,
+    *,
+    send: Annotated[bool, typer.Option(help="Send the alerts to their channels, marked as tests.")] = True,
+    json: AsJson = False,
+) -> None:
+    """Put a synthetic drift through the whole path and say, hop by hop, what works and how long it takes."""
+    from monitor.doctor import examine  # noqa: PLC0415
+
+    hops = []
+    for hop in examine(config, read_config(config), send=send):
+        hops.append(hop)
+        if not json:
+            mark = "ok    " if hop.works else "FAILED"
+            out.print(f"{mark} {hop.milliseconds:8.1f} ms  {hop.name}: {hop.words}", markup=False, soft_wrap=True)
+    if json:
+        print_json(hops)
+    if not all(hop.works for hop in hops):
+        raise typer.Exit(1)

@@ -30,7 +30,7 @@ class Thresholds:
         verdicts = []
         for row, column in enumerate(scores.pair.bins.names):
             runs = before.get(column, {})
-            held = {str(i): runs.get(str(i), 0) + 1 for i in self._reached(scores, row, column)}
+            held = {str(i): runs.get(str(i), 0) + 1 for i in self._reached(scores, row, runs)}
             verdicts.append(self._verdict(scores, row, held))
             if held:
                 after[column] = held
@@ -39,14 +39,18 @@ class Thresholds:
     def _matching(self, column: str) -> list[int]:
         return [i for i, rule in enumerate(self.rules) if fnmatchcase(column, rule.column)]
 
-    def _reached(self, scores: Scores, row: int, column: str) -> list[int]:
+    def _reached(self, scores: Scores, row: int, runs: Mapping[str, int]) -> list[int]:
+        """Rules whose threshold this column reaches, or does not yet clear. runs: windows in a row so far, by rule."""
         if int(scores.pair.m[row]) < self.min_rows and int(scores.pair.current.counts[row].sum()) < self.min_rows:
             return []
-        return [
-            i
-            for i in self._matching(column)
-            if abs(scores[self.rules[i].detector].statistic[row]) >= self.rules[i].threshold
-        ]
+        reached = []
+        for i in self._matching(scores.pair.bins.names[row]):
+            rule = self.rules[i]
+            firing = runs.get(str(i), 0) >= rule.for_windows
+            level = rule.clear if firing and rule.clear is not None else rule.threshold
+            if abs(scores[rule.detector].statistic[row]) >= level:
+                reached.append(i)
+        return reached
 
     def _verdict(self, scores: Scores, row: int, held: Mapping[str, int]) -> Verdict:
         pair, column = scores.pair, scores.pair.bins.names[row]

@@ -20,6 +20,13 @@ class Source(Protocol):
     def caught_up(self) -> frozenset[Partition]:
         """The assigned partitions that were read to their end, as far as the last answer tells."""
 
+    def lag(self) -> Mapping[Partition, int]:
+        """Records of each assigned partition that are known to be unread."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the log can be read just now."""
+
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions from these offsets on; partitions not named keep where they are."""
 

@@ -104,6 +104,7 @@ class KafkaSource:
         self._client: Client | None = None
         self._assigned: frozenset[Partition] = frozenset()
         self._caught_up: frozenset[Partition] = frozenset()
+        self._lag: Mapping[Partition, int] = {}
         self._next: dict[Partition, int] = {}
         self._from_end: set[Partition] = set()
         self._known_topics: set[str] = set()
@@ -142,6 +143,10 @@ class KafkaSource:
     def caught_up(self) -> frozenset[Partition]:
         """The assigned partitions that were read to their end, as far as the last answer tells; none while away."""
         return self._caught_up if self.connected else frozenset()
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records of each assigned partition that are known to be unread."""
+        return self._lag
 
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions from these offsets on, now or as soon as they are known."""
@@ -235,14 +240,15 @@ class KafkaSource:
         return Records(partition, *frames, next_offset=pieces[-1].next_offset) if frames[0].size else None
 
     def _note_positions(self, client: Client) -> None:
-        caught_up = set()
+        lag = {}
         for partition in self._assigned:
             position, end = client.position(partition), client.end(partition)
             if position is not None:
                 self._next[partition] = position
-                if end is not None and position >= end:
-                    caught_up.add(partition)
-        self._caught_up = frozenset(caught_up)
+                if end is not None:
+                    lag[partition] = max(0, end - position)
+        self._lag = lag
+        self._caught_up = frozenset(partition for partition, n_unread in lag.items() if not n_unread)
 
     # -- which partitions, and from where
 

@@ -10,6 +10,7 @@ from scipy import special, stats
 
 from detectors import REGISTRY, Pair, Score
 from detectors.correction import holm
+from detectors.table import Table
 from tests.detectors.samples import Rows, compared, frequencies
 
 RANKS = ("ks", "kuiper", "cvm", "ad", "psi", "kl", "js", "hellinger", "tv", "chi2", "g", "cramers_v", "chi2_pooled")
@@ -282,3 +283,41 @@ def test_a_yes_no_column_of_rare_events_does_not_fool_the_mean():
     reference = {str(i): (rng.random(1_000) < 0.01).astype(float) for i in range(300)}
     pair = Pair.of_numbers(reference, {name: (rng.random(50) < 0.01).astype(float) for name in reference})
     assert np.sum(REGISTRY["mean"].score(pair).p_value <= 0.05) <= stats.binom.isf(1e-4, 300, 0.055)
+
+
+# What the reference chose by its own rows
+
+
+@pytest.mark.parametrize(("n", "m"), [(60, 600), (200, 2_000)])
+def test_deciles_cut_from_a_small_reference_do_not_pass_for_exact_tenths(n: int, m: int):
+    rng = np.random.default_rng(n)
+    reference = {str(i): rng.random(n) for i in range(3_000)}
+    pair = Pair.of_numbers(reference, {name: rng.random(m) for name in reference})
+    for name in ("chi2", "g", "chi2_pooled"):
+        p_values = REGISTRY[name].score(pair).p_value
+        for level in (0.01, 0.05):
+            assert np.sum(p_values <= level) <= stats.binom.isf(1e-4, 3_000, 1.05 * level), (name, level)
+
+
+@pytest.mark.parametrize(("n", "m"), [(50, 200), (50, 5_000), (100, 1_000)])
+def test_nor_if_the_window_is_many_times_the_reference(n: int, m: int):
+    rng = np.random.default_rng(m)
+    ends = -(-np.arange(1, 11) * n // 10)
+    held = np.diff(ends, prepend=0).astype(float)
+    gaps = rng.gamma(held + (ends == n), size=(60_000, 10))  # between the reference's own values, so are true shares
+    current = rng.multinomial(m, gaps / gaps.sum(axis=1, keepdims=True)).astype(float)
+    p_values = Table(np.tile(held, (60_000, 1)), current, deciles=True).p_pooled
+    for level in (0.01, 0.05):
+        assert np.sum(p_values <= level) <= stats.binom.isf(1e-4, 60_000, 1.2 * level), level
+
+
+def test_the_words_that_made_it_into_the_vocabulary_are_not_taken_for_as_frequent_as_they_were():
+    """Of a thousand equal words the 252 commonest are so by luck, and fall back in every window."""
+    rng = np.random.default_rng(13)
+    draws = []
+    for _ in range(60):
+        sides = (dict(enumerate(rng.multinomial(rows, [1e-3] * 1_000).tolist())) for rows in (100_000, 50_000))
+        pair = Pair.of_words(*({"x": {str(word): count for word, count in side.items()}} for side in sides))
+        assert np.isnan(REGISTRY["chi2"].score(pair).p_value[0])
+        draws.append(REGISTRY["chi2_pooled"].score(pair).p_value[0])
+    assert np.sum(np.array(draws) <= 0.05) <= stats.binom.isf(1e-4, 60, 0.055)

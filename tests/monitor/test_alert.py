@@ -6,18 +6,14 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import Bins
 from monitor.alert import Change, Episode, Policy, State, advance
-from monitor.batch import NO_TIME, Severity
+from monitor.batch import Severity
 from monitor.check import Judged
-from monitor.config import Config, Retrain
 from monitor.decision import Outcome, Verdict
-from monitor.retrain import Calls, Step, consider
-from monitor.route import recipients
 from monitor.window import WHOLE, Window
 
 BINS = Bins.of({"x": np.arange(10.0)}, {})
@@ -38,7 +34,7 @@ def judged(index: int, *drifting: str, segment: str = WHOLE, calm: Sequence[str]
 def play(windows: Sequence[Judged], policy: Policy = Policy()) -> tuple[Episode | None, list[Change]]:  # noqa: B008
     episode, told = None, []
     for window in windows:
-        episode, change = advance("m", episode, [window], policy)
+        episode, change = advance("m", episode, [window], policy, {})
         told += [change] if change else []
     return episode, told
 
@@ -58,7 +54,7 @@ def test_an_incident_opens_grows_and_is_resolved_after_calm_windows_in_a_row():
     assert [(change.change, change.window) for change in told] == [("opened", 1), ("updated", 3), ("resolved", 7)]
     assert {change.episode.id for change in told} == {"m-1-19700101T0100Z"}
     assert [change.episode.n_changes for change in told] == [1, 2, 3]
-    grown = {column.verdict.column: column.since_window for column in told[1].columns}
+    grown = {column.verdict.column: column.since_window for column in told[1].episode.columns}
     assert grown == {"a": 1, "b": 3}
     assert told[-1].episode.state is State.RESOLVED
     assert episode is None
@@ -94,11 +90,14 @@ def test_a_rise_of_severity_is_told():
 
 def test_segments_join_the_models_one_incident_and_stand_behind_the_whole():
     together = [judged(1, "a"), judged(1, "b", segment="region=EU")]
-    episode, change = advance("m", None, together, Policy())
+    episode, change = advance("m", None, together, Policy(), {})
     assert change is not None
-    assert [(column.segment, column.verdict.column) for column in change.columns] == [("all", "a"), ("region=EU", "b")]
+    assert [(column.segment, column.verdict.column) for column in change.episode.columns] == [
+        ("all", "a"),
+        ("region=EU", "b"),
+    ]
     assert change.segment == WHOLE
-    _, alone = advance("m", None, [judged(1), judged(1, "b", segment="region=EU")], Policy())
+    _, alone = advance("m", None, [judged(1), judged(1, "b", segment="region=EU")], Policy(), {})
     assert alone is not None
     assert alone.segment == "region=EU"
     assert episode is not None
@@ -120,80 +119,6 @@ def test_whatever_happens_changes_come_in_order_and_every_column_is_told(drifts,
     still_firing = [c for c in by_incident.values() if c[-1].change != "resolved"]
     assert len(still_firing) == (episode is not None)
     if episode is not None and episode.state is State.FIRING:
-        assert {column.verdict.column for column in still_firing[0][-1].columns} == {
+        assert {column.verdict.column for column in still_firing[0][-1].episode.columns} == {
             column.verdict.column for column in episode.columns
         }
-
-
-def options(**changes: object) -> Retrain:
-    return Retrain.model_validate({"model": "m", "channel": "job", "mode": "auto", **changes})
-
-
-def opened(index: int, **changes: object) -> tuple[Change, Window]:
-    window = judged(index, "a", **changes)
-    _, change = advance("m", None, [window], Policy())
-    assert change is not None
-    return change, window.window
-
-
-@pytest.mark.parametrize(
-    ("mode", "step"), [("auto", Step.CALLED), ("dry_run", Step.DRY_RUN), ("approve", Step.AWAITS_APPROVAL)]
-)
-def test_a_firing_incident_makes_one_trigger(mode: str, step: Step):
-    change, window = opened(1)
-    trigger, words = consider(change, window, options(mode=mode), Calls())
-    assert trigger is not None
-    assert trigger.step is step
-    assert "job" in words
-    again, words = consider(change, window, options(mode=mode), Calls(trigger))
-    assert again is None
-    assert "job" in words
-
-
-def test_faulty_data_pages_and_never_retrains():
-    change, window = opened(1, faulty=True)
-    trigger, words = consider(change, window, options(), Calls())
-    assert trigger is None
-    assert "faulty" in words
-
-
-def test_the_cool_down_is_in_event_time():
-    first, window = opened(1)
-    trigger, _ = consider(first, window, options(cooldown="10h"), Calls())
-    for index, allowed in ((9, False), (11, True)):
-        change, window = opened(index)
-        later, words = consider(change, window, options(cooldown="10h"), Calls(trigger))
-        assert (later is not None) == allowed, words
-
-
-def test_windows_without_time_have_no_cool_down():
-    change, window = opened(1)
-    trigger, _ = consider(change, window, options(), Calls())
-    assert trigger is not None
-    other, window = opened(2)
-    timeless = Window.fresh(BINS, WHOLE, NO_TIME, NO_TIME).closed(2)
-    assert consider(other, timeless, options(), Calls(trigger))[0] is not None
-
-
-def configured(text: str) -> Config:
-    import tomllib
-
-    channels = '[[channel]]\nname = "a"\nkind = "log"\n[[channel]]\nname = "b"\nkind = "log"\n'
-    retrain = '[[retrain]]\nmodel = "m"\nchannel = "b"\n'
-    return Config.model_validate(tomllib.loads(f'[[model]]\nname = "m"\nreference = "r"\n{channels}{retrain}{text}'))
-
-
-def test_without_routes_every_channel_hears_but_retraining_jobs():
-    assert recipients(configured(""), "m", Severity.INFO) == ["a"]
-
-
-def test_the_first_route_that_matches_decides():
-    routes = (
-        '[[route]]\nmodels = ["m"]\nmin_severity = "critical"\nchannels = ["b"]\n'
-        '[[route]]\nmodels = ["m"]\nmin_severity = "warning"\nchannels = ["a"]\n'
-    )
-    config = configured(routes)
-    assert list(recipients(config, "m", Severity.CRITICAL)) == ["b"]
-    assert list(recipients(config, "m", Severity.WARNING)) == ["a"]
-    assert list(recipients(config, "m", Severity.INFO)) == []
-    assert list(recipients(config, "other", Severity.CRITICAL)) == []

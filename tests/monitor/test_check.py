@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from detectors import Bins, Pair, Profile
+from detectors import REGISTRY, Bins, Pair, Profile, Score
+from monitor.config import Rule
 from monitor.decision import Outcome, Scores, Verdict
 from monitor.decision.family import Family
+from monitor.decision.rules import Thresholds
 from monitor.reference import build, kinds_of
 from monitor.table import counted
 
@@ -80,3 +82,45 @@ def test_too_few_rows_are_unknown_and_say_how_many():
         verdicts = judge(normal, profile(bins, table(rng, n_rows)))
         assert {v.outcome for v in verdicts} == {Outcome.UNKNOWN}
         assert f"found {n_rows} valid rows, wanted 30" in verdicts[0].reason
+
+
+def shares(rows: int, first: float) -> dict[str, int]:
+    return {"a": round(rows * first), "b": rows - round(rows * first)}
+
+
+def test_a_rule_fires_after_so_many_windows_and_holds_until_it_is_cleared():
+    rule = Rule(detector="tv", threshold=0.2, clear=0.1, for_windows=2, severity="critical")
+    memory, said = b"", []
+    for first in (0.5, 0.75, 0.75, 0.65, 0.55, 0.65):
+        pair = Pair.of_words({"w": shares(1_000, 0.5)}, {"w": shares(1_000, first)})
+        verdicts, memory = Thresholds((rule,)).judge(Scores(pair), memory)
+        said.append(verdicts[0].outcome)
+    assert said == ["ok", "ok", "drift", "drift", "ok", "ok"]
+
+
+def test_rules_alone_say_nothing_of_columns_that_no_rule_names():
+    pair = Pair.of_words({"w": shares(1_000, 0.5)}, {"w": shares(1_000, 0.9)})
+    rules = (Rule(detector="tv", threshold=0.2, column="other*"),)
+    (verdict,), _ = Thresholds(rules).judge(Scores(pair), b"")
+    assert (verdict.outcome, verdict.reason) == (Outcome.UNKNOWN, "no rule for this column")
+
+
+def test_a_detector_that_fails_on_one_column_makes_that_one_unknown_and_no_other(monkeypatch: pytest.MonkeyPatch):
+    whole = REGISTRY["ks"].score
+
+    def score(pair: Pair) -> Score:
+        if "x1" in pair.bins.names:
+            raise ZeroDivisionError("planted")
+        return whole(pair)
+
+    monkeypatch.setattr(REGISTRY["ks"], "score", score)
+    rng = np.random.default_rng(1)
+    frame = table(rng, 5_000)
+    bins, normal = build(frame, kinds_of(frame, {}))
+    current = table(rng, 1_000)
+    current["x0"] += 1
+    verdicts = {v.column: v for v in judge(normal, profile(bins, current))}
+    assert verdicts["x1"].outcome is Outcome.UNKNOWN
+    assert "ks failed: ZeroDivisionError" in verdicts["x1"].reason
+    assert verdicts["x0"].outcome is Outcome.DRIFT
+    assert {verdicts[name].outcome for name in ("x2", "w0")} == {Outcome.OK}

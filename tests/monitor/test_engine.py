@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from monitor.check import Judged, Reference
 from monitor.cli import read_config
 from monitor.config import Config
 from monitor.decision import Verdict
-from monitor.engine import SKEW_MS, Engine, Line, Saved, shape
-from monitor.frozen import freeze
+from monitor.engine import Engine
+from monitor.frozen import freeze, thaw
+from monitor.line import SKEW_MS, Line, Saved, shape
 from monitor.store import Store
 from monitor.window import WHOLE, Window
 
@@ -104,10 +106,10 @@ class Memory:
                 part.state, {**self.saved.offsets, **part.offsets}, {**now_open, **part.open},
                 {**self.saved.memories, **part.memories},
             )  # fmt: skip
-            for judged in part.found.judged:
+            for judged in part.judged:
                 self.windows[judged.window.segment, judged.window.start_ms] = (judged.window, judged.verdicts)
                 self.judged.append(judged)
-            self.notices.update({notice.id: notice for notice in part.found.notices})
+            self.notices.update({notice.id: notice for notice in part.out.notices})
 
     def result(self) -> tuple[Any, ...]:
         """The windows with their final content and verdicts, first verdicts, and notices."""
@@ -188,7 +190,7 @@ def test_what_the_store_loads_is_what_the_line_went_on_with(config: Config, refe
     assert {key: freeze(window) for key, window in loaded.open.items()} == {
         key: freeze(window) for key, window in mine.open.items()
     }
-    last = {(j.window.segment, j.window.start_ms): j for j in commit.models[0].found.judged}
+    last = {(j.window.segment, j.window.start_ms): j for j in commit.models[0].judged}
     for window, verdicts in ((judged.window, judged.verdicts) for judged in last.values()):
         known = store.recall({"m": reference.bins}, "m", window.segment, window.start_ms)
         assert known is not None
@@ -196,18 +198,32 @@ def test_what_the_store_loads_is_what_the_line_went_on_with(config: Config, refe
     store.close()
 
 
-def test_open_windows_on_another_reference_are_given_up(config: Config, reference: Reference, tmp_path: Path, caplog):
-    store = Store(tmp_path / "state")
-    engine = Engine([Line(config, config.model[0], reference, Saved(), lambda *_: None)])
-    engine.step(records(P[0], log(100, 100)[P[0]], 0), 2_000_000_000_000)
-    commit = engine.tick(ALL)
-    assert commit is not None
-    store.apply(commit)
-    loaded = store.load("m", "another shape", reference.bins)
-    assert loaded.offsets == {P[0]: 50}
-    assert not loaded.open
-    assert "rows of its open windows are given up" in caplog.text
-    assert store.database.rows("SELECT count(*) FROM open_windows") == [(0,)]
+def test_another_reference_reads_the_rows_of_open_windows_again_and_no_others(
+    config: Config, reference: Reference, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    logs = log(3_000, 10_000)
+    undisturbed = run(config, reference, logs, 0, crashes=False)
+    store, model = Store(tmp_path / "state"), config.model[0]
+    other = Reference("other", reference.bins, reference.profile)
+    normal, read = reference, dict.fromkeys(P, 0)
+    recall = partial(store.recall, {"m": reference.bins})
+    for part in range(3):
+        saved = store.load("m", shape(model, normal), normal.bins)
+        engine = Engine([Line(config, model, normal, saved, recall)])
+        read = {at: engine.positions().get(at, 0) for at in P}
+        for at in P:
+            values = logs[at][read[at] : (part + 1) * len(logs[at]) // 3]
+            engine.step(records(at, values, read[at]), 2_000_000_000_000)
+            commit = engine.tick(ALL)
+            if commit is not None:
+                store.apply(commit)
+        normal = other if normal is reference else reference
+    assert "are read again" in caplog.text
+    kept = [thaw(body, reference.bins) for (body,) in store.database.rows("SELECT body FROM windows")]
+    wanted = {key: window.tally.profile for key, (window, _) in undisturbed.windows.items()}
+    found = {(window.segment, window.start_ms): window.tally.profile for window in kept}
+    assert found == wanted
+    assert engine.lines[0]._counts.rows == undisturbed.saved.state.counts.rows
     store.close()
 
 

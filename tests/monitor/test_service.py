@@ -176,13 +176,26 @@ def windows(config: Path) -> list[tuple[Any, ...]]:
     return [(w.segment, w.index, w.start_ms, w.n_late, w.tally.profile.id, w.tally.extents) for w in found]
 
 
-def story(config: Path) -> dict[str, list[tuple[Any, ...]]]:
+def timeless(body: bytes) -> Any:
+    """JSON without the times at which something was done."""
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strip(inner) for key, inner in value.items() if key != "at_ms" or value.get("body")}
+        return [strip(inner) for inner in value] if isinstance(value, list) else value
+
+    return strip(json.loads(body))
+
+
+def story(config: Path) -> dict[str, list[Any]]:
     """All that a run said, without the times at which it did."""
+    changes = query(config, "SELECT incident, n, body FROM changes ORDER BY incident, n")
+    triggers = query(config, "SELECT id, step, body FROM triggers ORDER BY id")
     return {
         "windows": windows(config),
         "verdicts": query(config, "SELECT * FROM verdicts"),
-        "changes": query(config, "SELECT incident, n, body FROM changes ORDER BY incident, n"),
-        "triggers": query(config, "SELECT id, step, body FROM triggers ORDER BY id"),
+        "changes": [(incident, n, timeless(body)) for incident, n, body in changes],
+        "triggers": [(identity, step, timeless(body)) for identity, step, body in triggers],
         "notices": query(config, "SELECT id, channel, purpose, body, state FROM outbox ORDER BY id"),
     }
 

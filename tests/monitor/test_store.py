@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 
 from detectors import Bins, Profile
-from monitor.alert import Change, Episode, State
+from monitor.alert import Change, Episode, Seen, State
 from monitor.batch import Partition, Reject, Severity
-from monitor.database import BACKUP, DATABASE, is_locked, read_only
-from monitor.engine import Commit, Counts, LineState, ModelCommit
+from monitor.database import BACKUP, DATABASE, backup, is_locked, read_only
+from monitor.desk import Outcomes
+from monitor.engine import Commit
 from monitor.errors import StoreError, StoreFull, StoreLocked, StoreNewer
+from monitor.line import Counts, LineState, ModelCommit
 from monitor.message import Notice
 from monitor.outbox import Dead, Delivered, Pending
 from monitor.store import N_DEAD_LETTERS, Store
 from monitor.tally import Tally
-from monitor.watch import Found
 from monitor.window import Window
 from tests.monitor.bodies import make_alert, make_notice
 
@@ -33,7 +34,7 @@ AT = Partition("t", 0)
 def commit(offset: int, notices: list[Notice] | None = None, now_ms: int = 1_000, **changes: object) -> Commit:
     part = ModelCommit(
         model="m", state=LineState("shape", counts=Counts(rows=offset)), offsets={AT: offset}, open={},
-        gone=frozenset(), memories={}, found=Found(notices=notices or []), rejects=(),
+        gone=frozenset(), memories={}, judged=(), out=Outcomes(notices=notices or []), rejects=(),
     )  # fmt: skip
     for name, value in changes.items():
         object.__setattr__(part, name, value)
@@ -101,13 +102,13 @@ def test_dead_letters_are_kept_by_offset_and_bounded(store: Store):
 
 
 def test_incidents_keep_every_change(store: Store):
-    episode = Episode("m-1", State.FIRING, 1, 0, Severity.WARNING, (), n_changes=1)
-    opened = Change("opened", episode, "all", 1, (), "drift in x")
+    episode = Episode("m-1", State.FIRING, 0, Severity.WARNING, Seen(1, 0, 100, 50), 1, n_changes=1)
+    opened = Change("opened", episode, "all", "drift in x")
     resolved = msgspec.structs.replace(
-        opened, change="resolved", window=4, episode=msgspec.structs.replace(episode, state=State.RESOLVED, n_changes=2)
+        opened, change="resolved", episode=msgspec.structs.replace(episode, state=State.RESOLVED, n_changes=2)
     )
-    store.apply(commit(1, found=Found(changes=[opened])))
-    store.apply(commit(2, now_ms=9_000, found=Found(changes=[resolved])))
+    store.apply(commit(1, out=Outcomes(changes=[opened])))
+    store.apply(commit(2, now_ms=9_000, out=Outcomes(changes=[resolved])))
     assert store.database.rows("SELECT state, opened_ms, changed_ms FROM incidents") == [("resolved", 1_000, 9_000)]
     assert store.database.rows("SELECT count(*) FROM changes") == [(2,)]
 
@@ -143,7 +144,7 @@ def damage(file: Path) -> None:
 def test_a_damaged_database_is_set_aside_and_the_backup_goes_on_from_its_own_offsets(tmp_path: Path):
     store = Store(tmp_path)
     store.apply(commit(5, [notice(1)]))
-    store.database.backup()
+    backup(tmp_path)
     store.apply(commit(9, [notice(2)]))
     store.close()
     damage(tmp_path / DATABASE)
@@ -196,7 +197,7 @@ def test_old_windows_are_forgotten_and_younger_ones_kept(store: Store):
     from monitor.check import Judged
 
     for number, now_ms in ((0, 1_000), (1, 9_000)):
-        store.apply(commit(number, now_ms=now_ms, found=Found(judged=[Judged(window(50).closed(number), ())])))
+        store.apply(commit(number, now_ms=now_ms, judged=(Judged(window(50).closed(number), ()),)))
     assert store.prune(5_000) == 1
     assert store.database.rows("SELECT number FROM windows") == [(1,)]
 

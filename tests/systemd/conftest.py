@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from systemd.box import Box, CannotBoot, booted, unavailable
-from systemd.unit import Unit, until
 
 from monitor.demo.world import ID, TIME, table
 from monitor.reference import kinds_of, seal
+from systemd.box import Box, CannotBoot, booted, unavailable
+from systemd.unit import Unit
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "xoxb-canary-7d31"

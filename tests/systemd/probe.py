@@ -62,7 +62,17 @@ def refused() -> dict[str, str]:
 
 def works() -> list[str]:
     """Everything heavy that driftd imports; an ImportError or worse is the answer."""
-    names = ("numpy", "scipy.special", "pandas", "pyarrow.parquet", "kafka", "confluent_kafka", "sqlite3", "httpx", "ssl")
+    names = (
+        "numpy",
+        "scipy.special",
+        "pandas",
+        "pyarrow.parquet",
+        "kafka",
+        "confluent_kafka",
+        "sqlite3",
+        "httpx",
+        "ssl",
+    )
     return [importlib.import_module(name).__name__ for name in names]
 
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import signal
 import time
-from pathlib import Path
 
-import pytest
-from systemd.box import Box
-from systemd.conftest import TOKEN, World
+from systemd.conftest import World
 from systemd.unit import Pipe, Unit, until
 
 CREDENTIAL = "slack_token:/etc/driftd/secrets/slack_token"
@@ -142,18 +137,11 @@ def test_sigkill_loses_nothing(unit: Unit, world: World):
     world.order(produce=[2_000, 3_000])
     until(lambda: unit.pid not in ("0", pid) and unit.is_active(), "it is restarted")
     until(lambda: n_rows(unit) == unit.n_read(), "every record is counted once")
-    assert unit.box.run("/opt/driftd/bin/driftd", "status", "--config", unit.config).stdout.startswith("driftd is running")
+    assert unit.box.run("/opt/driftd/bin/driftd", "status", "--config", unit.config).stdout.startswith(
+        "driftd is running"
+    )
 
 
 def n_rows(unit: Unit) -> int:
     ((state,),) = unit.rows("SELECT CAST(substr(state, 1, length(state)) AS TEXT) FROM lines")
     return int(json.loads(state[state.index("{") : state.rindex("}") + 1])["counts"]["rows"])
-
-
-def test_debug(unit: Unit, world: World):
-    unit.box.write(unit.config, world.config().replace(json.dumps(world.addresses["servers"]), '["localhost:1"]'))
-    pid = started(unit)
-    time.sleep(5)
-    print(unit.box.run("journalctl", "-n", "40", "--output=json").stdout)
-    print(unit.box.run("journalctl", "-n", "40").stdout)
-    raise SystemExit

@@ -1,0 +1,304 @@
+"""One model's way from records to notices.
+
+A line decodes, keeps windows, closes them and hands them to the watch. What it says of itself between two commits is
+one ModelCommit: everything about this model that has to be remembered together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from monitor.batch import NO_TIME, Batch, Moment, Partition, Records, Reject
+from monitor.board import Board
+from monitor.board import Line as DigestLine
+from monitor.check import Judge, Judged, Reference
+from monitor.config import Config, Model, Rows
+from monitor.decode import REGISTRY as DECODERS
+from monitor.decode import Decoder, layout
+from monitor.desk import Desk, Outcomes
+from monitor.hearing import Hearing
+from monitor.message import Subject
+from monitor.order import Answer, Order
+from monitor.watch import Recall, Watch, WatchState
+from monitor.window import Key, Piece, RowWindows, Segments, Span, TimeWindows, Window, Windows, grouped
+
+SKEW_MS: Final = 3_600_000
+"""How far an event time may lie after its record was logged: clocks differ, but none is right about the future."""
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Rows of one model since its first record.
+
+    dropped: late rows of windows that are not kept any more; lost: records that Kafka deleted before they were read;
+    rejected: records that became no row, by kind.
+    """
+
+    rows: int = 0
+    late: int = 0
+    dropped: int = 0
+    lost: int = 0
+    rejected: dict[str, int] = {}
+
+
+class LineState(msgspec.Struct, frozen=True):
+    """What is remembered of a model beside its windows.
+
+    shape: the reference, window and segments that open windows and memories rest on; they mean nothing on another.
+    newest: topic, partition and newest event time seen there. fences: topic, partition and offset below which rows are
+    read for the second time. hearing: of the log itself.
+    """
+
+    shape: str
+    newest: tuple[tuple[str, int, int], ...] = ()
+    closed_until: int = NO_TIME
+    watch: WatchState = WatchState()
+    counts: Counts = Counts()
+    hearing: Hearing = Hearing()
+    fences: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Saved:
+    """All that a model's line goes on from: offsets to read on at, open windows, and the judge's memories."""
+
+    state: LineState | None = None
+    offsets: Mapping[Partition, int] = field(default_factory=dict)
+    open: Mapping[Key, Window] = field(default_factory=dict)
+    memories: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelCommit:
+    """What changed for one model.
+
+    offsets: of partitions that were read on. open: windows with new rows; gone: windows that are no longer open.
+    memories: of segments whose windows closed. judged: windows that closed or were amended; out: what came of it.
+    n_rows, n_late: rows that came since the last commit; n_open: windows that are open.
+    """
+
+    model: str
+    state: LineState
+    offsets: Mapping[Partition, int]
+    open: Mapping[Key, Window]
+    gone: frozenset[Key]
+    memories: Mapping[str, bytes]
+    judged: tuple[Judged, ...]
+    out: Outcomes
+    rejects: tuple[Reject, ...]
+    n_rows: int = 0
+    n_late: int = 0
+    n_open: int = 0
+
+
+class Line:
+    """One model's way from records to notices."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        reference: Reference,
+        saved: Saved,
+        recall: Recall,
+        board: Board | None = None,
+    ) -> None:
+        self.name = model.name
+        self.topics = frozenset(model.topics)
+        self.layout = layout(model.fields, reference.bins)
+        self._model = model
+        self._decoder: Decoder = DECODERS[model.format](self.layout)
+        subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
+        self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
+        self._watch = Watch(model.name, Judge.of(reference, model, config.rule), recall, self._desk)
+        self._windows = _windows(model, reference, config.state.retention)
+        self._shape = shape(model, reference)
+        self._committed = saved
+        self._offsets = dict(saved.offsets)
+        self._counts, self._hearing = Counts(), Hearing()
+        if saved.state is not None:
+            self._restore(saved, saved.state)
+        self._rejects: list[Reject] = []
+        self._n_rows = self._n_lost = 0
+
+    @property
+    def offsets(self) -> Mapping[Partition, int]:
+        """Where to read on."""
+        return self._offsets
+
+    def step(self, records: Records, now_ms: int | None = None) -> None:
+        """Take records of one partition, in their order; what was taken before is passed over.
+
+        now_ms: the wall clock, None where the log is old and has no clock of its own.
+        """
+        known = self._offsets.get(records.partition, 0)
+        if records.next_offset <= known:
+            return
+        fresh = _from(records, known)
+        batch = _screened(self._decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
+        if now_ms is not None:
+            self._hearing = self._hearing.after(fresh, batch.rejects, now_ms)
+        self.add(batch)
+
+    def add(self, batch: Batch) -> None:
+        """Take rows that are decoded already."""
+        self._windows.add(batch)
+        self._rejects += batch.rejects
+        self._n_rows += batch.n_rows
+        self._offsets[batch.partition] = batch.next_offset
+
+    def jump(self, at: Partition, offset: int) -> None:
+        """Reading goes on at this offset: the log in between is gone, or it was made anew."""
+        self._n_lost += max(0, offset - self._offsets.get(at, 0))
+        self._offsets[at] = offset
+
+    def act(self, order: Order, now_ms: int) -> Answer | None:
+        """Do what was ordered; None when it is about something else."""
+        return self._desk.act(order, now_ms)
+
+    def summary(self) -> DigestLine | None:
+        """The incident at hand in a few words; None when there is none, or it is pending."""
+        return self._desk.summary()
+
+    def ready(self, moment: Moment) -> bool:
+        """Whether a tick would close a window."""
+        return self._windows.ready(moment)
+
+    def tick(self, moment: Moment) -> ModelCommit | None:
+        """Close what is complete, and see what time has brought; None when nothing changed since the last tick."""
+        late = self._windows.settle()
+        self._close(late, self._windows.close(moment), moment.now_ms)
+        self._desk.hear(self._silent_since(moment), self._hearing.broken, moment.now_ms)
+        self._desk.review(moment.now_ms)
+        return self._commit()
+
+    def finish(self) -> ModelCommit | None:
+        """Close everything: the end of a replay."""
+        late = self._windows.settle()
+        self._close(late, self._windows.finish(), 0)
+        return self._commit()
+
+    def _close(self, late: Sequence[Piece], closed: Sequence[Window], now_ms: int) -> None:
+        # A window of late rows alone is none until they amend it: when that is depends on how the log was read.
+        for group in grouped([window for window in closed if window.n_rows]):
+            self._watch.close(group, now_ms)
+        waited = [Piece(w.segment, w.start_ms, w.end_ms, w.waiting) for w in closed if w.waiting.n_rows]
+        self._watch.amend([*late, *waited])
+
+    def _silent_since(self, moment: Moment) -> int:
+        """Since when nothing has come though everything was read, if that is too long; else 0."""
+        if not moment.assigned or moment.assigned != moment.idle:
+            return 0
+        limit_ms = self._model.silent_after
+        if limit_ms is None and isinstance(self._model.window, Rows):
+            return 0
+        width_ms = 0 if isinstance(self._model.window, Rows) else self._model.window.width_ms
+        return self._hearing.silent_since(moment.now_ms, limit_ms, width_ms)
+
+    def _commit(self) -> ModelCommit | None:
+        offsets = {at: offset for at, offset in self._offsets.items() if self._committed.offsets.get(at) != offset}
+        out, watch = self._desk.out, self._watch
+        if not (offsets or watch.judged or out.changes or out.triggers):
+            return None
+        before, memories = self._committed, dict(watch.memories)
+        state = self._state()
+        now = Saved(state, dict(self._offsets), dict(self._windows.open), memories)
+        commit = ModelCommit(
+            model=self.name,
+            state=state,
+            offsets=offsets,
+            open={key: window for key, window in now.open.items() if before.open.get(key) is not window},
+            gone=frozenset(before.open.keys() - now.open.keys()),
+            memories={name: kept for name, kept in memories.items() if before.memories.get(name) != kept},
+            judged=tuple(watch.judged),
+            out=out,
+            rejects=tuple(self._rejects),
+            n_rows=self._n_rows - self._windows.n_again,
+            n_late=watch.n_late,
+            n_open=len(now.open),
+        )
+        self._committed, watch.judged, self._desk.out, self._rejects = now, [], Outcomes(), []
+        self._n_rows = self._n_lost = watch.n_late = 0
+        self._windows.n_dropped = self._windows.n_again = 0
+        return commit
+
+    def _restore(self, saved: Saved, state: LineState) -> None:
+        self._watch.restore(state.watch)
+        self._counts, self._hearing = state.counts, state.hearing
+        if state.shape == self._shape:
+            self._windows.open = dict(saved.open)
+            self._watch.memories = dict(saved.memories)
+        self._windows.newest = {Partition(topic, number): time_ms for topic, number, time_ms in state.newest}
+        self._windows.closed_until = state.closed_until
+        self._windows.fences = {Partition(topic, number): offset for topic, number, offset in state.fences}
+
+    def _state(self) -> LineState:
+        rejected = Counter(self._counts.rejected)
+        rejected.update(reject.kind for reject in self._rejects)
+        self._counts = Counts(
+            self._counts.rows + self._n_rows - self._windows.n_again,
+            self._counts.late + self._watch.n_late,
+            self._counts.dropped + self._windows.n_dropped,
+            self._counts.lost + self._n_lost,
+            dict(sorted(rejected.items())),
+        )
+        newest = tuple((at.topic, at.number, time_ms) for at, time_ms in sorted(self._windows.newest.items()))
+        fences = tuple((at.topic, at.number, offset) for at, offset in sorted(self._windows.fences.items()))
+        return LineState(
+            self._shape, newest, self._windows.closed_until, self._watch.state, self._counts, self._hearing, fences
+        )  # fmt: skip
+
+
+def shape(model: Model, reference: Reference) -> str:
+    """Names what the open windows of a model rest on; see `LineState`."""
+    segments = ",".join(model.segments)
+    return f"{reference.id} {model.window} segments={segments}:{model.max_segments}"
+
+
+def _windows(model: Model, reference: Reference, retention_ms: int) -> Windows:
+    segments = Segments.of(reference.bins, model.segments, model.max_segments)
+    if isinstance(model.window, Rows):
+        return RowWindows(reference.bins, model.window.n_rows, segments)
+    span = Span(model.window.width_ms, model.lateness, retention_ms)
+    return TimeWindows(reference.bins, span, segments)
+
+
+def _from(records: Records, offset: int) -> Records:
+    """The records from an offset on."""
+    first = int(np.searchsorted(records.offsets, offset))
+    if first == 0:
+        return records
+    return replace(
+        records,
+        offsets=records.offsets[first:],
+        timestamps_ms=records.timestamps_ms[first:],
+        values=records.values[first:],
+    )
+
+
+def _screened(batch: Batch, records: Records, now_ms: int | None, needs_time: bool) -> Batch:
+    """The batch without rows whose event time is absent or cannot be; they become rejects."""
+    logged_ms = records.timestamps_ms[np.searchsorted(records.offsets, batch.offsets)]
+    latest_ms = np.where(logged_ms == NO_TIME, np.iinfo(np.int64).max - SKEW_MS, logged_ms)
+    if now_ms is not None:
+        latest_ms = np.minimum(latest_ms, now_ms)
+    timeless = (batch.time_ms == NO_TIME) & needs_time
+    future = batch.time_ms > latest_ms + SKEW_MS
+    if not (timeless | future).any():
+        return batch
+    words = {
+        True: ("no_event_time", "the record has no event time, and the log no timestamp"),
+        False: ("future", f"the event time lies more than {SKEW_MS // 60_000} minutes after the record was logged"),
+    }
+    rejects = []
+    for row in np.flatnonzero(timeless | future).tolist():
+        offset = int(batch.offsets[row])
+        value = records.values[int(np.searchsorted(records.offsets, offset))]
+        head = bytes(value[:200]) if value is not None else b""
+        rejects.append(Reject(batch.partition, offset, *words[bool(timeless[row])], head))
+    return batch.without(timeless | future, tuple(rejects))

@@ -1,0 +1,168 @@
+"""Retraining is called once, one at a time, never for faulty data; and a trigger goes on to its end."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from monitor.alert import Change, Policy, advance
+from monitor.batch import NO_TIME
+from monitor.config import Retrain
+from monitor.message import Subject, retrain_body
+from monitor.order import CallBack
+from monitor.retrain import (
+    Evidence,
+    Retraining,
+    Step,
+    Trigger,
+    approved,
+    called_back,
+    consider,
+    made,
+    passed,
+    refused,
+    remembered,
+    said,
+)
+from tests.monitor.test_alert import HOUR, judged
+
+ENOUGH = Evidence(n_rows=10_000, effect=1.0, predicts=True)
+SUBJECT = Subject("m", "3", 9, "ref", "cfg")
+
+
+def options(**changes: object) -> Retrain:
+    return Retrain.model_validate({"model": "m", "channel": "job", "mode": "auto", **changes})
+
+
+def opened(index: int, **changes: object) -> Change:
+    _, change = advance("m", None, [judged(index, "a", **changes)], Policy(), {})
+    assert change is not None
+    return change
+
+
+def trigger(change: Change, **changes: object) -> Trigger:
+    body = retrain_body(SUBJECT, change, f"{change.episode.id}-retrain", change.reason)
+    return made(change, body, options(**changes), 1_000)
+
+
+def after(one: Trigger) -> Retraining:
+    return remembered(Retraining(), one, 0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "step"), [("auto", Step.CALLED), ("dry_run", Step.DRY_RUN), ("approve", Step.AWAITS_APPROVAL)]
+)
+def test_a_firing_incident_makes_one_trigger(mode: str, step: Step):
+    change = opened(1)
+    assert consider(change, ENOUGH, options(mode=mode), Retraining()) is None
+    one = trigger(change, mode=mode)
+    assert one.step is step
+    words = consider(change, ENOUGH, options(mode=mode), after(one))
+    assert words == said(one)
+    assert "job" in str(words)
+
+
+def test_faulty_data_pages_and_never_retrains():
+    assert "faulty" in str(consider(opened(1, faulty=True), ENOUGH, options(), Retraining()))
+
+
+def test_what_cannot_be_seen_is_no_evidence():
+    change = opened(1)
+    silent = msgspec.structs.replace(change, episode=msgspec.structs.replace(change.episode, state="nodata"))
+    assert "cannot be seen" in str(consider(silent, ENOUGH, options(), Retraining()))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "changes", "words"),
+    [
+        (Evidence(10_000, 1.0, False), {}, "output does not drift"),
+        (Evidence(10_000, 0.4, True), {"min_effect": 0.5}, "weighted effect is 0.4, wanted 0.5"),
+        (Evidence(999, 1.0, True), {"min_rows": 1_000}, "999 new rows"),
+    ],
+)
+def test_too_little_evidence_calls_nobody_and_says_what_is_missing(evidence, changes, words):
+    assert words in str(consider(opened(1), evidence, options(**changes), Retraining()))
+
+
+def test_a_model_whose_output_is_not_watched_needs_no_drift_of_it():
+    assert consider(opened(1), Evidence(10, 1.0, None), options(), Retraining()) is None
+
+
+def test_the_cool_down_is_in_event_time_and_doubles_after_what_did_not_help():
+    first = trigger(opened(1)).stepped(Step.EFFECTIVE, 2_000, "driftd")
+    for index, n_ineffective, allowed in ((9, 0, False), (11, 0, True), (11, 1, False), (21, 1, True)):
+        before = msgspec.structs.replace(after(first), n_ineffective=n_ineffective)
+        words = consider(opened(index), ENOUGH, options(cooldown="10h"), before)
+        assert (words is None) == allowed, words
+
+
+def test_windows_without_time_have_no_cool_down():
+    first = trigger(opened(1)).stepped(Step.EFFECTIVE, 2_000, "driftd")
+    timeless = opened(2)
+    seen = msgspec.structs.replace(timeless.episode.window, start_ms=NO_TIME, end_ms=NO_TIME)
+    timeless = msgspec.structs.replace(timeless, episode=msgspec.structs.replace(timeless.episode, window=seen))
+    assert consider(timeless, ENOUGH, options(), after(first)) is None
+
+
+def test_no_more_than_so_many_a_day():
+    before = Retraining()
+    for index in (1, 3):
+        one = trigger(opened(index)).stepped(Step.FAILED, 0, "job")
+        before = remembered(before, one, 0)
+    fast = options(cooldown="1h", max_per_day=2)
+    assert "2 triggers within a day" in str(consider(opened(6), ENOUGH, fast, before))
+    assert consider(opened(30), ENOUGH, fast, before) is None
+
+
+def test_one_at_a_time():
+    under_way = after(trigger(opened(1)).stepped(Step.STARTED, 0, "job"))
+    assert "still under way" in str(consider(opened(900), ENOUGH, options(), under_way))
+
+
+def back(status: str, **changes: object) -> CallBack:
+    return CallBack(trigger="t", status=status, **changes)
+
+
+def test_the_loop_from_call_to_effect():
+    one = trigger(opened(1))
+    one, _ = called_back(one, back("started"), options(), 10)
+    one, words = called_back(one, back("succeeded", version="4", reference="references/v4"), options(), 20)
+    assert (one.step, one.version, words) == (Step.SUCCEEDED, "4", "noted: succeeded")
+    one, words = approved(one, "ana", 30)
+    assert (one.step, "references/v4" in words) == (Step.ROTATED, True)
+    assert passed(one, options(check_after="1h"), True, 30 + HOUR - 1) is None
+    assert passed(one, options(check_after="1h"), True, 30 + HOUR).step is Step.INEFFECTIVE
+    assert passed(one, options(check_after="1h"), False, 30 + HOUR).step is Step.EFFECTIVE
+    assert [past.step for past in one.history] == [Step.CALLED, Step.STARTED, Step.SUCCEEDED, Step.ROTATED]
+    assert [past.by for past in one.history] == ["driftd", "job", "job", "ana"]
+
+
+def test_a_reference_takes_over_by_itself_where_that_is_configured():
+    one, words = called_back(trigger(opened(1)), back("succeeded", reference="r"), options(rotate="auto"), 20)
+    assert (one.step, "takes over" in words) == (Step.ROTATED, True)
+
+
+def test_a_job_that_is_not_expected_is_told_so():
+    done = trigger(opened(1)).stepped(Step.FAILED, 0, "job")
+    for order in (back("started"), back("succeeded"), back("failed")):
+        assert called_back(done, order, options(), 5)[0] is None
+
+
+def test_approval_and_refusal_are_for_what_waits():
+    waiting = trigger(opened(1), mode="approve")
+    assert approved(waiting, "ana", 5)[0].step is Step.CALLED
+    assert refused(waiting, "ana", 5)[0].step is Step.REFUSED
+    running = trigger(opened(1))
+    assert approved(running, "ana", 5)[0] is None
+    assert refused(running, "ana", 5)[0] is None
+
+
+def test_what_waits_too_long_ends():
+    waiting = trigger(opened(1), mode="approve")
+    assert passed(waiting, options(ttl="1h"), True, HOUR) is None
+    assert passed(waiting, options(ttl="1h"), True, 1_000 + HOUR).step is Step.EXPIRED
+    running = trigger(opened(1))
+    assert passed(running, options(callback_within="1h"), True, 1_000 + HOUR).step is Step.TIMED_OUT
+    assert passed(running, options(), True, 1_000 + 24 * HOUR).step is Step.SUCCEEDED
+    late, _ = called_back(running.stepped(Step.TIMED_OUT, 9, "driftd"), back("succeeded"), options(), 10)
+    assert late.step is Step.SUCCEEDED
