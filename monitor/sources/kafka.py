@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from kafka import TopicPartition
@@ -33,7 +34,7 @@ from kafka.errors import (
 
 from monitor.batch import Partition, Records
 from monitor.errors import SourceError
-from monitor.sources.kafkaclient import REFUSALS, Client, client_options
+from monitor.sources.kafkaclient import REFUSALS, Attempt, Client, client_options
 from monitor.sources.kafkawatch import Reporter, StallGuard
 from monitor.sources.recordbatch import batch_reader, frame, record_frames, sound
 
@@ -102,6 +103,7 @@ class KafkaSource:
         self._pace = pace
         self._reader = batch_reader()
         self._client: Client | None = None
+        self._attempt: Attempt | None = None
         self._assigned: frozenset[Partition] = frozenset()
         self._caught_up: frozenset[Partition] = frozenset()
         self._lag: Mapping[Partition, int] = {}
@@ -117,7 +119,7 @@ class KafkaSource:
     # -- the Source protocol
 
     def poll(self, timeout_seconds: float) -> Sequence[Records]:
-        """Records that are there, waiting about so long for the first; a connection attempt comes on top."""
+        """Records that are there, waiting about so long for the first; none while a connection is being made."""
         deadline = time.monotonic() + timeout_seconds
         found: list[Records] = []
         try:
@@ -187,7 +189,9 @@ class KafkaSource:
         if self._pending is not None:
             fault, self._pending = self._pending, None
             raise fault
-        client = self._connected_client()
+        client = self._connected_client(deadline)
+        if client is None:
+            return []
         self._look(client)
         if client is not self._client or not self._assigned:
             return []
@@ -201,9 +205,15 @@ class KafkaSource:
                 self._pending = fault
         return found
 
-    def _connected_client(self) -> Client:
+    def _connected_client(self, deadline: float) -> Client | None:
+        """The client; None while it is being connected."""
         if self._client is None:
-            self._client = Client(self._options, self._pace.connect_seconds, self._reader)
+            make = partial(Client, self._options, self._pace.connect_seconds, self._reader)
+            attempt, self._attempt = self._attempt or Attempt(make), None
+            self._client = attempt.result(deadline - time.monotonic())
+            if self._client is None:
+                self._attempt = attempt
+                return None
             self._next_look = 0.0
         if (refusal := self._client.refusal()) is not None:
             raise refusal
@@ -374,8 +384,11 @@ class KafkaSource:
     def _drop(self) -> None:
         self._stalls = StallGuard(self._pace.stall_seconds)
         client, self._client = self._client, None
+        attempt, self._attempt = self._attempt, None
         if client is not None:
             client.close()
+        if attempt is not None:
+            attempt.abandon()
 
 
 def _text(fault: BaseException | None) -> str:
