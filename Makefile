@@ -41,6 +41,9 @@ $(VENV)/.ready: requirements-dev.lock pyproject.toml
 	$(PIP) --no-build-isolation --editable .
 	touch $@
 
+systemd/driftd@.service: systemd/driftd.service systemd/instance.sed
+	sed -f systemd/instance.sed systemd/driftd.service >$@
+
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml -o requirements.lock

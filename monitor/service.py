@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -75,6 +76,7 @@ def prepare(file: Path, config: Config) -> Prepared:
         problems += fault.problems
     if config.kafka is None:
         problems.append(Problem("kafka", "there is no [kafka] table; the service needs one to read from"))
+    problems += _not_ours(folder / config.state.directory)
     if problems:
         raise ConfigError(str(file), problems)
     return Prepared(config, folder, references, channels, kafka)
@@ -218,6 +220,15 @@ def serve(file: Path, read: Callable[[Path], Config]) -> None:
         log.info("driftd has stopped", extra={"event": "service.stopped"})
     finally:
         store.close()
+
+
+def _not_ours(directory: Path) -> list[Problem]:
+    """What is wrong with a state directory that systemd does not let this service write to."""
+    own = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if not own or os.access(directory if directory.exists() else directory.parent, os.W_OK):
+        return []
+    told = f'found {directory}, where this service may not write; wanted its own: directory = "{own}"'
+    return [Problem("state.directory", told)]
 
 
 def _kafka_options(config: Config, folder: Path) -> Mapping[str, object]:

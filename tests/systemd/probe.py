@@ -1,4 +1,4 @@
-"""Run in the service's place, under its unit: tries what the unit refuses, and what it allows, and prints what came."""
+"""Run under the unit in place of driftd: tries what the unit refuses and what it allows, and writes down what came."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def main(*orders: str) -> None:
             found[verb] = {word: work(word) for word in rest.split(",")}
         else:
             found[verb] = refused() if verb == "refused" else works()
-    print(json.dumps(found))
+    Path(os.environ["STATE_DIRECTORY"], "probe.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,10 @@ class Unit:
             return []
         return json.loads(self.box.run("/opt/driftd/bin/python", "-c", QUERY, self.state, statement).stdout)
 
+    def status(self) -> dict[str, Any]:
+        """What `driftd status` says."""
+        return json.loads(self.box.run("/opt/driftd/bin/driftd", "status", "--json", "--config", self.config).stdout)
+
     def n_read(self) -> int:
         return sum(offset for (offset,) in self.rows("SELECT next_offset FROM offsets"))
 

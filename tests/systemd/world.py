@@ -25,12 +25,14 @@ def main(topic: str, token: str) -> None:
         broker.create_topic(topic)
         producer = broker.producer()
         print(json.dumps({"servers": broker.bootstrap_servers, "slack": slack.api_url}), flush=True)
+        n_sent = 0
         for line in sys.stdin:
             order = json.loads(line)
             for i in range(*order.get("produce", (0, 0))):
                 producer.produce(topic, values[i], partition=i % PARTITIONS)
+                n_sent += 1
             producer.flush(10)
-            print(json.dumps({"messages": len(slack.messages)}), flush=True)
+            print(json.dumps({"sent": n_sent, "messages": len(slack.messages)}), flush=True)
 
 
 if __name__ == "__main__":
