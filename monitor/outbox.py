@@ -173,12 +173,14 @@ class Courier:
         try:
             channel.close()
         except Exception:  # the thread ends here in any case
-            _LOGGER.exception("channel %s could not be closed", name)
+            closing = {"event": "channel.not_closed", "channel": name}
+            _LOGGER.exception("channel %s could not be closed", name, extra=closing)
 
 
 def _attempt(channel: Channel, task: _Task) -> Outcome:
     try:
         return channel.send(task.notice, task.parent)
     except Exception as error:  # a channel's defect must not silence the ones after it
-        _LOGGER.exception("channel %s failed on notice %s", task.notice.channel, task.notice_id)
+        failed = {"event": "channel.failed", "key": task.notice.channel, "channel": task.notice.channel}
+        _LOGGER.exception("channel %s failed on notice %s", task.notice.channel, task.notice_id, extra=failed)
         return Retry(type(error).__name__)

@@ -30,6 +30,7 @@ from monitor.demo.standins import (
     status,
     well,
 )
+from monitor.logs import Objects
 from monitor.message import Body, Notice, RowRange, Severity, WindowFacts, decode, encode
 from tests.monitor.bodies import make_alert, make_column, make_columns, make_notice, make_retrain
 
@@ -627,13 +628,14 @@ def test_webhook_secrets_that_cannot_sign(secret: str) -> None:
 # Log
 
 
-def test_log_writes_one_json_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_writes_the_notice_as_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     channel = REGISTRY["log"]("console", REGISTRY["log"].Options(), {})
     body = make_alert(summary="two\nlines\u2028and more")
     assert channel.send(make_notice(body), "C1/2") == Sent()
     (record,) = caplog.records
-    line = record.getMessage()
     assert (record.name, record.levelno) == ("driftd.channel", logging.INFO)
+    assert record.getMessage() == f"ntc-1: {body.title}"
+    line = Objects(journal=False).format(record)
     assert len(line.splitlines()) == 1
     told = json.loads(line)
     assert told["event"] == "notice"
