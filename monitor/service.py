@@ -94,6 +94,7 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     """Everything connected: models go on from where the store says they are."""
     config, references = prepared.config, _in_force(prepared, store)
     recall = partial(store.recall, {name: reference.bins for name, reference in references.items()})
+    store.keep(references.values(), int(time.time() * 1000))
     board = Board(config.alert.burst, store.board())
     lines = []
     for model in config.model:
