@@ -27,10 +27,9 @@ def _duration(value: Any) -> Any:
     """Text such as "90s" to milliseconds; a number is passed on only if it came from a default."""
     if not isinstance(value, str):
         raise ValueError('wanted a duration in quotes, such as "90s", "10m", "1h" or "7d"')
-    match = re.fullmatch(r"(\d+)\s*(ms|s|m|h|d)", value)
-    if match is None:
-        raise ValueError('wanted a duration, such as "90s", "10m", "1h" or "7d"')
-    return int(match[1]) * _UNITS_MS[match[2]]
+    if not re.fullmatch(r"(\d+\s*(ms|s|m|h|d)\s*)+", value):
+        raise ValueError('wanted a duration, such as "90s", "10m", "1h30m" or "7d"')
+    return sum(int(number) * _UNITS_MS[unit] for number, unit in re.findall(r"(\d+)\s*(ms|s|m|h|d)", value))
 
 
 DurationMs = Annotated[int, BeforeValidator(_duration)]
@@ -246,7 +245,7 @@ def load(file: Path, known: Known) -> Config:
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(str(file), [*problems, *_problems(error, Config)]) from error
+        raise ConfigError(str(file), [*problems, *mistakes(error, Config)]) from error
     problems += _cross_checks(config, known)
     if problems:
         raise ConfigError(str(file), problems)
@@ -264,7 +263,8 @@ def _secrets_in_values(document: Mapping[str, Any], where: str = "") -> Iterator
             yield Problem(place, f"a secret must not stand in the configuration; use {key}_file or {key}_env")
 
 
-def _problems(error: ValidationError, root: type[BaseModel], prefix: str = "") -> list[Problem]:
+def mistakes(error: ValidationError, root: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """What a validation found, each with its place; root: the model of the whole document."""
     found = []
     for detail in error.errors(include_url=False, include_context=False):
         where = prefix + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in detail["loc"])
@@ -317,7 +317,7 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
             if options is not None:
                 options.model_validate(channel.model_extra or {})
         except ValidationError as error:
-            yield from _problems(error, options or BaseModel, f"channel[{i}]")
+            yield from mistakes(error, options or BaseModel, f"channel[{i}]")
 
 
 def _references(config: Config, known: Known) -> Iterator[Problem]:
