@@ -11,14 +11,12 @@ import logging
 from typing import Any, Final
 
 from litestar import Litestar, Request, Response, Router
-from litestar.config.response_cache import ResponseCacheConfig
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.types import HTTPScope, Message, Scope
+from litestar.types import Message, Scope
 
 from monitor import __version__
 from monitor.errors import StoreError
@@ -48,12 +46,12 @@ def application(site: Site) -> Litestar:
         title="driftd",
         version=__version__,
         description="What driftd sees of your models, and what you can tell it.",
-        openapi_router=Router("/api", route_handlers=[], guards=[may_read]),
+        openapi_router=Router("/api/schema", route_handlers=[], guards=[may_read], include_in_schema=False),
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         use_handler_docstrings=True,
         components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
     )
-    return Litestar(
+    app = Litestar(
         [api.ROUTER, *health.HANDLERS],
         dependencies={"site": Provide(lambda: site, sync_to_thread=False)},
         state=State({"site": site}),
@@ -64,6 +62,10 @@ def application(site: Site) -> Litestar:
         logging_config=None,
         debug=False,
     )
+    for name, described in (app.openapi_schema.components.schemas or {}).items():
+        if name in api.STRICT:
+            described.additional_properties = False
+    return app
 
 
 async def _guarded(message: Message, _: Scope) -> None:

@@ -16,7 +16,7 @@ from litestar.exceptions import (
     TooManyRequestsException,
 )
 from litestar.openapi import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter
 
 from monitor.account import (
     ClosedWindow,
@@ -44,20 +44,23 @@ from monitor.order import (
     Silence,
     Snooze,
 )
-from monitor.web.site import Site, has_token, may_change, may_read, unauthorized
+from monitor.web.site import Here, Site, has_token, may_change, may_read, unauthorized
 from monitor.window import WHOLE
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"\S")]
+_VISIBLE: Final = r"[^\x00-\x20\x7f-\xa0]"
+"""Something that is neither a space nor a control character, said so that every dialect understands it alike."""
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=_VISIBLE)]
 Words = Annotated[str, msgspec.Meta(max_length=2_000)]
 Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Hours = Annotated[float, msgspec.Meta(gt=0, le=366 * 24)]
-Limit = Annotated[int, Parameter(ge=1, le=1_000, description="At most so many.")]
-Segment = Annotated[str, Parameter(description='"all", or a segment such as "region=EU".')]
-Number = Annotated[int, Parameter(ge=-(2**62), le=2**62, description="Of the window, in its segment.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=1_000, description="At most so many.")]
+Segment = Annotated[str, QueryParameter(description='"all", or a segment such as "region=EU".')]
+Number = Annotated[int, PathParameter(ge=-(2**53), le=2**53, description="Of the window, in its segment.")]
 Before = Annotated[
-    int | None, Parameter(ge=-(2**62), le=2**62, description="Only what lies before this number: the next page.")
+    int | None, QueryParameter(ge=-(2**53), le=2**53, description="Only what lies before this number: the next page.")
 ]
-Resolved = Annotated[bool, Parameter(description="Resolved ones too.")]
+OnlyState = Annotated[str | None, QueryParameter(name="state", description="pending, sent, dead or dropped.")]
+Resolved = Annotated[bool, QueryParameter(description="Resolved ones too.")]
 
 HOUR_MS: Final = 3_600_000
 _REFUSALS: Final = [NotAuthorizedException, TooManyRequestsException, ServiceUnavailableException]
@@ -94,7 +97,7 @@ class Closing(By, frozen=True, forbid_unknown_fields=True):
 class Hush(By, frozen=True, forbid_unknown_fields=True):
     """What is to be silent, as patterns as in file names, for how long, and why."""
 
-    comment: Annotated[str, msgspec.Meta(min_length=1, max_length=2_000, pattern=r"\S")]
+    comment: Annotated[str, msgspec.Meta(min_length=1, max_length=2_000, pattern=_VISIBLE)]
     hours: Hours
     model: Pattern = "*"
     segment: Pattern = "*"
@@ -121,6 +124,10 @@ class JobReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: Words = ""
 
 
+STRICT: Final = frozenset(kind.__name__ for kind in (By, Pause, Closing, Hush, Letter, JobReport))
+"""Bodies that may hold nothing else; the description has to be told so."""
+
+
 class WindowPage(msgspec.Struct, frozen=True):
     """Windows in their order. before: where the page of earlier ones ends, None when there are none."""
 
@@ -136,28 +143,30 @@ class LetterPage(msgspec.Struct, frozen=True):
 
 
 @reading("/status")
-def status(site: Site) -> Status:
+def status(site: Here) -> Status:
     """How the service and each model stand."""
     with site.history() as history:
         return history.status()
 
 
 @reading("/models")
-def models(site: Site) -> list[str]:
+def models(site: Here) -> list[str]:
     """Names of the models."""
     with site.history() as history:
         return list(history.models())
 
 
 @reading("/models/{model:str}/segments")
-def segments(site: Site, model: str) -> list[str]:
+def segments(site: Here, model: FromPath[str]) -> list[str]:
     """A model's segments, the whole first."""
     with site.history() as history:
         return list(history.segments(model))
 
 
 @reading("/models/{model:str}/windows")
-def windows(site: Site, model: str, segment: Segment = WHOLE, limit: Limit = 100, before: Before = None) -> WindowPage:
+def windows(
+    site: Here, model: FromPath[str], segment: Segment = WHOLE, limit: Limit = 100, before: Before = None
+) -> WindowPage:
     """Windows that have closed."""
     with site.history() as history:
         found = history.windows(model, segment, limit, before)
@@ -165,7 +174,7 @@ def windows(site: Site, model: str, segment: Segment = WHOLE, limit: Limit = 100
 
 
 @reading("/models/{model:str}/windows/{number:int}/verdicts")
-def verdicts(site: Site, model: str, number: Number, segment: Segment = WHOLE) -> list[Verdict]:
+def verdicts(site: Here, model: FromPath[str], number: Number, segment: Segment = WHOLE) -> list[Verdict]:
     """What was said of each column in one window."""
     with site.history() as history:
         found = history.verdicts(model, segment, number)
@@ -175,56 +184,62 @@ def verdicts(site: Site, model: str, number: Number, segment: Segment = WHOLE) -
 
 
 @reading("/models/{model:str}/history")
-def column(site: Site, model: str, column: str, segment: Segment = WHOLE, limit: Limit = 1_000) -> ColumnHistory:
+def column(
+    site: Here, model: FromPath[str], column: FromQuery[str], segment: Segment = WHOLE, limit: Limit = 1_000
+) -> ColumnHistory:
     """One column over all windows."""
     with site.history() as history:
         return history.column(model, column, segment, limit)
 
 
 @reading("/incidents")
-def incidents(site: Site, model: str | None = None, resolved: Resolved = False, limit: Limit = 100) -> list[Incident]:
+def incidents(
+    site: Here, model: FromQuery[str | None] = None, resolved: Resolved = False, limit: Limit = 100
+) -> list[Incident]:
     """Incidents that are not resolved, or all; the latest first."""
     with site.history() as history:
         return list(history.incidents(everything=resolved, limit=limit, model=model))
 
 
 @reading("/incidents/{incident:str}")
-def one_incident(site: Site, incident: str) -> Explanation:
+def one_incident(site: Here, incident: FromPath[str]) -> Explanation:
     """Everything about one incident; a beginning of its id is enough."""
     with site.history() as history:
         return history.explain(incident)
 
 
 @reading("/triggers")
-def triggers(site: Site, limit: Limit = 100) -> list[TriggerEntry]:
+def triggers(site: Here, limit: Limit = 100) -> list[TriggerEntry]:
     """Retraining triggers with their evidence, the latest first."""
     with site.history() as history:
         return list(history.triggers(limit=limit))
 
 
 @reading("/triggers/{trigger:str}")
-def one_trigger(site: Site, trigger: str) -> TriggerEntry:
+def one_trigger(site: Here, trigger: FromPath[str]) -> TriggerEntry:
     """One retraining trigger."""
     with site.history() as history:
         return _the_trigger(history.triggers(trigger), trigger)
 
 
 @reading("/outbox")
-def outbox(site: Site, state: str | None = None, limit: Limit = 100) -> list[Delivery]:
+def outbox(site: Here, only: OnlyState = None, limit: Limit = 100) -> list[Delivery]:
     """What was to be delivered, and what became of it; the latest first."""
     with site.history() as history:
-        return list(history.outbox(state, limit))
+        return list(history.outbox(only, limit))
 
 
 @reading("/silences")
-def silences(site: Site) -> list[Silence]:
+def silences(site: Here) -> list[Silence]:
     """Silences that have not ended."""
     with site.history() as history:
         return list(history.silences(_now_ms()))
 
 
 @reading("/dead-letters")
-def dead_letters(site: Site, model: str | None = None, limit: Limit = 100, before: Before = None) -> LetterPage:
+def dead_letters(
+    site: Here, model: FromQuery[str | None] = None, limit: Limit = 100, before: Before = None
+) -> LetterPage:
     """Records that became no row."""
     with site.history() as history:
         found = history.dead_letters(model, limit, before)
@@ -232,25 +247,25 @@ def dead_letters(site: Site, model: str | None = None, limit: Limit = 100, befor
 
 
 @changing("/incidents/{incident:str}/acknowledge")
-async def acknowledge(site: Site, incident: str, data: By) -> Response[Answer]:
+async def acknowledge(site: Here, incident: FromPath[str], data: JSONBody[By]) -> Response[Answer]:
     """Somebody looks after it: no repeats, and only what is graver is told."""
     return await _ordered(site, Acknowledge(incident=incident, by=data.by))
 
 
 @changing("/incidents/{incident:str}/snooze")
-async def snooze(site: Site, incident: str, data: Pause) -> Response[Answer]:
+async def snooze(site: Here, incident: FromPath[str], data: JSONBody[Pause]) -> Response[Answer]:
     """Tell nothing of it for a while."""
     return await _ordered(site, Snooze(incident=incident, by=data.by, until_ms=_later_ms(data.hours)))
 
 
 @changing("/incidents/{incident:str}/resolve")
-async def resolve(site: Site, incident: str, data: Closing) -> Response[Answer]:
+async def resolve(site: Here, incident: FromPath[str], data: JSONBody[Closing]) -> Response[Answer]:
     """It is over; its columns are told of again once they were calm in between."""
     return await _ordered(site, Resolve(incident=incident, by=data.by, note=data.note))
 
 
 @changing("/silences")
-async def silence(site: Site, data: Hush) -> Response[Answer]:
+async def silence(site: Here, data: JSONBody[Hush]) -> Response[Answer]:
     """Tell nothing of what matches, for a time. The words of the answer are the silence's id."""
     order = Silence(
         by=data.by, comment=data.comment, ends_ms=_later_ms(data.hours), model=data.model, segment=data.segment,
@@ -260,37 +275,39 @@ async def silence(site: Site, data: Hush) -> Response[Answer]:
 
 
 @changing("/silences/{silence:str}/expire")
-async def expire(site: Site, silence: str, data: By) -> Response[Answer]:
+async def expire(site: Here, silence: FromPath[str], data: JSONBody[By]) -> Response[Answer]:
     """End a silence now."""
     return await _ordered(site, ExpireSilence(silence=silence, by=data.by))
 
 
 @changing("/triggers/{trigger:str}/approve")
-async def approve(site: Site, trigger: str, data: By) -> Response[Answer]:
+async def approve(site: Here, trigger: FromPath[str], data: JSONBody[By]) -> Response[Answer]:
     """Let a trigger that waits go on."""
     return await _ordered(site, Approve(trigger=trigger, by=data.by))
 
 
 @changing("/triggers/{trigger:str}/refuse")
-async def refuse(site: Site, trigger: str, data: By) -> Response[Answer]:
+async def refuse(site: Here, trigger: FromPath[str], data: JSONBody[By]) -> Response[Answer]:
     """End a trigger that waits."""
     return await _ordered(site, Refuse(trigger=trigger, by=data.by))
 
 
 @changing("/outbox/replay")
-async def replay(site: Site, data: Letter) -> Response[Answer]:
+async def replay(site: Here, data: JSONBody[Letter]) -> Response[Answer]:
     """Try a notice again that was given up."""
     return await _ordered(site, Resend(notice=data.notice, by=data.by))
 
 
 @changing("/outbox/drop")
-async def drop(site: Site, data: Letter) -> Response[Answer]:
+async def drop(site: Here, data: JSONBody[Letter]) -> Response[Answer]:
     """Never send a notice that waits or was given up."""
     return await _ordered(site, Drop(notice=data.notice, by=data.by))
 
 
 @changing("/triggers/{trigger:str}", guards=[], raises=[*_REFUSALS, NotFoundException])
-async def call_back(site: Site, request: Request[Any, Any, Any], trigger: str, data: JobReport) -> Response[Answer]:
+async def call_back(
+    site: Here, request: Request[Any, Any, Any], trigger: FromPath[str], data: JSONBody[JobReport]
+) -> Response[Answer]:
     """A retraining job reports: signed as the Standard Webhooks say with the secret of the trigger's channel, or with
     the token as a bearer."""
     with site.history() as history:

@@ -42,9 +42,9 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Event | None = None
         config = uvicorn.Config(
-            self._answer, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS, timeout_keep_alive=5,
-            timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384,
+            self._answer, interface="asgi3", loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,
+            access_log=False, server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=5, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384,
         )  # fmt: skip
         self._uvicorn = uvicorn.Server(config)
         # daemon: a page that hangs must not keep the process alive.
@@ -55,6 +55,14 @@ class Server:
         """Where it listens."""
         host, port = self._socket.getsockname()[:2]
         return host, port
+
+    def show(self, application: Any) -> None:
+        """Answer with this ASGI application from now on."""
+        self.application = application
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
 
     def start(self) -> None:
         """Answer."""

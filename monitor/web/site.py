@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
 from litestar.exceptions import (
     HTTPException,
     NotAuthorizedException,
@@ -75,6 +76,10 @@ class Site:
             raise ServiceUnavailableException(
                 "driftd took the order and has not written it down yet; look again before you repeat it"
             ) from None
+
+
+Here = NamedDependency[Site]
+"""A handler's parameter of this type is the site that it serves."""
 
 
 def site_of(connection: Connection) -> Site:
