@@ -124,8 +124,9 @@ class Daemon:
 
     def _came_round(self) -> None:
         source = self._source
-        self._outside.metrics.came_round(source.lag(), source.connected)
-        self._outside.health.came_round(len(source.assigned()), source.connected)
+        lag = source.lag()
+        self._outside.metrics.came_round(lag, source.connected)
+        self._outside.health.came_round(len(source.assigned()), source.connected, sum(lag.values()))
 
     def _turn(self) -> None:
         if time.monotonic() < self._next_try:

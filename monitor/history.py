@@ -145,7 +145,7 @@ class History:
     def column(self, model: str, column: str, segment: str = WHOLE, limit: int = 10_000) -> ColumnHistory:
         """One column over a segment's latest windows. Unknown when none of them has it."""
         points = [
-            _point(window, glance, glance.names.index(column))
+            point(window, glance, glance.names.index(column))
             for window, glance in self.glances(model, segment, limit)
             if column in glance.names
         ]
@@ -268,7 +268,8 @@ def _window(row: Sequence[Any]) -> ClosedWindow:
     return ClosedWindow(number, rfc3339(start_ms), rfc3339(end_ms), n_rows, outcomes, n_late, revision, bins)
 
 
-def _point(window: ClosedWindow, glance: Glance, row: int) -> ColumnPoint:
+def point(window: ClosedWindow, glance: Glance, row: int) -> ColumnPoint:
+    """The column in this row of a glance."""
     numbers = [None if math.isnan(number) else number for number in glance.table[row].tolist()]
     effect, low, high, evidence, n_current, missing, invalid, odd, *found = numbers
     n_current = None if n_current is None else int(n_current)

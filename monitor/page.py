@@ -72,7 +72,9 @@ class Page:
     def __init__(self, outside: Outside, reload: Callable[[], None]) -> None:
         """reload: reads the configuration again."""
         health, metrics = outside.health, outside.metrics
-        self._service = Service(outside.inbox.ask, health.alive, health.ready, metrics.text, reload)
+        self._service = Service(
+            outside.inbox.ask, health.alive, health.ready, metrics.text, lambda: health.n_unread, reload
+        )  # fmt: skip
         self._server: Server | None = None
 
     def listen(self, config: Config) -> None:

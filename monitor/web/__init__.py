@@ -8,24 +8,30 @@ page up to date.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 from litestar import Litestar, Request, Response, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions import HTTPException, NotAuthorizedException
+from litestar.exceptions.responses import create_exception_response
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.response import Redirect
 from litestar.types import Message, Scope
 
 from monitor import __version__
 from monitor.errors import StoreError
 from monitor.history import Unknown
-from monitor.web import api, health
-from monitor.web.site import Site, may_read
+from monitor.web import api, column, forms, health, incident, layout, lists, live, model, overview
+from monitor.web.html import path, tag
+from monitor.web.site import Site, may_read, site_of
 
 log = logging.getLogger(__name__)
 
+Asked = Request[Any, Any, Any]
 BODY_BYTES: Final = 64 * 1024
 _SAFE: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -37,6 +43,11 @@ _SAFE: Final = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+PAGES: Final = Router(
+    "/",
+    guards=[may_read],
+    route_handlers=[overview.overview, incident.incident, *lists.HANDLERS, *model.HANDLERS, *column.HANDLERS],
+)
 _HEADERS: Final = [(name.encode(), words.encode()) for name, words in _SAFE.items()]
 
 
@@ -52,13 +63,13 @@ def application(site: Site) -> Litestar:
         components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
     )
     app = Litestar(
-        [api.ROUTER, *health.HANDLERS],
+        [api.ROUTER, PAGES, *health.HANDLERS, *live.HANDLERS, *forms.HANDLERS],
         dependencies={"site": Provide(lambda: site, sync_to_thread=False)},
         state=State({"site": site}),
         openapi_config=schema,
         request_max_body_size=BODY_BYTES,
         before_send=[_guarded],
-        exception_handlers={Unknown: _unknown, StoreError: _unreadable},
+        exception_handlers={Unknown: _unknown, StoreError: _unreadable, HTTPException: _refused},
         logging_config=None,
         debug=False,
     )
@@ -75,14 +86,34 @@ async def _guarded(message: Message, _: Scope) -> None:
         message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in given)]
 
 
-def _unknown(_: Request[Any, Any, Any], fault: Exception) -> Response[dict[str, Any]]:
-    return _fault(404, str(fault))
+def _unknown(request: Asked, fault: Exception) -> Response[Any]:
+    return _fault(request, 404, str(fault))
 
 
-def _unreadable(_: Request[Any, Any, Any], fault: Exception) -> Response[dict[str, Any]]:
+def _unreadable(request: Asked, fault: Exception) -> Response[Any]:
     log.error("a page cannot be shown: %s", fault)
-    return _fault(503, str(fault))
+    return _fault(request, 503, str(fault))
 
 
-def _fault(status: int, words: str) -> Response[dict[str, Any]]:
-    return Response({"status_code": status, "detail": words}, status_code=status)
+def _refused(request: Asked, fault: HTTPException) -> Response[Any]:
+    """Programs get Litestar's own answer; people a page, or the login form where that is what is missing."""
+    if not _is_page(request):
+        return create_exception_response(request, fault)
+    if isinstance(fault, NotAuthorizedException) and site_of(request).gate.has_token:
+        return Redirect(path("login", next=layout.back_to(request)), status_code=303)
+    return _fault(request, fault.status_code, fault.detail or "this cannot be done", fault.headers)
+
+
+def _fault(request: Asked, status: int, words: str, headers: Mapping[str, str] | None = None) -> Response[Any]:
+    if not _is_page(request):
+        return Response({"status_code": status, "detail": words}, status_code=status)
+    title = "Not found" if status == 404 else "That did not work"
+    back = tag("p", layout.link("To the overview", "/"))
+    response = layout.page(request, title, tag("h1", title), tag("p", words), back, status=status)
+    for name, value in (headers or {}).items():
+        response.set_header(name, value)
+    return response
+
+
+def _is_page(request: Asked) -> bool:
+    return not request.url.path.startswith(("/api", "/-/", "/metrics", "/healthz", "/readyz", "/live", "/static"))

@@ -38,19 +38,19 @@ def markup(part: Part) -> Html:
     return Html("".join(map(markup, part)))
 
 
-def tag(name: str, *content: Part, **attributes: Attribute) -> Html:
+def tag(element: str, /, *content: Part, **attributes: Attribute) -> Html:
     """An element. Attributes: True stands without a value, None and False are left out; `class_` is class, and any
     other underscore a hyphen."""
-    words = [name]
+    words = [element]
     for key, value in attributes.items():
         if value is None or value is False:
             continue
         shown = key.rstrip("_").replace("_", "-")
         words.append(shown if value is True else f'{shown}="{html.escape(str(value))}"')
     head = " ".join(words)
-    if name in _SHAPES:
+    if element in _SHAPES:
         return Html(f"<{head}/>")
-    return Html(f"<{head}>") if name in _VOID else Html(f"<{head}>{''.join(map(markup, content))}</{name}>")
+    return Html(f"<{head}>") if element in _VOID else Html(f"<{head}>{''.join(map(markup, content))}</{element}>")
 
 
 def path(*parts: str, **query: str | int | None) -> str:

@@ -33,12 +33,14 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the running service can be asked. ask: for a change; it is done once it is on the disk."""
+    """What the running service can be asked. ask: for a change; it is done once it is on the disk. unread: how many
+    records are known to be unread."""
 
     ask: Callable[[Order], Future[Answer]]
     alive: Callable[[], Checks]
     ready: Callable[[], Checks]
     metrics: Callable[[], bytes]
+    unread: Callable[[], int]
     reload: Callable[[], None]
 
 
