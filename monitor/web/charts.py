@@ -33,18 +33,16 @@ def strip(windows: Sequence[ClosedWindow]) -> Html:
     return svg.drawing(frame, label, marks, class_="strip")
 
 
-def distribution(column: str, outline: Outline) -> Html:
-    """The reference and the window, side by side."""
+def distribution(column: str, outline: Outline, *beside: Html) -> Html:
+    """The reference and the window. beside: other drawings."""
     if not outline.parts:
         return tag("p", "The reference holds no value of this column.")
-    picture = (
-        [histogram(column, outline), cumulative(column, outline)] if outline.is_numeric else [words(column, outline)]
-    )
+    picture = histogram(column, outline) if outline.is_numeric else words(column, outline)
     shown = [part for part in outline.special if part.reference or part.current]
     return tag(
         "div",
         svg.legend(("reference", "reference"), ("current", "this window"), ("excess", "more than in the reference")),
-        tag("div", picture, class_="pair"),
+        tag("div", picture, beside, class_="pair"),
         [tag("p", f"{part.label}: {percent(part.reference)} → {percent(part.current)}") for part in shown],
         numbers(outline),
         class_="distribution",
@@ -104,7 +102,7 @@ def words(column: str, outline: Outline) -> Html:
     """A word's share in the reference above its share in the window."""
     highest = max(max(part.reference, part.current) for part in outline.parts)
     height = len(outline.parts) * (BAR + 8) + 12
-    frame = Frame(0, highest * 1.15, 0, 1, height=height, left=170, bottom=0, top=0)
+    frame = Frame(0, highest, 0, 1, height=height, left=150, right=105, bottom=0, top=0)
     marks = []
     for i, part in enumerate(outline.parts):
         top = 6 + i * (BAR + 8)
@@ -124,7 +122,7 @@ def course(column: str, points: Sequence[ColumnPoint], since: int | None = None)
     """The size of a column's change over its windows, with its interval; since: where drift began."""
     known = [point for point in points if point.effect is not None]
     if not known:
-        return tag("p", "No effect is known for these windows.")
+        return tag("p", "No size of a change is known, or its windows are not kept any more.")
     highs = [point.effect_high if point.effect_high is not None else abs(point.effect or 0.0) for point in known]
     frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, 0, max(*highs, 0.05) * 1.05)
     area = [(p.index, _up(p.effect_low), _up(p.effect_high)) for p in points]
@@ -136,7 +134,7 @@ def course(column: str, points: Sequence[ColumnPoint], since: int | None = None)
     if since is not None and points[0].index <= since <= points[-1].index:
         begin = [
             svg.line(frame, since - 0.5, 0, since - 0.5, frame.high_y, "since"),
-            tag("text", "since", x=frame.x(since - 0.5) + 4, y=frame.top + 10, class_="since"),
+            tag("text", "since", x=frame.x(since - 0.5) - 5, y=frame.top + 10, text_anchor="end", class_="since"),
         ]
     n_drift = sum(point.outcome == Outcome.DRIFT for point in points)
     label = f"Effect of {column} over {len(points)} windows, {n_drift} of them drifting"
@@ -153,7 +151,7 @@ def bands(history: ColumnHistory) -> Html:
     known += [level for level in usual or () if level is not None]
     if not known:
         return tag("p", "No value of this column is known.")
-    frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, min(known), max(known), height=240)
+    frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, min(known), max(known), width=svg.WIDE, height=240)
     wide = svg.band(frame, [(p.index, p.levels[0], p.levels[4]) for p in points], "wide")
     narrow = svg.band(frame, [(p.index, p.levels[1], p.levels[3]) for p in points], "narrow")
     middle = svg.polyline(frame, [(p.index, p.levels[2]) for p in points], "current-line")
@@ -172,10 +170,8 @@ def bands(history: ColumnHistory) -> Html:
 def word_shares(history: ColumnHistory) -> Html:
     """Shares of the most frequent words over time against the reference's."""
     points = history.points
-    known = [level for point in points for level in point.levels if level is not None]
-    frame = Frame(
-        points[0].index - 0.5, points[-1].index + 0.5, 0, max([*known, *_some(history.reference), 0.05]) * 1.05
-    )
+    highest = max(_some([*(level for point in points for level in point.levels), *(history.reference or ()), 0.05]))
+    frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, 0, highest * 1.05, width=svg.WIDE, height=240)
     marks = []
     for i in range(len(history.labels)):
         usual = history.reference[i] if history.reference else None
@@ -190,7 +186,7 @@ def rates(history: ColumnHistory) -> Html:
     """Missing, malformed and unseen shares over time."""
     points = history.points
     highest = max([*_some([x for p in points for x in (p.missing, p.invalid, p.odd)]), 0.02])
-    frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, 0, highest * 1.05, height=130)
+    frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, 0, highest * 1.05, height=150)
     usual = history.reference_missing
     marks = [
         svg.line(frame, frame.low_x, usual, frame.high_x, usual, "reference-thin") if usual is not None else None,

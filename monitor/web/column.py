@@ -43,8 +43,12 @@ def column(site: Here, request: Request[Any, Any, Any], name: FromPath[str]) -> 
         tag("h1", shown, " ", badge(last.outcome)),
         _facts(found),
         section("Values over time", _values(found)),
-        section("Missing, unexpected and malformed values", _rates(found)),
-        section("Size of the change over time", charts.course(shown, found.points)),
+        tag(
+            "div",
+            section("Size of the change over time", charts.course(shown, found.points)),
+            section("Missing, unexpected and malformed values", _rates(found)),
+            class_="twins",
+        ),
         section(f"Window {index} against the reference", _compared(compared, asked, shown)),
         section("Windows", _windows(found)),
     )
@@ -89,12 +93,13 @@ def _compared(compared: Compared | None, column_name: str, shown: str) -> Html:
         return tag("p", "The reference has no such column.")
     row = names.index(column_name)
     pair = compared.pair.only(row)
+    drawn = outline(pair, 0)
     return tag(
         "div",
         tag(
             "p", f"Reference {compared.reference[:12]}: {int(pair.n[0]):,} valid rows; this window: {int(pair.m[0]):,}."
         ),
-        charts.distribution(shown, outline(pair, 0)),
+        charts.distribution(shown, drawn, charts.cumulative(shown, drawn) if drawn.is_numeric else Html()),
         tag("h3", "Statistics"),
         _statistics(Scores(pair)),
     )
@@ -116,7 +121,7 @@ def _statistics(scores: Scores) -> Html:
         ))  # fmt: skip
     head = ("statistic", "here", "usual without drift", "95 of 100 stay below", "p", "effect")
     caption = "Every statistic of this window; what is usual is drawn from the reference, for windows of this size"
-    return table(head, rows, caption)
+    return table(head, rows, caption, shown=True)
 
 
 def _windows(found: ColumnHistory) -> Html:
@@ -124,7 +129,8 @@ def _windows(found: ColumnHistory) -> Html:
     for point in reversed(found.points[-N_ROWS:]):
         segment = None if found.segment == WHOLE else found.segment
         href = path("models", found.model, "column", name=found.column, segment=segment, window=point.index)
-        middle = tuple("" if level is None else number(level) for level in point.levels)
+        said = number if found.kind == "numeric" else percent
+        middle = tuple("" if level is None else said(level) for level in point.levels)
         rows.append((
             link(str(point.index), href),
             moment(point.start),

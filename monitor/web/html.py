@@ -59,20 +59,18 @@ def path(*parts: str, **query: str | int | None) -> str:
     return "/" + "/".join(quote(part, safe="") for part in parts) + (f"?{urlencode(asked)}" if asked else "")
 
 
-def table(
-    head: Iterable[Part], rows: Iterable[Iterable[Part]], caption: Part = None, class_: str | None = None
-) -> Html:
-    """A table whose rows are headed by their first cell, scrolling by itself where it is too wide."""
+def table(head: Iterable[Part], rows: Iterable[Iterable[Part]], caption: str, *, shown: bool = False) -> Html:
+    """A table whose rows are headed by their first cell, scrolling by itself where it is too wide. shown: whether its
+    caption is for all to see, not only for who has it read out."""
     body = [tag("tr", tag("th", first, scope="row"), [tag("td", cell) for cell in rest]) for first, *rest in rows]
     return scrolling(
         tag(
             "table",
-            tag("caption", caption) if caption is not None else None,
+            tag("caption", caption, class_=None if shown else "unseen"),
             tag("thead", tag("tr", [tag("th", cell, scope="col") for cell in head])),
             tag("tbody", body),
-            class_=class_,
         ),
-        str(caption or "table"),
+        caption,
     )
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, Final
 
 from litestar import Request, Response, get
 from litestar.params import FromPath
 
-from monitor.account import ClosedWindow, ColumnPoint, Explanation
+from monitor.account import ClosedWindow, ColumnPoint, Explanation, TriggerEntry
 from monitor.alert import Drifting, Episode
 from monitor.batch import NO_TIME
 from monitor.decision import Outcome, Verdict
-from monitor.describe import number
 from monitor.glance import Glance
 from monitor.history import Compared, History, point
 from monitor.message import rfc3339
 from monitor.outline import outline
-from monitor.retrain import Trigger
 from monitor.web import charts
 from monitor.web.forms import incident_forms, trigger_forms
 from monitor.web.html import Html, Part, table, tag
@@ -28,6 +27,8 @@ from monitor.window import WHOLE
 N_COLUMNS: Final = 6
 """Columns that are drawn; the others are in the table."""
 N_WINDOWS: Final = 240
+N_BEFORE: Final = 30
+"""Windows before the drift that are drawn with it."""
 
 
 @get("/incidents/{identity:str}", sync_to_thread=True, include_in_schema=False)
@@ -41,6 +42,22 @@ def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str
         triggers = history.triggers()
     episode, one = found.changes[-1].episode, found.incident
     waiting = [entry for entry in triggers if entry.incident == one.id]
+    rest = tag("p", f"{len(columns) - N_COLUMNS} more columns are in the table.") if len(columns) > N_COLUMNS else None
+    tale = tag(
+        "div",
+        section("What changed", _changed(one.model, columns), id_="columns") if columns else None,
+        drawn,
+        rest,
+        section("Quality of the data", _quality(columns)),
+    )
+    side = tag(
+        "aside",
+        section("What to do", incident_forms(request, found)),
+        section("Retraining", [_trigger(request, entry) for entry in waiting]) if waiting else None,
+        section("What happened", _story(found)),
+        section("Who was told", _deliveries(found)),
+        aria_label="What was done and can be done",
+    )
     return page(
         request,
         one.id,
@@ -48,15 +65,7 @@ def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str
         tag("h1", one.id, " ", badge(one.state, f"{one.state}, {one.severity}")),
         tag("p", f"{_headline(episode)}: {found.changes[-1].reason}.", class_="lead"),
         _times(found, episode),
-        section("What to do", incident_forms(request, found), [trigger_forms(request, entry) for entry in waiting]),
-        section("What changed", _changed(one.model, columns), id_="columns") if columns else None,
-        drawn,
-        tag("p", f"{len(columns) - N_COLUMNS} more columns are in the table above.")
-        if len(columns) > N_COLUMNS
-        else None,
-        section("Quality of the data", _quality(columns)),
-        section("Retraining", [_trigger(trigger) for trigger in found.triggers]) if found.triggers else None,
-        section("What happened, and who was told", _story(found), _deliveries(found)),
+        tag("div", tale, side, class_="story"),
     )
 
 
@@ -87,30 +96,34 @@ def _times(found: Explanation, episode: Episode) -> Html:
 
 
 def _changed(model: str, columns: Sequence[Drifting]) -> Html:
+    """A table with only those of its columns that say something."""
+    segmented = any(one.segment != WHOLE for one in columns)
+    weighed = any(one.verdict.evidence is not None for one in columns)
+    head = ("column", "rows", "what changed", "effect (95 % interval)", "p", "evidence", "since")
+    shown = (True, segmented, True, True, True, weighed, True)
     rows = [
         (
             column_link(model, one.verdict.column, one.segment),
-            one.segment if one.segment != WHOLE else "all rows",
+            one.segment if one.segment != WHOLE else "all",
             one.verdict.reason,
             effect(one.verdict),
-            "" if one.verdict.p_value is None else f"{one.verdict.p_value:.2g}",
+            tag("span", "" if one.verdict.p_value is None else f"{one.verdict.p_value:.2g}", class_="number"),
             "" if one.verdict.evidence is None else f"{one.verdict.evidence:.3g}",
             since(one),
         )
         for one in columns
     ]
-    head = ("column", "rows", "what changed", "effect (95 % interval)", "p", "evidence", "since")
-    return table(head, rows, "Columns that drift, the worst first")
+    return table(compress(head, shown), (compress(row, shown) for row in rows), "Columns that drift, the worst first")
 
 
 def effect(verdict: Verdict) -> Html | str:
     """The size of a change, with its interval where one is known."""
     if verdict.effect is None:
         return "not known"
-    words = f"{verdict.measure} {number(verdict.effect)}"
+    words = f"{verdict.measure} {verdict.effect:.3g}"
     if verdict.effect_low is None or verdict.effect_high is None:
-        return words
-    return tag("span", words, " ", tag("span", f"({number(verdict.effect_low)} to {number(verdict.effect_high)})"))
+        return tag("span", words, class_="number")
+    return tag("span", f"{words} ({verdict.effect_low:.3g} to {verdict.effect_high:.3g})", class_="number")
 
 
 def since(one: Drifting) -> Part:
@@ -151,27 +164,26 @@ def _column(seen: _Seen, one: Drifting) -> Html:
     points = seen.points(segment, column)
     drifting = [p.index for p in points if p.outcome == Outcome.DRIFT and p.index >= one.since_window]
     compared = seen.compared(segment, drifting[-1]) if drifting else None
-    begin = max(one.since_window - 30, 0)
-    around = [p for p in points if p.index >= begin]
+    around = [p for p in points if p.index >= one.since_window - N_BEFORE]
     where = "" if segment == WHOLE else f" in {segment}"
+    course = charts.course(column, around, one.since_window)
     return section(
         f"{column or '(no name)'}{where}",
         tag("p", one.verdict.reason, " · ", effect(one.verdict), " · since ", since(one), class_="lead"),
-        tag("h3", f"Distribution in window {drifting[-1]}" if drifting else "Distribution"),
-        _distribution(compared, column),
-        tag("h3", "Size of the change over time"),
-        charts.course(column, around, one.since_window) if around else tag("p", "Its windows are not kept any more."),
+        tag("h3", f"Rows in window {drifting[-1]}, and the size of the change over time") if drifting else None,
+        _distribution(compared, column, course),
         tag("p", column_link(seen.model, column, segment), ": its whole history", class_="more"),
     )
 
 
-def _distribution(compared: Compared | None, column: str) -> Html:
+def _distribution(compared: Compared | None, column: str, course: Html) -> Html:
     if compared is None:
-        return tag("p", "This window, or the reference that it was counted on, is not kept any more.")
-    names = compared.pair.bins.names
-    if column not in names:
-        return tag("p", "The reference has no such column.")
-    return charts.distribution(column, outline(compared.pair, names.index(column)))
+        why = "This window, or the reference that it was counted on, is not kept any more."
+    elif column not in compared.pair.bins.names:
+        why = "The reference has no such column."
+    else:
+        return charts.distribution(column, outline(compared.pair, compared.pair.bins.names.index(column)), course)
+    return tag("div", tag("p", why), course)
 
 
 def _quality(columns: Sequence[Drifting]) -> Html:
@@ -181,47 +193,36 @@ def _quality(columns: Sequence[Drifting]) -> Html:
     return table(("column", "rows", "fact"), rows, "Facts about the data itself")
 
 
-def _trigger(trigger: Trigger) -> Html:
-    rows = [(past.step.replace("_", " "), moment(rfc3339(past.at_ms)), past.by, past.note) for past in trigger.history]
-    places = [
-        f"{rows.topic}[{rows.partition}] {rows.first_offset:,} to {rows.last_offset:,}" for rows in trigger.body.rows
-    ]
+def _trigger(request: Request[Any, Any, Any], entry: TriggerEntry) -> Html:
+    steps = [
+        tag("li", moment(rfc3339(past.at_ms)), " ", tag("b", past.step.replace("_", " ")), f" by {past.by}",
+            f": {past.note}" if past.note else "")
+        for past in entry.history
+    ]  # fmt: skip
     return tag(
         "div",
-        tag("p", trigger.id, " ", badge(trigger.step, trigger.step.replace("_", " ")), f" to {trigger.channel}"),
-        table(("step", "when", "by", "note"), rows, f"Steps of {trigger.id}"),
-        tag("p", "Rows: ", "; ".join(places) or "none", class_="soft"),
+        tag("p", badge(entry.step, entry.step.replace("_", " ")), f" {entry.channel}"),
+        trigger_forms(request, entry),
+        tag("ol", steps, class_="timeline"),
     )
 
 
 def _story(found: Explanation) -> Html:
     made = found.made or (None,) * len(found.changes)
-    rows = [
-        (
-            moment(at),
-            change.change,
-            f"{change.window}",
-            change.reason,
-            "told" if change.told else "not told",
-            change.notice,
-        )
+    steps = [
+        tag("li", moment(at), " ", tag("b", change.change), f" in window {change.window}: {change.reason}.",
+            tag("span", f"{'Told' if change.told else 'Not told'}: {change.notice}.", class_="soft line"))
         for at, change in zip(made, found.changes, strict=True)
-    ]
-    return table(("when", "change", "window", "what", "people", "why, or why not"), rows, "Changes")
+    ]  # fmt: skip
+    return tag("ol", reversed(steps), class_="timeline")
 
 
 def _deliveries(found: Explanation) -> Html:
-    rows = [
-        (
-            moment(sent.done or sent.queued),
-            sent.channel,
-            sent.purpose,
-            badge(sent.state),
-            str(sent.attempts),
-            sent.reason,
-        )
-        for sent in found.deliveries
-    ]
-    if not rows:
+    if not found.deliveries:
         return tag("p", "Nothing was sent.")
-    return table(("when", "channel", "purpose", "state", "attempts", "reason"), rows, "What was sent to whom")
+    sent = [
+        tag("li", moment(one.done or one.queued), " ", tag("b", one.channel), f" {one.purpose} ", badge(one.state),
+            f" after {one.attempts} attempts" if one.attempts > 1 else "", f": {one.reason}" if one.reason else "")
+        for one in found.deliveries
+    ]  # fmt: skip
+    return tag("ol", reversed(sent), class_="timeline")

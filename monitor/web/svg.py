@@ -13,8 +13,9 @@ from typing import Final
 from monitor.describe import number
 from monitor.web.html import Html, Part, tag
 
-WIDTH: Final = 560
+WIDTH: Final = 440
 HEIGHT: Final = 190
+WIDE: Final = 760
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def drawing(frame: Frame, label: str, *marks: Part, class_: str = "chart") -> Ht
     )  # fmt: skip
 
 
-def levels(low: float, high: float, n_wanted: int = 4) -> list[float]:
+def levels(low: float, high: float, n_wanted: int = 5) -> list[float]:
     """Round values between the two, about so many.
 
     >>> levels(0, 0.43), levels(12_000, 96_000)
