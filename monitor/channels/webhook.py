@@ -27,6 +27,8 @@ from monitor.message import Notice, encode
 PREFIX: Final = "whsec_"
 _LATER: Final = frozenset({408, 425, 429})
 _ANSWER_BYTES: Final = 64 * 1024
+TOLERANCE_SECONDS: Final = 300
+_MAX_SIGNATURES: Final = 5
 # httpx logs every URL in full and httpcore the headers of answers; some receivers take or return a token there.
 for _library in ("httpx", "httpcore"):
     logging.getLogger(_library).setLevel(logging.WARNING)
@@ -132,6 +134,26 @@ def signed(signing_keys: tuple[bytes, ...], message_id: str, timestamp: int, bod
         "webhook-timestamp": str(timestamp),
         "webhook-signature": " ".join(f"v1,{mark}" for mark in marks),
     }
+
+
+def mistrust(signing_keys: tuple[bytes, ...], headers: Mapping[str, str], body: bytes, now: float) -> str:
+    """Why a request does not come from who has one of the keys, or ""; see `signed`. headers: names in lower case.
+
+    A signature is good for five minutes, so that what was overheard cannot be sent again later.
+    """
+    message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    given = headers.get("webhook-signature", "").split()[:_MAX_SIGNATURES]
+    if not message_id or not timestamp or not given:
+        return "not signed: wanted the headers webhook-id, webhook-timestamp and webhook-signature"
+    if not timestamp.isascii() or not timestamp.isdecimal() or len(timestamp) > 12:
+        return "webhook-timestamp: wanted seconds since 1970"
+    if abs(now - int(timestamp)) > TOLERANCE_SECONDS:
+        return f"webhook-timestamp: more than {TOLERANCE_SECONDS} s from now; check the clocks"
+    wanted = signed(signing_keys, message_id, int(timestamp), body)["webhook-signature"].split()
+    pairs = [(one.encode(), other.encode()) for one in given for other in wanted]
+    # Every pair is compared, so that time tells nothing of which one nearly matched.
+    matches = sum(hmac.compare_digest(one, other) for one, other in pairs)
+    return "" if matches else "webhook-signature: made with another secret, or of another body"
 
 
 def _skim(response: httpx.Response) -> None:

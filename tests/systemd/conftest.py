@@ -26,6 +26,8 @@ idle_timeout = "1h"
 [state]
 directory = "{state}"
 checkpoint = "200ms"
+[http]
+listen = "127.0.0.1:{port}"
 [[model]]
 name = "loan"
 topics = ["predictions"]
@@ -65,9 +67,9 @@ class World:
         self._process.stdout.close()
         self._process.wait(20)
 
-    def config(self, state: str = "/var/lib/driftd") -> str:
+    def config(self, state: str = "/var/lib/driftd", port: int = 9464) -> str:
         servers = json.dumps(self.addresses["servers"])
-        return CONFIG.format(servers=servers, slack=self.addresses["slack"], state=state)
+        return CONFIG.format(servers=servers, slack=self.addresses["slack"], state=state, port=port)
 
 
 @pytest.fixture(scope="session")
