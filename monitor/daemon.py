@@ -112,12 +112,16 @@ class Daemon:
 
         progress: told, every time the loop comes round, how things stand.
         """
-        self._source.seek(self._engine.positions())
-        while wanted() and not self._outdated:
-            self._turn()
-            self._came_round()
-            progress(self.status)
-        self._drain()
+        try:
+            self._source.seek(self._engine.positions())
+            while wanted() and not self._outdated:
+                self._turn()
+                self._came_round()
+                progress(self.status)
+            self._drain()
+        finally:
+            self._courier.close(0.0)
+            self._source.close()
 
     @property
     def status(self) -> str:
@@ -251,6 +255,3 @@ class Daemon:
             self._settle()
         except StoreFull as fault:
             log.error("%s; what was not written is read again at the next start", fault)
-        finally:
-            self._courier.close(0.0)
-            self._source.close()

@@ -83,11 +83,16 @@ listen = "127.0.0.1:0"
 
 
 class Slack(SlackStandIn):
-    """Counts what took effect. posted: notices by id, also those whose answer got lost."""
+    """Counts what took effect, also where the answer got lost."""
 
     def __init__(self) -> None:
         super().__init__(TOKEN)
         self.applied: list[Received] = []
+
+    def forgive(self) -> None:
+        """Take back the faults that were ordered and have not come yet."""
+        with self._lock:
+            self._faults.clear()
 
     def _apply(self, request: Received) -> Any:
         self.applied.append(request)
@@ -137,6 +142,11 @@ class Daemon:
     def says(self, words: str) -> bool:
         return words in self.log.read_text()
 
+    def peak_kb(self) -> int:
+        """The most memory that it ever had."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
     def tail(self) -> str:
         return self.log.read_text()[-3_000:]
 
@@ -165,6 +175,7 @@ class Scene:
         self.hits_file = self.home / "hits"
         self.clock_file = self.home / "clock"
         self.dead: set[str] = set()
+        self.environment: dict[str, str] = {}
         self.new_producer()
 
     def new_producer(self) -> None:
@@ -204,6 +215,20 @@ class Scene:
     def database(self) -> Path:
         return self.state / DATABASE
 
+    @property
+    def retrain_id(self) -> str:
+        """Of the call to the retraining job."""
+        wanted = expected(self._all(), read_config(self.config), unseal(self.reference))
+        return next(identity for identity, (channel, *_) in wanted.notices.items() if channel == "job")
+
+    def _all(self) -> Ledger:
+        """A ledger as it will be in the end."""
+        ledger, ends = Ledger(self.topic), Counter[int]()
+        for record in self.records:
+            ledger.placed.append((record, ends[record.partition]))
+            ends[record.partition] += 1
+        return ledger
+
     def feed(self, upto: float) -> int:
         """Produce the log up to this share of it; how many records there were."""
         last = round(upto * len(self.records))
@@ -217,14 +242,12 @@ class Scene:
     # -- daemons
 
     @contextmanager
-    def daemon(self, *harms: Harm, limit: Callable[[], None] | None = None) -> Iterator[Daemon]:
+    def daemon(self, *harms: Harm) -> Iterator[Daemon]:
         """A service that comes to this harm; killed at the end of the context if it still runs."""
-        clock = str(self.clock_file) if self.clock_file.exists() else ""
-        plan = Plan(str(self.hits_file), harms, clock)
         log = self.home / "driftd.log"
         with log.open("ab") as out:
-            command = [sys.executable, child.__file__, plan.to_json(), "run", "--config", str(self.config)]
-            process = subprocess.Popen(command, stdout=out, stderr=out, env=dict(os.environ), preexec_fn=limit)
+            command = self._command("run", *harms)
+            process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | self.environment)
         daemon = Daemon(process, log)
         try:
             yield daemon
@@ -233,8 +256,29 @@ class Scene:
                 process.kill()
             process.wait()
 
+    def run(self, command: str, harm: Harm | None = None, code: int = 0) -> str:
+        """A command of driftd to its end; what it printed."""
+        harms = () if harm is None else (harm,)
+        done = subprocess.run(
+            self._command(command, *harms), capture_output=True, text=True, timeout=SECONDS, check=False
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    def _command(self, command: str, *harms: Harm) -> list[str]:
+        clock = str(self.clock_file) if self.clock_file.exists() else ""
+        plan = Plan(str(self.hits_file), harms, clock)
+        return [sys.executable, child.__file__, plan.to_json(), command, "--config", str(self.config)]
+
+    def execute(self, statement: str) -> None:
+        """Change a stopped daemon's database behind its back."""
+        db = sqlite3.connect(self.database)
+        db.execute(statement)
+        db.commit()
+        db.close()
+
     def query(self, statement: str) -> list[tuple[Any, ...]]:
-        """Rows of the daemon's database; none while there is no database yet."""
+        """Rows of the daemon's database; none while there is none that can be read."""
         if not self.database.exists():
             return []
         try:
@@ -243,7 +287,7 @@ class Scene:
                 return db.execute(statement).fetchall()
             finally:
                 db.close()
-        except sqlite3.OperationalError:
+        except sqlite3.DatabaseError:  # not made yet, or damaged and not mended yet
             return []
 
     def n_read(self) -> int:
@@ -258,7 +302,10 @@ class Scene:
 
     def n_counted(self) -> int:
         """Records that became rows or were rejected, as far as the database knows."""
-        counts = [self._state(body).counts for (body,) in self.query("SELECT state FROM lines")]
+        try:
+            counts = [self._state(body).counts for (body,) in self.query("SELECT state FROM lines")]
+        except ValueError:  # damaged, and not mended yet
+            return 0
         return sum(count.rows + sum(count.rejected.values()) for count in counts)
 
     @staticmethod

@@ -17,6 +17,7 @@ from pathlib import Path
 from faults.child import Harm
 from faults.fault import fault
 from faults.scene import Scene
+from monitor.demo.standins import status
 
 SOURCE = Path(__file__).parents[1] / "badio.c"
 
@@ -120,9 +121,10 @@ def disk_full(scene: Scene) -> int:
     return 1
 
 
-@fault(needs=no_mount)
+@fault(needs=no_mount, may_repeat=True)
 def disk_full_at_a_stop(scene: Scene) -> int:
-    """The disk is full when the daemon is told to stop; what it could not write is read again at the next start."""
+    """The disk is full when the daemon is told to stop; what it could not write is read again at the next start, and a
+    message that was sent and could not be written down is sent again."""
     with small_disk(scene) as disk:
         scene.feed(0.3)
         with scene.daemon() as daemon:
@@ -264,7 +266,7 @@ def a_bit_of_an_offset_flipped(scene: Scene) -> int:
 @restored()
 def a_bit_of_a_notice_flipped(scene: Scene) -> int:
     """One bit of a message that waits to be sent is another; there is a backup."""
-    scene.slack.order(*[_away()] * 50)
+    scene.slack.order(*[status(503)] * 50)
     scene.feed(0.45)
     with scene.daemon() as daemon:
         scene.until(lambda: scene.query("SELECT 1 FROM outbox WHERE state = 'pending' AND attempts > 0"), daemon)
@@ -320,6 +322,23 @@ def the_journal_missing(scene: Scene) -> int:
 
 
 @restored()
+def restored_by_hand(scene: Scene) -> int:
+    """Somebody goes back to an older copy of the database: the log is rewound with it."""
+    scene.feed(0.3)
+    with scene.daemon() as daemon:
+        scene.until(lambda: scene.n_windows() > 2, daemon)
+        scene.run("backup")
+        scene.feed(0.6)
+        scene.until(scene.settled, daemon)
+        daemon.stop()
+    (scene.state / "driftd.backup.db").replace(scene.database)
+    for ending in ("-wal", "-shm"):
+        scene.database.with_name(scene.database.name + ending).unlink(missing_ok=True)
+    scene.finish()
+    return 1
+
+
+@restored()
 def the_database_deleted(scene: Scene) -> int:
     """The database is deleted: the log is read from its beginning, and gives the same."""
     half_read(scene, backup=False)
@@ -342,10 +361,5 @@ def killed_while_it_makes_a_backup(scene: Scene) -> int:
     os.truncate(scene.database, 4096 * 2)
     return recovered(scene) and scene.hits()
 
-
-def _away() -> object:
-    from monitor.demo.standins import status
-
-    return status(503)
 
 
