@@ -32,6 +32,7 @@ from monitor.secret import secrets
 from monitor.sources.kafka import KafkaSource
 from monitor.store import Store
 from monitor.systemd import Notifier
+from monitor.tune import settle
 
 log = logging.getLogger(__name__)
 
@@ -210,6 +211,7 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
 
 def serve(file: Path, read: Callable[[Path], Config]) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    settle()
     notifier, outside = Notifier(), Outside()
     notifier.more_time(STEP_SECONDS, "opening the references")
     control = Control(lambda: prepare(file, read(file)), notifier, outside)
