@@ -35,6 +35,8 @@ IN_FLIGHT_SECONDS: Final = 0.01
 """How long to poll while notices are on their way: what is sent and not written down is sent again after a crash."""
 DRAIN_SECONDS: Final = 5.0
 DUE_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
+"""How much of a partition's quiet one turn of the loop can bear witness to."""
 PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds between tries after a fault of Kafka or the disk; the last one repeats."""
 
@@ -97,7 +99,8 @@ class Daemon:
         self._unwritten: Commit | None = None
         self._answers: list[tuple[str, Outcome]] = []
         self._sent: dict[str, Due] = {}
-        self._news: dict[Partition, float] = {}
+        self._quiet: dict[Partition, float] = {}
+        self._looked = time.monotonic()
         self._n_rows = 0
         self._n_faults = 0
         self._fault = ""
@@ -109,12 +112,16 @@ class Daemon:
 
         progress: told, every time the loop comes round, how things stand.
         """
-        self._source.seek(self._engine.positions())
-        while wanted() and not self._outdated:
-            self._turn()
-            self._came_round()
-            progress(self.status)
-        self._drain()
+        try:
+            self._source.seek(self._engine.positions())
+            while wanted() and not self._outdated:
+                self._turn()
+                self._came_round()
+                progress(self.status)
+            self._drain()
+        finally:
+            self._courier.close(0.0)
+            self._source.close()
 
     @property
     def status(self) -> str:
@@ -159,7 +166,7 @@ class Daemon:
             self._outside.metrics.jumped(at, offset - wanted)
         now = time.time()
         for records in found:
-            self._news[records.partition] = time.monotonic()
+            self._quiet[records.partition] = 0.0
             self._n_rows += int(records.offsets.size)
             self._outside.metrics.read(records)
             self._engine.step(records, int(now * 1000))
@@ -181,10 +188,18 @@ class Daemon:
         return self._store.redirect(order, now_ms)
 
     def _moment(self) -> Moment:
-        assigned, now = self._source.assigned(), time.monotonic()
-        quiet_since = now - self._pace.idle_seconds
-        idle = (at for at in self._source.caught_up() if self._news.setdefault(at, now) <= quiet_since)
-        return Moment(int(time.time() * 1000), assigned, frozenset(idle))
+        return Moment(int(time.time() * 1000), self._source.assigned(), self._idle())
+
+    def _idle(self) -> frozenset[Partition]:
+        """Partitions that brought nothing for `idle_seconds` during which they were known to be at their end.
+
+        Time in which the loop did not come round (the process was stopped, the machine slept) is no sign of idleness.
+        """
+        now, caught_up = time.monotonic(), self._source.caught_up()
+        step, self._looked = min(now - self._looked, LOOK_SECONDS), now
+        for at in self._source.assigned():
+            self._quiet[at] = self._quiet.get(at, 0.0) + step if at in caught_up else 0.0
+        return frozenset(at for at in caught_up if self._quiet[at] >= self._pace.idle_seconds)
 
     def _housekeep(self) -> None:
         """Do what housekeeping asked of the only writer."""
@@ -253,6 +268,3 @@ class Daemon:
         except StoreFull as fault:
             text = "%s; what was not written is read again at the next start"
             log.error(text, fault, extra={"event": "drain.failed"})
-        finally:
-            self._courier.close(0.0)
-            self._source.close()

@@ -20,9 +20,8 @@ from monitor.check import Reference
 from monitor.config import Channel as ChannelTable
 from monitor.config import Config
 from monitor.daemon import Daemon, Outside, Pace
-from monitor.database import backup
 from monitor.engine import Engine
-from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault
+from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault, StoreDamaged
 from monitor.line import Line, shape
 from monitor.outbox import Courier
 from monitor.page import Door, Page, door
@@ -30,7 +29,7 @@ from monitor.reference import unseal
 from monitor.schedule import Housekeeping, Job
 from monitor.secret import secrets
 from monitor.sources.kafka import KafkaSource
-from monitor.store import Store
+from monitor.store import Store, backup
 from monitor.systemd import Notifier
 from monitor.tune import settle
 
@@ -223,15 +222,13 @@ def serve(file: Path, read: Callable[[Path], Config]) -> None:
     try:
         while not control.stopping:
             notifier.more_time(STEP_SECONDS, "going on from the state")
-            daemon = assemble(control.prepared, store, outside)
-            jobs = housekeeping(control.prepared, store, outside)
-            jobs.start()
-            prepared = control.prepared
-            control.page.show(prepared.config, prepared.folder, prepared.directory, prepared.door)
-            notifier.ready(daemon.status)
-            log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
-            daemon.run(control.wanted, notifier.progress)
-            jobs.stop()
+            try:
+                _work(control, store, outside, notifier)
+            except StoreDamaged as fault:
+                if store.database.recovered_from is not None:  # once may be an accident
+                    raise
+                store.recover(fault)
+                outside.metrics.recovered()
         log.info("driftd has stopped", extra={"event": "service.stopped"})
     finally:
         control.page.close()
@@ -245,6 +242,21 @@ def _not_ours(directory: Path) -> list[Problem]:
         return []
     told = f'found {directory}, where this service may not write; wanted its own: directory = "{own}"'
     return [Problem("state.directory", told)]
+
+
+def _work(control: Control, store: Store, outside: Outside, notifier: Notifier) -> None:
+    """One configuration at work, until a stop or another one is wanted."""
+    daemon = assemble(control.prepared, store, outside)
+    jobs = housekeeping(control.prepared, store, outside)
+    jobs.start()
+    prepared = control.prepared
+    try:
+        control.page.show(prepared.config, prepared.folder, prepared.directory, prepared.door)
+        notifier.ready(daemon.status)
+        log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
+        daemon.run(control.wanted, notifier.progress)
+    finally:
+        jobs.stop()
 
 
 def _kafka_options(config: Config, folder: Path) -> Mapping[str, object]:

@@ -20,7 +20,8 @@ from detectors import Bins
 from monitor.batch import Partition
 from monitor.board import BoardState
 from monitor.check import Judged, Reference
-from monitor.database import Database
+from monitor.database import Database, Design
+from monitor.database import backup as copy_of
 from monitor.decision import Outcome, Verdict
 from monitor.engine import Commit
 from monitor.errors import StoreDamaged
@@ -35,12 +36,12 @@ from monitor.window import WHOLE, Window
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
 N_DEAD_LETTERS: Final = 10_000
 """Dead letters kept per model, the newest."""
 
 SCHEMA: Final = """
-CREATE TABLE offsets (model TEXT, topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL,
+CREATE TABLE offsets (model TEXT, topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL, sum INTEGER NOT NULL,
     PRIMARY KEY (model, topic, partition)) WITHOUT ROWID;
 CREATE TABLE lines (model TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE memories (model TEXT, segment TEXT, body BLOB NOT NULL, PRIMARY KEY (model, segment));
@@ -65,19 +66,39 @@ CREATE TABLE changes (incident TEXT, n INTEGER, made_ms INTEGER NOT NULL, body B
     PRIMARY KEY (incident, n)) WITHOUT ROWID;
 CREATE TABLE triggers (id TEXT PRIMARY KEY, incident TEXT NOT NULL, model TEXT NOT NULL, step TEXT NOT NULL,
     made_ms INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE board (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
+CREATE TABLE board (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE orders (n INTEGER PRIMARY KEY, done_ms INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE jobs (name TEXT PRIMARY KEY, last_ms INTEGER NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, incident TEXT NOT NULL, channel TEXT NOT NULL,
     purpose TEXT NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'pending',
     attempts INTEGER NOT NULL DEFAULT 0, queued_ms INTEGER NOT NULL, next_attempt_ms INTEGER NOT NULL,
-    done_ms INTEGER, receipt TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '');
+    done_ms INTEGER, receipt TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', sum INTEGER NOT NULL);
 CREATE INDEX outbox_by_state ON outbox (state, n);
 CREATE INDEX outbox_by_incident ON outbox (incident, channel, n);
 CREATE TABLE dead_letters (n INTEGER PRIMARY KEY, model TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
     record_offset INTEGER NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL, head BLOB NOT NULL,
     seen_ms INTEGER NOT NULL, UNIQUE (model, topic, partition, record_offset));
 """
+OFFSET_SUM: Final = "crc(model, topic, partition, next_offset)"
+BOARD_SUM: Final = "crc(body)"
+NOTICE_SUM: Final = "crc(id, incident, channel, purpose, body)"
+DESIGN: Final = Design(
+    SCHEMA,
+    VERSION,
+    steps={
+        2: f"UPDATE offsets SET sum = {OFFSET_SUM}; "  # noqa: S608  # constants, here and below
+        f"UPDATE board SET sum = {BOARD_SUM}; UPDATE outbox SET sum = {NOTICE_SUM}"
+    },
+    sound={
+        "offsets": f"sum = {OFFSET_SUM}",
+        "board": f"sum = {BOARD_SUM}",
+        "outbox": f"sum = {NOTICE_SUM}",
+        "lines": "sound(state)",
+        "memories": "sound(body)",
+        "open_windows": "sound(body)",
+        "windows": "sound(body)",
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +126,15 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         """Open or create. StoreLocked, StoreNewer or StoreError when it cannot be had."""
-        self.database = Database(directory, SCHEMA, VERSION)
+        self.database = Database(directory, DESIGN)
 
     def load(self, model: str, shape: str, bins: Bins) -> Saved:
         """What a model's line goes on from. Where open windows have another shape, their rows are read again."""
-        found = self.database.rows("SELECT state FROM lines WHERE model = ?", (model,))
-        if not found:
+        state = self._state(model)
+        if state is None:
             return Saved()
         try:
-            state = msgspec.json.decode(unchecked(found[0][0]), type=LineState)
-            statement = "SELECT topic, partition, next_offset FROM offsets WHERE model = ?"
-            offsets = {
-                Partition(topic, number): offset for topic, number, offset in self.database.rows(statement, (model,))
-            }
+            offsets = self._offsets(model)
             if state.shape != shape:
                 return self._rewound(model, msgspec.structs.replace(state, shape=shape), offsets)
             statement = "SELECT segment, start_ms, body FROM open_windows WHERE model = ?"
@@ -135,10 +152,12 @@ class Store:
         self, bins: Mapping[str, Bins], model: str, segment: str, start_ms: int
     ) -> tuple[Window, Sequence[Verdict]] | None:
         """A closed window by its start, and what was said of it; None when there is none, or on other bins."""
-        statement = "SELECT number, body FROM windows WHERE model = ? AND segment = ? AND start_ms = ?"
+        statement = "SELECT number, body, sound(body) FROM windows WHERE model = ? AND segment = ? AND start_ms = ?"
         found = self.database.rows(statement, (model, segment, start_ms))
         if not found:
             return None
+        if not found[0][2]:
+            raise StoreDamaged(f"window {found[0][0]} of model {model}, {segment}: its check sum does not match")
         try:
             window = thaw(found[0][1], bins[model])
         except ValueError as error:
@@ -161,37 +180,42 @@ class Store:
                 _apply_dead_letters(db, part, commit.now_ms)
             _queue(db, commit.digests, commit.now_ms)
             if commit.board is not None:
-                db.execute("INSERT OR REPLACE INTO board VALUES (1, ?)", (msgspec.json.encode(commit.board),))
+                db.execute("INSERT OR REPLACE INTO board VALUES (1, ?1, crc(?1))", (msgspec.json.encode(commit.board),))
             _apply_orders(db, commit.orders, commit.now_ms)
 
     def board(self) -> BoardState:
         """What all models share."""
-        found = self.database.rows("SELECT body FROM board")
-        return msgspec.json.decode(found[0][0], type=BoardState) if found else BoardState()
+        found = self.database.rows(f"SELECT body, sum = {BOARD_SUM} FROM board")  # noqa: S608
+        if not found:
+            return BoardState()
+        if not found[0][1]:
+            raise StoreDamaged("what all models share: its check sum does not match")
+        return msgspec.json.decode(found[0][0], type=BoardState)
 
     def replaced(self, model: str, reference: str) -> str | None:
         """The sealed reference that took the place of this configured one; None where none did."""
-        found = self.database.rows("SELECT state FROM lines WHERE model = ?", (model,))
-        if not found:
-            return None
-        desk = msgspec.json.decode(unchecked(found[0][0]), type=LineState).watch.desk
-        return desk.reference if desk.replaced == reference else None
+        state = self._state(model)
+        desk = None if state is None else state.watch.desk
+        return desk.reference if desk is not None and desk.replaced == reference else None
 
     def due(self, now_ms: int, limit: int = 100) -> list[Due]:
         """Notices to be sent now, oldest first; of every incident and channel only the first that is not done."""
         rows = self.database.rows(
-            """SELECT id, incident, channel, purpose, body, attempts, queued_ms,
+            f"""SELECT id, incident, channel, purpose, body, sum = {NOTICE_SUM}, attempts, queued_ms,
                 (SELECT receipt FROM outbox AS sent WHERE sent.incident = o.incident AND sent.channel = o.channel
                     AND sent.receipt <> '' ORDER BY n DESC LIMIT 1)
             FROM outbox AS o WHERE state = 'pending' AND next_attempt_ms <= ? AND NOT EXISTS
                 (SELECT 1 FROM outbox AS before WHERE before.incident = o.incident AND before.channel = o.channel
                     AND before.n < o.n AND before.state = 'pending')
-            ORDER BY n LIMIT ?""",
+            ORDER BY n LIMIT ?""",  # noqa: S608
             (now_ms, limit),
         )
+        for identity, *_, is_sound, _, _, _ in rows:
+            if not is_sound:
+                raise StoreDamaged(f"notice {identity}: its check sum does not match")
         return [
             Due(_notice(identity, incident, channel, purpose, body), parent, attempts, queued_ms)
-            for identity, incident, channel, purpose, body, attempts, queued_ms, parent in rows
+            for identity, incident, channel, purpose, body, _, attempts, queued_ms, parent in rows
         ]
 
     def settle(self, fates: Iterable[tuple[str, Fate]], now_ms: int) -> None:
@@ -279,9 +303,27 @@ class Store:
             db.execute("DELETE FROM dead_letters WHERE seen_ms < ?", (before_ms,))
         return n_windows
 
+    def recover(self, fault: StoreDamaged) -> None:
+        """Set a damaged database aside and go on from the last backup. StoreError when there is none that is sound."""
+        self.database.recover(fault)
+
     def close(self) -> None:
         """Let go of the directory."""
         self.database.close()
+
+    def _state(self, model: str) -> LineState | None:
+        found = self.database.rows("SELECT state FROM lines WHERE model = ?", (model,))
+        try:
+            return msgspec.json.decode(unchecked(found[0][0]), type=LineState) if found else None
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise StoreDamaged(f"the progress of model {model} cannot be read: {error}") from error
+
+    def _offsets(self, model: str) -> dict[Partition, int]:
+        statement = f"SELECT topic, partition, next_offset, sum = {OFFSET_SUM} FROM offsets WHERE model = ?"  # noqa: S608
+        rows = self.database.rows(statement, (model,))
+        if not all(is_sound for *_, is_sound in rows):
+            raise ValueError("the check sum of an offset does not match")
+        return {Partition(topic, number): offset for topic, number, offset, _ in rows}
 
     def _rewound(self, model: str, state: LineState, offsets: Mapping[Partition, int]) -> Saved:
         """Give up the open windows and go back to where their rows begin; what is in closed windows is fenced off."""
@@ -304,22 +346,21 @@ class Store:
             db.execute("DELETE FROM open_windows WHERE model = ?", (model,))
             db.execute("DELETE FROM memories WHERE model = ?", (model,))
             db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(state))))
-            db.executemany(
-                "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?)",
-                [(model, at.topic, at.number, offset) for at, offset in back.items()],
-            )
+            _apply_offsets(db, model, back)
         why = "model %s has another reference, window or segments than before: %d rows of open windows are read again"
         log.warning(why, model, n_rows, extra={"event": "windows.rewound", "model": model, "n_rows": n_rows})
         return Saved(state, {**offsets, **back})
 
 
+def backup(directory: Path, to: Path | None = None) -> Path:
+    """Copy the state of a directory while it is in use, and check the copy. StoreError when that cannot be."""
+    return copy_of(directory, DESIGN, to)
+
+
 def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
     model = part.model
     db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(part.state))))
-    db.executemany(
-        "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?)",
-        [(model, at.topic, at.number, offset) for at, offset in part.offsets.items()],
-    )
+    _apply_offsets(db, model, part.offsets)
     db.executemany(
         "DELETE FROM open_windows WHERE model = ? AND segment = ? AND start_ms = ?",
         [(model, *key) for key in part.gone],
@@ -331,6 +372,13 @@ def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
     db.executemany(
         "INSERT OR REPLACE INTO memories VALUES (?, ?, ?)",
         [(model, segment, checked(body)) for segment, body in part.memories.items()],
+    )
+
+
+def _apply_offsets(db: sqlite3.Connection, model: str, offsets: Mapping[Partition, int]) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO offsets VALUES (?1, ?2, ?3, ?4, crc(?1, ?2, ?3, ?4))",
+        [(model, at.topic, at.number, offset) for at, offset in offsets.items()],
     )
 
 
@@ -376,8 +424,8 @@ def _apply_incidents(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> 
 
 def _queue(db: sqlite3.Connection, notices: Iterable[Notice], now_ms: int) -> None:
     db.executemany(
-        """INSERT OR IGNORE INTO outbox (id, incident, channel, purpose, body, queued_ms, next_attempt_ms)
-        VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        """INSERT OR IGNORE INTO outbox (id, incident, channel, purpose, body, queued_ms, next_attempt_ms, sum)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, crc(?1, ?2, ?3, ?4, ?5))""",
         [(n.id, n.incident, n.channel, n.purpose, msgspec.json.encode(n.body), now_ms, now_ms) for n in notices],
     )
 

@@ -15,14 +15,14 @@ import pytest
 from detectors import Bins, Profile
 from monitor.alert import Change, Episode, Seen, State
 from monitor.batch import Partition, Reject, Severity
-from monitor.database import BACKUP, DATABASE, backup, is_locked, read_only
+from monitor.database import BACKUP, DATABASE, is_locked, read_only
 from monitor.desk import Outcomes
 from monitor.engine import Commit
 from monitor.errors import StoreError, StoreFull, StoreLocked, StoreNewer
 from monitor.line import Counts, LineState, ModelCommit
 from monitor.message import Notice
 from monitor.outbox import Dead, Delivered, Pending
-from monitor.store import N_DEAD_LETTERS, Store
+from monitor.store import N_DEAD_LETTERS, Store, backup
 from monitor.tally import Tally
 from monitor.window import Window
 from tests.monitor.bodies import make_alert, make_notice
