@@ -60,7 +60,8 @@ class Shape:
         return [f"category_{j}" for j in range(self.n_words)]
 
     def record(self, rng: random.Random, i: int) -> bytes:
-        features: dict[str, Any] = {name: round(rng.gauss(j, 1 + j / 7), 2 if self.n_words == 0 else 3) for j, name in enumerate(self.numbers)}
+        digits = 3 if self.n_words else 2
+        features: dict[str, Any] = {name: round(rng.gauss(j, 1 + j / 7), digits) for j, name in enumerate(self.numbers)}
         features |= {name: rng.choice(WORDS) for name in self.words}
         document = {"ts": 1_700_000_000_000 + i, "score": round(rng.random(), 3), "features": features}
         return json.dumps(document if self.n_words else {"id": f"{i:06x}", **document}).encode()
