@@ -21,7 +21,8 @@ from confluent_kafka import Producer
 
 from monitor.cli import read_config
 from monitor.database import DATABASE
-from monitor.demo.standins import SlackStandIn, WebhookStandIn
+from monitor.demo.standins.slack import SlackStandIn
+from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.demo.world import table
 from monitor.frozen import thaw
 from monitor.reference import kinds_of, seal, unseal
@@ -53,10 +54,12 @@ kind = "slack"
 channel = "#alerts"
 token_env = "TEST_SLACK_TOKEN"
 base_url = "{slack}"
+allow_private = true
 [[channel]]
 name = "job"
 kind = "webhook"
 url = "{ci}/hook"
+allow_private = true
 secret_file = "../hook_secret"
 [[retrain]]
 model = "loan"
