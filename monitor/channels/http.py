@@ -11,17 +11,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 import ssl
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
 
 import certifi
 import httpcore
@@ -29,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.channels import TOOLS, Attempt, Channel, Outcome, Refused, Retry, Sent, Tools, own
 from monitor.channels.address import checked_url, forbidden, reach
+from monitor.channels.mask import forms, readable
 from monitor.message import Notice
 
 ANSWER_BYTES: Final = 64 * 1024
@@ -108,6 +107,8 @@ class Http:
     ) -> None:
         self._options = options
         self._authorities = secrets.get("ca", "")
+        # Short words would be found where they are none.
+        self._hidden = [form.encode() for secret in secrets.values() for form in forms(secret) if len(form) >= 8]
         self._tools = tools
         self._answer_bytes = answer_bytes
         if self._authorities:
@@ -116,14 +117,7 @@ class Http:
     @cached_property
     def tls(self) -> ssl.SSLContext:
         """How servers prove who they are. ValueError when ca_file holds no certificates."""
-        if not self._authorities:
-            context = ssl.create_default_context()
-            context.load_verify_locations(certifi.where())
-            return context
-        try:
-            return ssl.create_default_context(cadata=self._authorities)
-        except ssl.SSLError:
-            raise ValueError("ca_file: wanted certificates in PEM format, found none that can be read") from None
+        return trust(self._authorities)
 
     def ask(self, request: Request) -> Answer | Retry | Refused:
         """The answer, whatever its status; else what went wrong, as a channel's outcome."""
@@ -143,12 +137,34 @@ class Http:
                     extensions={"timeout": limits},
                 ) as response,
             ):  # fmt: skip
-                named = {name.decode("ascii").lower(): value.decode("latin-1") for name, value in response.headers}
-                return Answer(response.status, named, _bounded(response.iter_stream(), self._answer_bytes))
+                named = {
+                    name.decode("ascii").lower(): self._cleaned(value).decode("latin-1")
+                    for name, value in response.headers
+                }
+                body = self._cleaned(_bounded(response.iter_stream(), self._answer_bytes))
+                return Answer(response.status, named, body)
         except _ForbiddenError as error:
             return Refused(str(error))
         except (OSError, *_FAULTS) as error:
-            return Retry(f"no {'answer' if line.wrote else 'connection'}: {_cause(error)}", ambiguous=line.wrote)
+            return Retry(f"no {'answer' if line.wrote else 'connection'}: {cause_of(error)}", ambiguous=line.wrote)
+
+    def _cleaned(self, answer: bytes) -> bytes:
+        """What a receiver says, without a secret that it may repeat."""
+        for secret in self._hidden:
+            answer = answer.replace(secret, b"<secret>")
+        return answer
+
+
+def trust(authorities: str) -> ssl.SSLContext:
+    """How servers prove who they are: by these certificates, or by the public authorities'. ValueError for none."""
+    if not authorities:
+        context = ssl.create_default_context()
+        context.load_verify_locations(certifi.where())
+        return context
+    try:
+        return ssl.create_default_context(cadata=authorities)
+    except ssl.SSLError:
+        raise ValueError("ca_file: wanted certificates in PEM format, found none that can be read") from None
 
 
 _FAULTS: Final = (
@@ -243,7 +259,7 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
     """What went wrong, in words that cannot quote a request: the class, and what the system or TLS says of it."""
     cause: BaseException | None = error
     while cause is not None:
@@ -284,11 +300,6 @@ def seconds_asked(retry_after: str | None, now: float) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def readable(value: object) -> str:
-    """Text of an answer as it may stand in a receipt or a reason: short, printable, one line."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(value))[:300]
-
-
 class HttpChannel(Channel):
     """A channel for which every notice is one request."""
 
@@ -318,21 +329,3 @@ def shown(request: Request) -> str:
     """A request for people to read."""
     lines = [f"{request.method} {request.url}", *(f"{name}: {value}" for name, value in request.headers.items())]
     return "\n".join([*lines, "", request.body.decode("utf-8", "replace")])
-
-
-def masked(text: str, secrets: Mapping[str, str]) -> str:
-    """The text with every secret, in whichever way it may be written there, replaced by its name."""
-    # Basic logins hold the secret in base64.
-    text = re.sub(r"(?im)^(authorization: *(?:Bearer|Basic)?) *\S+$", r"\1 <secret>", text)
-    for name, secret in sorted(secrets.items(), key=lambda item: -len(item[1])):
-        for form in _forms(secret):
-            text = text.replace(form, f"<{name}>")
-    return text
-
-
-def _forms(secret: str) -> Sequence[str]:
-    words = [secret, *secret.split()]
-    written = [
-        form for word in words for form in (word, quote(word, safe=""), quote_plus(word), json.dumps(word)[1:-1])
-    ]
-    return sorted({form for form in written if form}, key=len, reverse=True)
