@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,8 +62,9 @@ class SlackStandIn(StandIn):
         channels: tuple[str, ...] | None = None,
         scopes: frozenset[str] = SCOPES,
         clock: Callable[[], float] = time.time,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(tls)
         self.messages: dict[str, Message] = {}
         self.uploads: dict[str, Upload] = {}
         self.hooked: list[Json] = []
