@@ -1,13 +1,15 @@
 # make demo    the whole line on this machine, from nothing but Python and make
 # make test    set up and pass everything: lint, types, floors, tests
 # make bench   measure everything that has a goal
+# make soak    an hour of service with faults sprinkled in: memory, files, threads, commits
+# make fuzz    a million mutated inputs at every door
 # make lock    resolve the lock files anew
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench fuzz soak lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/driftd demo
@@ -20,6 +22,12 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(VENV)/.ready
+	$(BIN)/python -m tests.fuzz --runs 1000000
+
+soak: $(VENV)/.ready
+	$(BIN)/python -m benchmarks._soak
 
 bench: $(VENV)/.ready
 	for script in benchmarks/[!_]*.py; do $(BIN)/python -m "benchmarks.$$(basename $$script .py)" || exit 1; done

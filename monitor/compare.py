@@ -25,6 +25,7 @@ from monitor import describe
 from monitor.decision import MIN_ROWS, Outcome, Scores, Verdict, finite
 from monitor.decision.family import FLOORS, Family
 from monitor.reference import kinds_of
+from monitor.scorecard import DetectorScore
 from monitor.table import is_time, numbers, word_counts
 
 if TYPE_CHECKING:
@@ -35,24 +36,13 @@ _KEY_SHARE: Final = 0.5
 """Share of rows whose word occurs once, beyond which a column of words is a key."""
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One detector on one column. What cannot be computed is None, and `reason` says why."""
-
-    statistic: float | None
-    p_value: float | None
-    effect: float | None
-    n_reference: int
-    n_current: int
-    reason: str | None = None
-
-
 class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One column as `--json` writes it; `reason` is of its verdict."""
 
     column: str
     kind: Kind
     verdict: Outcome
-    detectors: dict[str, Found]
+    detectors: dict[str, DetectorScore]
     reason: str = ""
 
 
@@ -77,7 +67,7 @@ class Compared:
     kind: Kind
     verdict: Verdict
     missing: float | None
-    detectors: dict[str, Found]
+    detectors: dict[str, DetectorScore]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +128,7 @@ def _in_one(
     """A column that one of the tables lacks."""
     n, m = (int(frame[name].notna().sum()) if name in frame else 0 for frame in (reference, current))
     reason = f"only in the {'reference' if name in reference else 'current'} file"
-    nothing = Found(statistic=None, p_value=None, effect=None, n_reference=n, n_current=m, reason=reason)
+    nothing = DetectorScore(statistic=None, p_value=None, effect=None, n_reference=n, n_current=m, reason=reason)
     verdict = Verdict(column=name, outcome=Outcome.UNKNOWN, reason=reason, n_reference=n, n_current=m, measure="")
     return Compared(kind, verdict, None, dict.fromkeys(detectors, nothing))
 
@@ -238,11 +228,11 @@ def _settled(pair: Pair, row: int, verdict: Verdict, key: str) -> Verdict:
     return msgspec.structs.replace(verdict, outcome=outcome, reason=reason)
 
 
-def _on_rows(score: RowScore) -> Found:
+def _on_rows(score: RowScore) -> DetectorScore:
     return _found((score.statistic, score.p_value, score.effect), score.n_reference, score.n_current, score.reason)
 
 
-def _on_cells(scores: Scores, name: str, row: int) -> Found:
+def _on_cells(scores: Scores, name: str, row: int) -> DetectorScore:
     score, bins = scores[name], scores.pair.bins
     reason = score.reason(row)
     if bins.kinds[row] not in REGISTRY[name].kinds:
@@ -253,14 +243,14 @@ def _on_cells(scores: Scores, name: str, row: int) -> Found:
     return _found(values, int(score.n_reference[row]), int(score.n_current[row]), reason)
 
 
-def _found(values: tuple[float, float, float], n: int, m: int, reason: str | None) -> Found:
+def _found(values: tuple[float, float, float], n: int, m: int, reason: str | None) -> DetectorScore:
     statistic, p_value, effect = (finite(value) for value in values)
     if statistic is None:
         reason, p_value, effect = reason or "infinite", None, None
     elif p_value is None or effect is None:
         absent = [what for what, value in (("p-value", p_value), ("effect", effect)) if value is None]
         reason = f"no {' and no '.join(absent)} is defined for it on these rows"
-    return Found(statistic=statistic, p_value=p_value, effect=effect, n_reference=n, n_current=m, reason=reason)
+    return DetectorScore(statistic=statistic, p_value=p_value, effect=effect, n_reference=n, n_current=m, reason=reason)
 
 
 def table(comparison: Comparison) -> Table:

@@ -132,3 +132,25 @@ def _print_columns(found: Explanation) -> None:
             verdict.column, column.segment, verdict.reason, verdict.measure, effect, p_value, str(column.since_window)
         )  # fmt: skip
     out.print(table)
+
+
+@app.command(epilog="Example: driftd doctor --config driftd.toml --no-send")
+def doctor(
+    config: ConfigFile,
+    *,
+    send: Annotated[bool, typer.Option(help="Send the alerts to their channels, marked as tests.")] = True,
+    json: AsJson = False,
+) -> None:
+    """Put a synthetic drift through the whole path and say, hop by hop, what works and how long it takes."""
+    from monitor.doctor import examine  # noqa: PLC0415
+
+    hops = []
+    for hop in examine(config, read_config(config), send=send):
+        hops.append(hop)
+        if not json:
+            mark = "ok    " if hop.works else "FAILED"
+            out.print(f"{mark} {hop.milliseconds:8.1f} ms  {hop.name}: {hop.words}", markup=False, soft_wrap=True)
+    if json:
+        print_json(hops)
+    if not all(hop.works for hop in hops):
+        raise typer.Exit(1)

@@ -131,14 +131,18 @@ class NativeJson(Decoder):
         """Rows that are inspected, and the row and name of every column in them that the reference does not have."""
         depth = len(self._layout.features)
         known = self._layout.ignored | {path[depth] for path in self._paths if path[:depth] == self._layout.features}
-        inspected = np.flatnonzero(records.offsets[kept] % INSPECT_EVERY == 0)
         found: list[tuple[int, str]] = []
-        for row in inspected.tolist():
-            document = self._untyped.decode(records.values[kept[row]] or b"")
+        inspected: list[int] = []
+        for row in np.flatnonzero(records.offsets[kept] % INSPECT_EVERY == 0).tolist():
+            try:
+                document = self._untyped.decode(records.values[kept[row]] or b"")
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue  # the typed reading does not look into what it passes over
+            inspected.append(row)
             features = _at(document, self._layout.features)
             if isinstance(features, dict):
                 found += [(row, name[:NAME_LENGTH]) for name in features if name not in known]
-        return inspected, tuple(found)
+        return np.array(inspected, np.int64), tuple(found)
 
 
 def _hashable(value: Any) -> Any:
