@@ -85,10 +85,9 @@ class AzureDevOpsChannel(JobChannel):
         fault = failed(answer, self._clock())
         if fault is not None:
             return fault
-        run = answer.json()
-        if not isinstance(run, dict) or "id" not in run:
+        if not answer.text("id"):
             return Refused(f"HTTP {answer.status} without a run: this is not Azure's API")
-        return Sent(_page(run) or answer.text("url") or answer.text("id"))
+        return Sent(_page(answer.json()) or answer.text("url") or answer.text("id"))
 
     def rehearse(self, notice: Notice) -> Outcome | None:
         """Azure reads the pipeline and its parameters, and starts nothing."""

@@ -30,7 +30,8 @@ from monitor.channels.address import checked_url, forbidden, reach
 from monitor.channels.mask import forms, readable
 from monitor.message import Notice
 
-ANSWER_BYTES: Final = 64 * 1024
+ANSWER_BYTES: Final = 2 * 1024 * 1024
+"""Some receivers repeat the whole evidence, escaped."""
 _LATER: Final = frozenset({408, 425, 429})
 _SURE: Final = frozenset({408, 425, 429, 503})
 """Answers other than 2xx which say that nothing was done; after another 5xx something may have been."""
@@ -102,15 +103,12 @@ class Answer:
 class Http:
     """Sends requests, one connection each. It holds nothing open, and any thread may use it."""
 
-    def __init__(
-        self, options: HttpOptions, secrets: Mapping[str, str], tools: Tools = TOOLS, answer_bytes: int = ANSWER_BYTES
-    ) -> None:
+    def __init__(self, options: HttpOptions, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
         self._options = options
         self._authorities = secrets.get("ca", "")
         # Short words would be found where they are none.
         self._hidden = [form.encode() for secret in secrets.values() for form in forms(secret) if len(form) >= 8]
         self._tools = tools
-        self._answer_bytes = answer_bytes
         if self._authorities:
             _ = self.tls  # a file without certificates is to be known now
 
@@ -141,7 +139,7 @@ class Http:
                     name.decode("ascii").lower(): self._cleaned(value).decode("latin-1")
                     for name, value in response.headers
                 }
-                body = self._cleaned(_bounded(response.iter_stream(), self._answer_bytes))
+                body = self._cleaned(_bounded(response.iter_stream(), ANSWER_BYTES))
                 return Answer(response.status, named, body)
         except _ForbiddenError as error:
             return Refused(str(error))
@@ -162,7 +160,8 @@ def trust(authorities: str) -> ssl.SSLContext:
         context.load_verify_locations(certifi.where())
         return context
     try:
-        return ssl.create_default_context(cadata=authorities)
+        # Bundles name authorities in remarks, in any language.
+        return ssl.create_default_context(cadata=authorities.encode("ascii", "ignore").decode())
     except ssl.SSLError:
         raise ValueError("ca_file: wanted certificates in PEM format, found none that can be read") from None
 

@@ -33,7 +33,6 @@ from monitor.channels.address import checked_url
 from monitor.channels.http import Http, HttpOptions, shown
 from monitor.channels.slack_client import (
     GONE,
-    N_ANSWER_BYTES,
     PAYLOAD,
     Client,
     UnansweredError,
@@ -123,7 +122,7 @@ class SlackChannel(Channel):
         self._options = own(options, SlackOptions)
         self._name = name
         self._tools = tools
-        http = Http(self._options, secrets, tools, N_ANSWER_BYTES)
+        http = Http(self._options, secrets, tools)
         self._hook: IncomingWebhook | None = None
         self._listener: Listener | None = None
         if "webhook" in secrets:

@@ -19,7 +19,6 @@ from slack_sdk.web.file_upload_v2_result import FileUploadV2Result
 from monitor.channels import Outcome, Refused, Retry
 from monitor.channels.http import Answer, Http, Request, seconds_asked
 
-N_ANSWER_BYTES: Final = 2 * 1024 * 1024
 # What goes wrong is in the outcome; the SDK's own lines would repeat it, at DEBUG with whole messages.
 QUIET: Final = logging.getLogger("driftd.channel.slack_sdk")
 QUIET.setLevel(logging.CRITICAL)

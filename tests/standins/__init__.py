@@ -66,7 +66,7 @@ class Case(ABC):
     def done(self) -> list[str]:
         """What took effect, by the idempotency key that it came with; a repeat that did nothing is not in it."""
 
-    def secrets_at(self, url: str) -> dict[str, str]:  # noqa: ARG002  # for those whose address is a secret
+    def secrets_at(self, url: str) -> dict[str, str]:
         """The secrets of a channel that calls this URL."""
         return dict(self.secrets)
 

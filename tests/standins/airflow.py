@@ -7,7 +7,7 @@ import ssl
 from base64 import b64encode
 from typing import Any
 
-from monitor.demo.standins import Answer, Json, Received, StandIn, status
+from monitor.demo.standins import Answer, Fault, Json, Received, StandIn, status, well
 from tests.standins import Case, bearer
 
 _FIELDS = {"dag_run_id", "data_interval_start", "data_interval_end", "logical_date", "run_after", "conf", "note"}
@@ -84,6 +84,10 @@ class AirflowCase(Case):
 
     def done(self) -> list[str]:
         return list(self.standin.runs)
+
+    def order(self, *faults: Fault) -> None:
+        # The first delivery of a channel logs in before.
+        self.standin.order(*([] if self.standin.tokens else [well()]), *faults)
 
     def lasting(self) -> Any:
         return status(403), "403"

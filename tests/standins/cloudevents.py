@@ -38,7 +38,7 @@ def _fault(request: Received) -> str:
     if not all(headers.get(f"ce-{name}") for name in ("id", "source", "type")):
         return "a required attribute is missing"
     attributes = {name: value for name, value in headers.items() if name.startswith("ce-")}
-    if any(not name[3:].isalnum() or not value.isascii() or set(value) & {" ", '"'} for name, value in attributes.items()):
+    if any(not name[3:].isalnum() or not text.isascii() or set(text) & {" ", '"'} for name, text in attributes.items()):
         return "an attribute is not named or escaped as the specification says"
     if "ce-datacontenttype" in headers or headers.get("content-type") != "application/json" or request.json is None:
         return "the data"

@@ -23,6 +23,10 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = False
     allow_reuse_address = True
 
+    def __init__(self, standin: SmtpStandIn) -> None:
+        self.standin = standin
+        super().__init__(("127.0.0.1", 0), _Handler)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up, or did not trust the certificate."""
 
@@ -37,7 +41,7 @@ class SmtpStandIn:
         self.mails: list[EmailMessage] = []
         self.requests: list[str] = []
         self.refused: dict[str, int] = {}
-        self._login = (user, password)
+        self.login = (user, password)
         self.security = security
         self.tls = tls
         self._faults: deque[Fault] = deque()
@@ -54,7 +58,7 @@ class SmtpStandIn:
 
     def __enter__(self) -> Self:
         self._closing.clear()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
         return self
@@ -67,83 +71,89 @@ class SmtpStandIn:
         self._thread.join()
         self._server.server_close()
 
+    def next_fault(self) -> Fault:
+        """What happens to the message that comes now."""
+        return self._faults.popleft() if self._faults else Fault("none")
 
-def _handler(standin: SmtpStandIn) -> type[socketserver.BaseRequestHandler]:
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            standin.requests.append("connected")
-            self.socket: socket.socket = self.request
-            self.socket.settimeout(5)
-            if standin.security == "tls":
-                self.socket = standin.tls.wrap_socket(self.socket, server_side=True)
-            self.file = self.socket.makefile("rb")
-            self.safe, self.known = standin.security != "starttls", standin.security == "none"
-            try:
-                self.say("220 stand-in")
-                while self.answer(self.file.readline(2000).decode().rstrip("\r\n")):
-                    pass
-            finally:
-                self.file.close()
-                self.socket.close()
+    def wait(self, seconds: float) -> None:
+        """So long, or until the end."""
+        self._closing.wait(seconds)
 
-        def say(self, line: str) -> bool:
-            self.socket.sendall(f"{line}\r\n".encode())
+
+class _Handler(socketserver.BaseRequestHandler):
+    """One connection: a command a line, until it ends."""
+
+    def handle(self) -> None:
+        self.standin: SmtpStandIn = self.server.standin  # type: ignore[attr-defined]
+        self.standin.requests.append("connected")
+        self.socket: socket.socket = self.request
+        self.socket.settimeout(5)
+        if self.standin.security == "tls":
+            self.socket = self.standin.tls.wrap_socket(self.socket, server_side=True)
+        self.file = self.socket.makefile("rb")
+        self.safe, self.known = self.standin.security != "starttls", self.standin.security == "none"
+        try:
+            self.say("220 stand-in")
+            while self.answer(self.file.readline(2000).decode().rstrip("\r\n")):
+                pass
+        finally:
+            self.file.close()
+            self.socket.close()
+
+    def say(self, line: str) -> bool:
+        self.socket.sendall(f"{line}\r\n".encode())
+        return True
+
+    def answer(self, line: str) -> bool:
+        verb = line.upper().partition(" ")[0]
+        if verb in {"EHLO", "RSET", "NOOP", "QUIT"}:
+            return self.on_talk(verb)
+        if verb == "STARTTLS" and not self.safe:
+            self.say("220 go on")
+            self.file.close()
+            self.socket = self.standin.tls.wrap_socket(self.socket, server_side=True)
+            self.file, self.safe = self.socket.makefile("rb"), True
             return True
+        if not line:
+            return False
+        return self.on_mail(verb, line) if self.safe else self.say("530 Must issue a STARTTLS command first")
 
-        def answer(self, line: str) -> bool:
-            verb = line.upper().partition(" ")[0]
-            if verb == "EHLO":
-                more = [] if self.safe else ["STARTTLS"]
-                return self.greet([*more, "AUTH PLAIN LOGIN", "SMTPUTF8", "8BITMIME"])
-            if verb == "STARTTLS" and not self.safe:
-                self.say("220 go on")
-                self.file.close()
-                self.socket = standin.tls.wrap_socket(self.socket, server_side=True)
-                self.file, self.safe = self.socket.makefile("rb"), True
-                return True
-            if verb in {"RSET", "NOOP"}:
-                return self.say("250 fine")
-            if verb == "QUIT":
-                self.say("221 bye")
-                return False
-            if not line or not self.safe:
-                return self.say("530 Must issue a STARTTLS command first") if line else False
-            return self.on_mail(verb, line)
+    def on_talk(self, verb: str) -> bool:
+        if verb != "EHLO":
+            self.say("221 bye" if verb == "QUIT" else "250 fine")
+            return verb != "QUIT"
+        for word in ("stand-in", *([] if self.safe else ["STARTTLS"]), "AUTH PLAIN LOGIN", "SMTPUTF8"):
+            self.say(f"250-{word}")
+        return self.say("250 8BITMIME")
 
-        def greet(self, features: list[str]) -> bool:
-            lines = ["stand-in", *features]
-            return all([self.say(f"250{'-' if i < len(lines) - 1 else ' '}{word}") for i, word in enumerate(lines)])
+    def on_mail(self, verb: str, line: str) -> bool:
+        if verb == "AUTH":
+            given = base64.b64decode(line.rsplit(maxsplit=1)[-1]).decode().split("\0")
+            self.known = (given[-2], given[-1]) == self.standin.login
+            return self.say("235 welcome" if self.known else f"535 {given[-1]} is not the password")
+        if not self.known:
+            return self.say("530 5.7.0 Authentication required")
+        if verb == "MAIL":
+            return self.say("250 fine")
+        if verb == "RCPT":
+            reader = line.partition("<")[2].partition(">")[0]
+            return self.say(f"{self.standin.refused.get(reader, 250)} {reader}")
+        return self.take() if verb == "DATA" else self.say("502 not known")
 
-        def on_mail(self, verb: str, line: str) -> bool:
-            if verb == "AUTH":
-                given = base64.b64decode(line.split()[-1]).decode().split("\0")
-                self.known = tuple(given[-2:]) == standin._login
-                return self.say("235 welcome" if self.known else f"535 {given[-1]} is not the password")
-            if not self.known:
-                return self.say("530 5.7.0 Authentication required")
-            if verb == "MAIL":
-                return self.say("250 fine")
-            if verb == "RCPT":
-                reader = line.partition("<")[2].partition(">")[0]
-                return self.say(f"{standin.refused.get(reader, 250)} {reader}")
-            return self.take() if verb == "DATA" else self.say("502 not known")
-
-        def take(self) -> bool:
-            self.say("354 go on")
-            lines = []
-            while (line := self.file.readline(100_000)) not in {b".\r\n", b""}:
-                lines.append(line.removeprefix(b".") if line.startswith(b"..") else line)
-            fault = standin._faults.popleft() if standin._faults else Fault("none")
-            if fault.kind == "status":
-                return self.say(f"{fault.status} no")
-            standin.mails.append(email.message_from_bytes(b"".join(lines), policy=default))  # type: ignore[arg-type]
-            if fault.kind == "drop":
-                return False
-            if fault.kind == "hang":
-                standin._closing.wait(fault.seconds)
-            return self.say("250 taken")
-
-    return Handler
+    def take(self) -> bool:
+        self.say("354 go on")
+        lines = []
+        while (line := self.file.readline(100_000)) not in {b".\r\n", b""}:
+            lines.append(line.removeprefix(b".") if line.startswith(b"..") else line)
+        fault = self.standin.next_fault()
+        if fault.kind == "status":
+            return self.say(f"{fault.status} no")
+        self.standin.mails.append(email.message_from_bytes(b"".join(lines), policy=default))  # type: ignore[arg-type]
+        if fault.kind == "drop":
+            return False
+        if fault.kind == "hang":
+            self.standin.wait(fault.seconds)
+        return self.say("250 taken")
 
 
 class EmailCase(Case):
@@ -172,4 +182,3 @@ class EmailCase(Case):
 
     def lasting(self) -> tuple[Fault, str]:
         return Fault("status", 554), "554"
-

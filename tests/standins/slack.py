@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from monitor.demo.standins import slack_error
+from monitor.demo.standins import slack_error, status
 from monitor.demo.standins.slack import SlackStandIn
 from tests.standins import Case
 
@@ -22,6 +22,9 @@ class SlackCase(Case):
 
     def done(self) -> list[str]:
         return [message.metadata["event_payload"]["incident"] for message in self.standin.messages.values()]
+
+    def passing(self) -> Any:
+        return status(503, 7), "service_unavailable"
 
     def lasting(self) -> Any:
         return slack_error("is_archived"), "archived"
