@@ -3,13 +3,15 @@
 # make bench   measure everything that has a goal
 # make soak    an hour of service with faults sprinkled in: memory, files, threads, commits
 # make fuzz    a million mutated inputs at every door
+# make dist    a release: dist/driftd-VERSION.tar.gz, to unpack and install from (dist-offline: with all packages in it)
 # make lock    resolve the lock files anew
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+DIST   ?= dist
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: demo test lint bench fuzz soak lock clean
+.PHONY: demo test lint bench fuzz soak dist dist-offline lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/driftd demo
@@ -44,6 +46,23 @@ $(VENV)/.ready: requirements-dev.lock pyproject.toml
 	$(PIP) --require-hashes -r requirements-dev.lock
 	$(PIP) --no-build-isolation --editable .
 	touch $@
+
+RELEASE = $(DIST)/driftd-$(shell $(BIN)/driftd version)
+PACK    = tar -C $(DIST) --owner=0 --group=0 -czf $(RELEASE).tar.gz $(notdir $(RELEASE))
+
+dist: $(VENV)/.ready
+	rm -rf $(RELEASE) && mkdir -p $(RELEASE)
+	$(BIN)/python -m hatchling build --target wheel --directory $(RELEASE)
+	cp -r systemd docs requirements.lock config.example.toml README.md LICENSE $(RELEASE)/
+	$(PACK)
+
+dist-offline: dist
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+		--requirement requirements.lock --dest $(RELEASE)/wheels
+	$(PACK)
+
+systemd/driftd@.service: systemd/driftd.service systemd/instance.sed
+	sed -f systemd/instance.sed systemd/driftd.service >$@
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -143,10 +143,12 @@ class Daemon:
             self._n_faults += 1
             self._next_try = time.monotonic() + pause
             self._fault = f"{fault}"
-            log.error("%s; trying again in %.0f s", fault, pause)
+            paused = {"event": "loop.paused", "key": type(fault).__name__, "pause_seconds": pause}
+            log.error("%s; trying again in %.0f s", fault, pause, extra=paused)
             return
         if self._fault:
-            log.warning("working again after %d tries", self._n_faults)
+            resumed = {"event": "loop.resumed", "n_tries": self._n_faults}
+            log.warning("working again after %d tries", self._n_faults, extra=resumed)
         self._n_faults, self._fault = 0, ""
 
     def _read(self) -> None:
@@ -228,7 +230,8 @@ class Daemon:
             fates.append((identity, after(outcome, due.attempt, now, jitter, expires_at)))
         self._store.settle(fates, int(now * 1000))
         for identity, fate in fates:
-            log.info("notice %s: %s", identity, fate)
+            settled = {"event": "notice.settled", "notice": identity, "fate": type(fate).__name__.lower()}
+            log.info("notice %s: %s", identity, fate, extra=settled)
             due = self._sent.pop(identity)
             self._outside.metrics.settled(due.notice.channel, fate, due.queued_ms)
         self._answers, self._next_due = [], 0.0
@@ -241,7 +244,8 @@ class Daemon:
             self._courier.close(DRAIN_SECONDS)
             self._settle()
         except StoreFull as fault:
-            log.error("%s; what was not written is read again at the next start", fault)
+            text = "%s; what was not written is read again at the next start"
+            log.error(text, fault, extra={"event": "drain.failed"})
         finally:
             self._courier.close(0.0)
             self._source.close()

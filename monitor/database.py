@@ -88,13 +88,14 @@ class Database:
                     damaged.replace(aside.with_name(aside.name + ending))
             self.recovered_from = aside
             backup = self.directory / BACKUP
-            log.error("%s; it was set aside as %s", fault, aside.name)
+            log.error("%s; it was set aside as %s", fault, aside.name, extra={"event": "state.damaged", "aside": aside})
             if not backup.exists():
                 raise StoreError(
                     f"{fault}; it was set aside as {aside.name} and there is no backup ({BACKUP}): starting again "
                     "now begins with an empty state and reads the topics from their beginning"
                 ) from fault
-            log.error("going on from the backup of %s", time.ctime(backup.stat().st_mtime))
+            made = time.ctime(backup.stat().st_mtime)
+            log.error("going on from the backup of %s", made, extra={"event": "state.restored"})
             restored = self.directory / f"{DATABASE}.new"
             restored.write_bytes(backup.read_bytes())
             _sync(restored)

@@ -238,16 +238,18 @@ class Courier:
         try:
             channel.close()
         except Exception:  # the thread ends here in any case
-            _LOGGER.exception("channel %s could not be closed", name)
+            closing = {"event": "channel.not_closed", "channel": name}
+            _LOGGER.exception("channel %s could not be closed", name, extra=closing)
 
     def _try(self, name: str, channel: Channel, task: _Task) -> Outcome:
         outcome = _attempt(channel, task)
         before = self._breakers[name]
         self._breakers[name] = now = before.noted(outcome, self._clock())
         if now.is_open and not before.is_open:
-            _LOGGER.warning("channel %s failed %d times in a row and is left alone for a while", name, now.n_failures)
+            resting = {"event": "channel.resting", "channel": name, "failures": now.n_failures}
+            _LOGGER.warning("channel %s fails: %d times in a row; left alone", name, now.n_failures, extra=resting)
         elif before.is_open and not now.is_open:
-            _LOGGER.warning("channel %s works again", name)
+            _LOGGER.warning("channel %s works again", name, extra={"event": "channel.back", "channel": name})
         return outcome
 
 
@@ -255,5 +257,6 @@ def _attempt(channel: Channel, task: _Task) -> Outcome:
     try:
         return channel.send(task.notice, task.attempt)
     except Exception as error:  # a channel's defect must not silence the ones after it
-        _LOGGER.exception("channel %s failed on notice %s", task.notice.channel, task.notice.id)
+        failed = {"event": "channel.failed", "key": task.notice.channel, "channel": task.notice.channel}
+        _LOGGER.exception("channel %s failed on notice %s", task.notice.channel, task.notice.id, extra=failed)
         return Retry(type(error).__name__, ambiguous=True)

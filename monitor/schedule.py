@@ -8,6 +8,7 @@ for work: whatever writes to the state is done by the loop, which alone writes t
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
-from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
@@ -54,10 +55,9 @@ class Housekeeping:
     ) -> None:
         self._jobs = {job.name: job for job in jobs}
         self._ran = ran
-        executors = {"default": ThreadPoolExecutor(max(len(jobs), 1))}
         # A job that was late is done once, however late it is.
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-        self._scheduler = BackgroundScheduler(timezone=UTC, executors=executors, job_defaults=defaults)
+        self._scheduler = BackgroundScheduler(timezone=UTC, executors={"default": _Threads()}, job_defaults=defaults)
         self._scheduler.add_listener(self._heard, sum(_OUTCOMES))
         for job in jobs:
             trigger = _trigger(job)
@@ -79,15 +79,33 @@ class Housekeeping:
             job.work()
             taken = time.monotonic() - began
             if taken > job.deadline_seconds:
-                log.warning("job %s took %.0f s, more than the %.0f s it should", job.name, taken, job.deadline_seconds)
+                text = "job %s took %.0f s, more than the %.0f s it should"
+                slow = {"event": "job.slow", "job": job.name, "seconds": taken}
+                log.warning(text, job.name, taken, job.deadline_seconds, extra=slow)
 
         return run
 
     def _heard(self, event: Any) -> None:
         outcome = _OUTCOMES[event.code]
         if outcome != "ok":
-            log.error("job %s: %s %s", event.job_id, outcome, getattr(event, "exception", "") or "")
+            failed = {"event": "job.failed", "job": event.job_id, "outcome": outcome}
+            log.error("job %s: %s %s", event.job_id, outcome, getattr(event, "exception", "") or "", extra=failed)
         self._ran(event.job_id, outcome, int(time.time() * 1000))
+
+
+class _Threads(BaseExecutor):  # type: ignore[misc]
+    """A thread for each run. The library's pools would be waited for at the end of the process, hung jobs included."""
+
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        def run() -> None:
+            try:
+                events = run_job(job, job._jobstore_alias, run_times, self._logger.name)
+            except BaseException as fault:  # noqa: BLE001  # told as the outcome of the job
+                self._run_job_error(job.id, fault, fault.__traceback__)
+            else:
+                self._run_job_success(job.id, events)
+
+        threading.Thread(target=run, name=f"job-{job.id}", daemon=True).start()
 
 
 def _trigger(job: Job) -> IntervalTrigger | CronTrigger:

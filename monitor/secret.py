@@ -10,6 +10,12 @@ from typing import Any, Final
 from monitor.errors import ConfigError, Problem
 
 _MAX_BYTES: Final = 1024 * 1024
+_KNOWN: Final[set[str]] = set()
+
+
+def known() -> frozenset[str]:
+    """Every secret that was read since the process began: what no log line may hold."""
+    return frozenset(_KNOWN)
 
 
 def secrets(table: Mapping[str, Any], folder: Path, where: str) -> dict[str, str]:
@@ -28,6 +34,7 @@ def secrets(table: Mapping[str, Any], folder: Path, where: str) -> dict[str, str
         if fault:
             problems.append(Problem(f"{where}.{key}", fault))
         found[name] = secret
+    _KNOWN.update(filter(None, found.values()))
     if problems:
         raise ConfigError(str(folder), problems)
     return found

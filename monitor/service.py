@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -33,6 +34,8 @@ from monitor.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
+STEP_SECONDS: Final = 300.0
+"""How long one step of the start may take; large states are read and checked as a whole."""
 _KAFKA_FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"}
 
 
@@ -73,6 +76,7 @@ def prepare(file: Path, config: Config) -> Prepared:
         problems += fault.problems
     if config.kafka is None:
         problems.append(Problem("kafka", "there is no [kafka] table; the service needs one to read from"))
+    problems += _not_ours(folder / config.state.directory)
     if problems:
         raise ConfigError(str(file), problems)
     return Prepared(config, folder, references, channels, kafka)
@@ -119,7 +123,8 @@ def _in_force(prepared: Prepared, store: Store) -> Mapping[str, Reference]:
         try:
             references[model.name] = unseal(prepared.folder / replaced)
         except ReferenceFault as fault:
-            log.error("model %s stays with its configured reference: %s", model.name, fault)
+            stays = {"event": "reference.not_replaced", "model": model.name}
+            log.error("model %s stays with its configured reference: %s", model.name, fault, extra=stays)
     return references
 
 
@@ -157,10 +162,11 @@ class Control:
             if fresh.directory != self.prepared.directory:
                 raise ConfigError(str(fresh.folder), [Problem("state.directory", "cannot change while driftd runs")])
         except DriftdError as fault:
-            log.error("the configuration was not reloaded, the old one stays in force: %s", fault)
+            text = "the configuration was not reloaded, the old one stays in force: %s"
+            log.error(text, fault, extra={"event": "reload.failed"})
             self._outside.metrics.refused()
             self._outside.health.configuration(str(fault))
-            self._notifier.ready("the last reload failed; the old configuration is in force")
+            self._notifier.unchanged("the last reload failed, the old configuration is in force")
             return True
         self.prepared = fresh
         self._outside.health.configuration()
@@ -194,23 +200,35 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
 def serve(file: Path, read: Callable[[Path], Config]) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
     notifier, outside = Notifier(), Outside()
+    notifier.more_time(STEP_SECONDS, "opening the references")
     control = Control(lambda: prepare(file, read(file)), notifier, outside)
     control.install()
+    notifier.more_time(STEP_SECONDS, "opening the state")
     store = Store(control.prepared.directory)
     if store.database.recovered_from is not None:
         outside.metrics.recovered()
     try:
         while not control.stopping:
+            notifier.more_time(STEP_SECONDS, "going on from the state")
             daemon = assemble(control.prepared, store, outside)
             jobs = housekeeping(control.prepared, store, outside)
             jobs.start()
             notifier.ready(daemon.status)
-            log.info("driftd is running: %s", daemon.status)
+            log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
             daemon.run(control.wanted, notifier.progress)
             jobs.stop()
-        log.info("driftd has stopped")
+        log.info("driftd has stopped", extra={"event": "service.stopped"})
     finally:
         store.close()
+
+
+def _not_ours(directory: Path) -> list[Problem]:
+    """What is wrong with a state directory that systemd does not let this service write to."""
+    own = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if not own or os.access(directory if directory.exists() else directory.parent, os.W_OK):
+        return []
+    told = f'found {directory}, where this service may not write; wanted its own: directory = "{own}"'
+    return [Problem("state.directory", told)]
 
 
 def _kafka_options(config: Config, folder: Path) -> Mapping[str, object]:

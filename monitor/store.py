@@ -145,7 +145,8 @@ class Store:
         try:
             window = thaw(found[0][1], bins[model])
         except ValueError as error:
-            log.warning("model %s: window %d cannot be amended: %s", model, found[0][0], error)
+            lost = {"event": "window.not_amended", "key": model, "model": model, "window": found[0][0]}
+            log.warning("model %s: window %d cannot be amended: %s", model, found[0][0], error, extra=lost)
             return None
         statement = "SELECT body FROM verdicts WHERE model = ? AND segment = ? AND number = ? ORDER BY position"
         said = self.database.rows(statement, (model, segment, found[0][0]))
@@ -279,7 +280,7 @@ class Store:
                 [(model, at.topic, at.number, offset) for at, offset in back.items()],
             )
         why = "model %s has another reference, window or segments than before: %d rows of open windows are read again"
-        log.warning(why, model, n_rows)
+        log.warning(why, model, n_rows, extra={"event": "windows.rewound", "model": model, "n_rows": n_rows})
         return Saved(state, {**offsets, **back})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import ClassVar, Final
@@ -11,7 +10,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from monitor.channels import TOOLS, Attempt, Channel, Outcome, Sent, Tools
-from monitor.message import Notice
+from monitor.message import AlertBody, Notice
 
 _LOGGER: Final = logging.getLogger("driftd.channel")
 # A notice is no chatter: it stays when the rest of the daemon is turned down to warnings.
@@ -25,7 +24,7 @@ class LogOptions(BaseModel):
 
 
 class LogChannel(Channel):
-    """One JSON object per notice, on one line, to the logger `driftd.channel` at level INFO."""
+    """One record per notice to the logger `driftd.channel` at level INFO; the notice itself stands in its fields."""
 
     kind: ClassVar[str] = "log"
     Options: ClassVar[type[BaseModel]] = LogOptions
@@ -34,17 +33,17 @@ class LogChannel(Channel):
         self._name = name
 
     def send(self, notice: Notice, attempt: Attempt) -> Outcome:
-        line = {
+        told = {
             "event": "notice",
             "channel": self._name,
             "notice": notice.id,
             "incident": notice.incident,
-            "purpose": notice.purpose,
+            "purpose": str(notice.purpose),
             "model": notice.model,
             "window": notice.window,
             "follows": attempt.parent,
             "body": msgspec.to_builtins(notice.body),
         }
-        # json, not msgspec: it keeps the line ASCII, so no name can hold a separator that some collector splits at.
-        _LOGGER.info("%s", json.dumps(line))
+        text = notice.body.title if isinstance(notice.body, AlertBody) else notice.body.reason
+        _LOGGER.info("%s: %s", notice.id, text, extra=told)
         return Sent()

@@ -238,9 +238,12 @@ class SlackChannel(Channel):
                 )  # fmt: skip
         except (UnansweredError, SlackClientError) as error:
             what = code(error) if isinstance(error, SlackApiError) else type(error).__name__
-            _LOGGER.warning("channel %s: the picture of %s was not uploaded: %s", self._name, notice.incident, what)
-        except Exception:  # drawing is the shell's, and whatever goes wrong there must not repeat the message
-            _LOGGER.exception("channel %s: no picture of %s", self._name, notice.incident)
+            lost = {"event": "slack.picture_not_uploaded", "channel": self._name, "incident": notice.incident}
+            _LOGGER.warning("channel %s: its picture was not uploaded: %s", self._name, what, extra=lost)
+        except Exception:
+            # Drawing is the shell's, and whatever goes wrong there must not repeat the message.
+            missing = {"event": "slack.no_picture", "channel": self._name, "incident": notice.incident}
+            _LOGGER.exception("channel %s: no picture of %s", self._name, notice.incident, extra=missing)
 
 
 def _metadata(notice: Notice) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class Listener:
                 return
             except Exception as error:  # noqa: BLE001  # whatever it is, the daemon lives on without buttons
                 pause = _PAUSES[min(n, len(_PAUSES) - 1)]
-                _LOGGER.warning("no connection to Slack for buttons: %s; again in %.0f s", _words(error), pause)
+                missed = {"event": "slack.no_connection"}
+                _LOGGER.warning("no buttons in Slack: %s; again in %.0f s", _words(error), pause, extra=missed)
                 if self._closing.wait(pause):
                     return
 
@@ -80,10 +81,13 @@ class Listener:
             name = str(payload["user"].get("username") or user)
             found = list(orders(payload.get("actions") or [], name, int(time.time() * 1000)))
         except (KeyError, TypeError, AttributeError) as error:
-            _LOGGER.warning("a click in Slack could not be read: %s", type(error).__name__)
+            unread = {"event": "slack.click_unread"}
+            _LOGGER.warning("a click in Slack could not be read: %s", type(error).__name__, extra=unread)
             return
         if user not in self._users:
-            _LOGGER.warning("%s, who is not on the list, clicked in Slack", escape(str(user))[:50])
+            stranger = escape(str(user))[:50]
+            told = {"event": "slack.click_refused", "key": stranger, "user": stranger}
+            _LOGGER.warning("%s, who is not on the list, clicked in Slack", stranger, extra=told)
             self._tell(place, user, "You are not on the list of those who may do this.")
             return
         for order in found:
@@ -93,7 +97,9 @@ class Listener:
         try:
             self._client.chat_postEphemeral(channel=place, user=user, text=escape(words))
         except (UnansweredError, SlackClientError) as error:
-            _LOGGER.warning("no answer to a click in Slack: %s", _words(error))
+            _LOGGER.warning(
+                "no answer to a click in Slack: %s", _words(error), extra={"event": "slack.click_unanswered"}
+            )
 
 
 def orders(actions: list[Mapping[str, Any]], by: str, now_ms: int) -> Iterator[Order]:
@@ -150,4 +156,5 @@ class _Socket(SocketModeClient):
         try:
             super().connect_to_new_endpoint(force)
         except Exception as error:  # noqa: BLE001
-            _LOGGER.warning("the connection to Slack for buttons is lost: %s", _words(error))
+            lost = {"event": "slack.connection_lost"}
+            _LOGGER.warning("the connection to Slack for buttons is lost: %s", _words(error), extra=lost)

@@ -7,8 +7,6 @@ goes through `out`; with --json it prints one JSON document and nothing else on 
 from __future__ import annotations
 
 import importlib
-import logging
-import os
 import pkgutil
 import sys
 from pathlib import Path
@@ -22,7 +20,7 @@ from detectors import REGISTRY as DETECTORS
 from monitor.channels import REGISTRY as CHANNELS
 from monitor.config import Config, Known, Model, load
 from monitor.decode import REGISTRY as DECODERS
-from monitor.errors import ConfigError, DriftdError
+from monitor.errors import ConfigError, DriftdError, StoreNewer
 
 EX_CONFIG: Final = 78
 
@@ -59,40 +57,19 @@ def print_json(document: Any) -> None:
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
 
 
-def log_to_stderr() -> None:
-    """Lines for people, or under systemd with the priority that its journal reads."""
-    journal = "JOURNAL_STREAM" in os.environ
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        _Lines("%(name)s: %(message)s" if journal else "%(asctime)s %(levelname)s %(name)s: %(message)s", journal)
-    )
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-
-
-class _Lines(logging.Formatter):
-    """One line per event, with systemd's priority before it if asked."""
-
-    _PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-
-    def __init__(self, layout: str, priority: bool) -> None:
-        super().__init__(layout)
-        self._with_priority = priority
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record).replace("\n", "\n  ")
-        return f"<{self._PRIORITY.get(record.levelno, 6)}>{line}" if self._with_priority else line
+def exit_code(error: DriftdError) -> int:
+    """78 tells systemd that only a person can help; every other failure may be tried again."""
+    return EX_CONFIG if isinstance(error, ConfigError | StoreNewer) else 1
 
 
 def main() -> None:
     """Run the command line; driftd's own errors become a message and an exit code."""
     try:
         app()
-    except ConfigError as error:
-        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(EX_CONFIG) from error
     except DriftdError as error:
-        err.print(f"driftd: {error}", markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(1) from error
+        said = str(error) if isinstance(error, ConfigError) else f"driftd: {error}"
+        err.print(said, markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(exit_code(error)) from error
 
 
 for _file in pkgutil.iter_modules(__path__):

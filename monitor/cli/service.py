@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +10,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from monitor import logs
 from monitor.channels import Attempt, Refused, Retry, Sent
-from monitor.cli import AsJson, ConfigFile, app, log_to_stderr, out, print_json, read_config
-from monitor.errors import ChannelFault
+from monitor.cli import AsJson, ConfigFile, app, exit_code, out, print_json, read_config
+from monitor.errors import ChannelFault, ConfigError, DriftdError
 from monitor.history import Explanation, History, Incident, ModelStatus
 from monitor.message import test_notice
+
+log = logging.getLogger(__name__)
 
 Everything = Annotated[bool, typer.Option("--all", help="Resolved ones too.")]
 
@@ -23,8 +27,13 @@ def run(config: ConfigFile) -> None:
     """The service: until SIGTERM or SIGINT. SIGHUP reads the configuration again."""
     from monitor.service import serve  # noqa: PLC0415
 
-    log_to_stderr()
-    serve(config, read_config)
+    logs.to_stderr()
+    try:
+        serve(config, read_config)
+    except DriftdError as error:
+        problems = list(map(str, error.problems)) if isinstance(error, ConfigError) else [str(error)]
+        log.critical("%s", error, extra={"event": "service.failed", "problems": problems})
+        raise SystemExit(exit_code(error)) from error
 
 
 @app.command(epilog="Example: driftd status --config driftd.toml")

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from kafka import TopicPartition
@@ -33,7 +34,7 @@ from kafka.errors import (
 
 from monitor.batch import Partition, Records
 from monitor.errors import SourceError
-from monitor.sources.kafkaclient import REFUSALS, Client, client_options
+from monitor.sources.kafkaclient import REFUSALS, Attempt, Client, client_options
 from monitor.sources.kafkawatch import Reporter, StallGuard
 from monitor.sources.recordbatch import batch_reader, frame, record_frames, sound
 
@@ -102,6 +103,7 @@ class KafkaSource:
         self._pace = pace
         self._reader = batch_reader()
         self._client: Client | None = None
+        self._attempt: Attempt | None = None
         self._assigned: frozenset[Partition] = frozenset()
         self._caught_up: frozenset[Partition] = frozenset()
         self._lag: Mapping[Partition, int] = {}
@@ -117,7 +119,7 @@ class KafkaSource:
     # -- the Source protocol
 
     def poll(self, timeout_seconds: float) -> Sequence[Records]:
-        """Records that are there, waiting about so long for the first; a connection attempt comes on top."""
+        """Records that are there, waiting about so long for the first; none while a connection is being made."""
         deadline = time.monotonic() + timeout_seconds
         found: list[Records] = []
         try:
@@ -187,7 +189,9 @@ class KafkaSource:
         if self._pending is not None:
             fault, self._pending = self._pending, None
             raise fault
-        client = self._connected_client()
+        client = self._connected_client(deadline)
+        if client is None:
+            return []
         self._look(client)
         if client is not self._client or not self._assigned:
             return []
@@ -201,9 +205,15 @@ class KafkaSource:
                 self._pending = fault
         return found
 
-    def _connected_client(self) -> Client:
+    def _connected_client(self, deadline: float) -> Client | None:
+        """The client; None while it is being connected."""
         if self._client is None:
-            self._client = Client(self._options, self._pace.connect_seconds, self._reader)
+            make = partial(Client, self._options, self._pace.connect_seconds, self._reader)
+            attempt, self._attempt = self._attempt or Attempt(make), None
+            self._client = attempt.result(deadline - time.monotonic())
+            if self._client is None:
+                self._attempt = attempt
+                return None
             self._next_look = 0.0
         if (refusal := self._client.refusal()) is not None:
             raise refusal
@@ -282,7 +292,8 @@ class KafkaSource:
         self._missing[topic] += 1
         if self._missing[topic] > 1:
             return set()
-        _LOGGER.warning("topic %s does not exist (or may not be seen by this user); waiting for it", topic)
+        text = "topic %s does not exist (or may not be seen by this user); waiting for it"
+        _LOGGER.warning(text, topic, extra={"event": "kafka.topic_missing", "topic": topic})
         return held  # a broker that has just started may not know it yet
 
     def _assign(self, client: Client, found: frozenset[Partition]) -> None:
@@ -295,7 +306,8 @@ class KafkaSource:
                 client.consumer.seek_to_beginning(TopicPartition(*partition))
         if fresh := found - self._assigned:
             topics = ", ".join(sorted({partition.topic for partition in fresh}))
-            _LOGGER.info("reading %d more partitions of %s", len(fresh), topics)
+            more = {"event": "kafka.partitions", "n_partitions": len(fresh), "topics": topics}
+            _LOGGER.info("reading %d more partitions of %s", len(fresh), topics, extra=more)
         self._assigned = found
         self._caught_up &= found
 
@@ -323,7 +335,9 @@ class KafkaSource:
 
     def _lose(self, client: Client, partition: Partition, asked: int, onward: int, cause: str) -> None:
         text = "%s[%d]: records are gone, offset %d is not in the log (%s); reading on at %d"
-        _LOGGER.warning(text, partition.topic, partition.number, asked, cause, onward)
+        lost = {"event": "kafka.records_lost", "topic": partition.topic, "partition": partition.number}
+        lost |= {"asked_offset": asked, "next_offset": onward}
+        _LOGGER.warning(text, partition.topic, partition.number, asked, cause, onward, extra=lost)
         self._losses.append((partition, asked, onward))
         self._next[partition] = onward
         client.seek(partition, onward)
@@ -337,13 +351,13 @@ class KafkaSource:
         try:
             stuck = self._stalls.check(time.monotonic(), positions, client.end_offsets)
         except KafkaTimeoutError as fault:
-            self._reporter.say(
-                "ends", "the ends of some partitions cannot be learnt; they may have no leader (%s)", fault
-            )
+            if self._reporter.is_due("ends"):
+                text = "the ends of some partitions cannot be learnt; they may have no leader (%s)"
+                _LOGGER.warning(text, fault, extra={"event": "kafka.ends_unknown"})
             return
         if stuck:
             text = "%d partitions have records but do not move (first: %s[%d]); making a new client"
-            _LOGGER.warning(text, len(stuck), *min(stuck))
+            _LOGGER.warning(text, len(stuck), *min(stuck), extra={"event": "kafka.stuck", "n_partitions": len(stuck)})
             self._drop()
 
     def _answer_to(self, fault: KafkaError | OSError) -> None:
@@ -353,8 +367,9 @@ class KafkaSource:
         if self._client is None:
             self._reporter.away(fault)
             return
-        if self.connected:
-            self._reporter.say(type(fault).__name__, "reading from Kafka failed, trying again: %s", fault)
+        if self.connected and self._reporter.is_due(type(fault).__name__):
+            failing = {"event": "kafka.failing", "fault": type(fault).__name__}
+            _LOGGER.warning("reading from Kafka failed, trying again: %s", fault, extra=failing)
         if not (isinstance(fault, KafkaError) and fault.retriable):
             self._drop()
 
@@ -369,8 +384,11 @@ class KafkaSource:
     def _drop(self) -> None:
         self._stalls = StallGuard(self._pace.stall_seconds)
         client, self._client = self._client, None
+        attempt, self._attempt = self._attempt, None
         if client is not None:
             client.close()
+        if attempt is not None:
+            attempt.abandon()
 
 
 def _text(fault: BaseException | None) -> str:

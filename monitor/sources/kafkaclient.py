@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, Final
 
@@ -135,7 +137,7 @@ class Client:
         quiet_library()
         try:
             self.consumer = KafkaConsumer(**options, kafka_client=connections, bootstrap_timeout_ms=milliseconds)
-            self.consumer.bootstrap(milliseconds)
+            _bootstrap(made[0]._manager, milliseconds)
         except BaseException as fault:
             # A constructor that raises leaves its IO thread and sockets behind.
             for client in made:
@@ -223,6 +225,39 @@ class Client:
         self.consumer.close(autocommit=False, timeout_ms=1000)
 
 
+def _bootstrap(manager: _Manager, milliseconds: int) -> None:
+    """Wait so long until the brokers are known; the library's own wait has no end where api_version is set."""
+
+    async def known() -> None:
+        await manager.wait_for(manager.bootstrap_async(milliseconds, refresh=False), milliseconds)
+
+    manager.run(known)
+
+
+class Attempt:
+    """A client in the making, in a thread of its own: who polls has other things to do meanwhile."""
+
+    def __init__(self, make: Callable[[], Client]) -> None:
+        self._made: Future[Client] = Future()
+        # daemon: a broker that does not answer must not hold up the end of the process.
+        threading.Thread(target=self._work, args=(make,), name="kafka-connect", daemon=True).start()
+
+    def result(self, seconds: float) -> Client | None:
+        """The client, waiting so long for it; None when it is not there yet. Raises what making it raised."""
+        done, _ = wait([self._made], max(0.0, seconds))
+        return self._made.result() if done else None
+
+    def abandon(self) -> None:
+        """Nobody wants the client any more."""
+        self._made.add_done_callback(lambda made: None if made.exception() else made.result().close())
+
+    def _work(self, make: Callable[[], Client]) -> None:
+        try:
+            self._made.set_result(make())
+        except Exception as fault:  # noqa: BLE001  # raised by `result`
+            self._made.set_exception(fault)
+
+
 def client_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The consumer's options from the user's. SourceError for one that cannot be."""
     if reserved := sorted(OWN_OPTIONS & options.keys()):
@@ -239,7 +274,8 @@ def client_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("api_version") is not None:
         given["api_version"] = tuple(given["api_version"])
     if (given.get("security_protocol"), given.get("sasl_mechanism")) == ("SASL_PLAINTEXT", "PLAIN"):
-        _LOGGER.warning("the Kafka password travels in the clear; security_protocol = SASL_SSL would encrypt it")
+        text = "the Kafka password travels in the clear; security_protocol = SASL_SSL would encrypt it"
+        _LOGGER.warning(text, extra={"event": "kafka.password_in_clear"})
     defaults = {"reconnect_backoff_max_ms": 5000, "max_poll_records": 10_000, "metrics_enabled": False}
     fixed = {"group_id": None, "enable_auto_commit": False, "auto_offset_reset": "none", "check_crcs": True}
     return {**defaults, **given, **fixed}

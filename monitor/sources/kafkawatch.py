@@ -28,22 +28,28 @@ class Reporter:
         if self._away_since is None:
             self._away_since = time.monotonic()
         reason = "the connection is gone" if fault is None else str(fault)  # a logged fault would keep its sockets
-        self.say("away", "Kafka at %s does not answer (%s); waiting for it", self._servers, reason)
+        if self.is_due("away"):
+            text = "Kafka at %s does not answer (%s); waiting for it"
+            _LOGGER.warning(text, self._servers, reason, extra={"event": "kafka.away", "servers": self._servers})
         return time.monotonic() - self._away_since
 
     def back(self) -> None:
         """Kafka answers; said only after it was away."""
         if self._away_since is None:
             return
-        _LOGGER.warning("Kafka at %s is back after %.0f s", self._servers, time.monotonic() - self._away_since)
+        seconds = time.monotonic() - self._away_since
+        back = {"event": "kafka.back", "servers": self._servers, "seconds": seconds}
+        _LOGGER.warning("Kafka at %s is back after %.0f s", self._servers, seconds, extra=back)
         self._away_since = None
         self._said.pop("away", None)
 
-    def say(self, trouble: str, text: str, *arguments: object) -> None:
+    def is_due(self, trouble: str) -> bool:
+        """Whether this trouble is to be said now; then it counts as said."""
         now = time.monotonic()
-        if now - self._said.get(trouble, -REPEAT_SECONDS) >= REPEAT_SECONDS:
-            self._said[trouble] = now
-            _LOGGER.warning(text, *arguments)
+        if now - self._said.get(trouble, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return False
+        self._said[trouble] = now
+        return True
 
 
 class StallGuard:

@@ -315,13 +315,14 @@ def _varints(data: NDArray[np.uint8], at: Int64s) -> tuple[Int64s, Int64s]:
 def batch_reader() -> type | None:
     """The class that makes the client hand out batches; None, with one warning, where it cannot be trusted."""
     if crc32c_c is None:
-        _LOGGER.warning("the crc32c package is not installed: check sums in pure Python make reading 8 times slower")
+        text = "the crc32c package is not installed: check sums in pure Python make reading 8 times slower"
+        _LOGGER.warning(text, extra={"event": "kafka.slow_checksums"})
     try:
         reader = type("BatchPartitionRecords", (Unpacking, Fetcher.PartitionRecords), {})
         self_test(reader)
     except Exception as fault:  # noqa: BLE001 - whatever a changed library does here, the record path still works
         text = "reading Kafka record by record, which is slower: the batch path failed its self-test (%s)"
-        _LOGGER.warning(text, fault)
+        _LOGGER.warning(text, fault, extra={"event": "kafka.record_by_record"})
         return None
     return reader
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from monitor.channels import REGISTRY, Attempt, Channel, Outcome, Refused, Retry, Sent, Tools
 from monitor.channels.mask import masked
 from monitor.demo.standins import Fault, hang, not_json, redirect, status
+from monitor.logs import Objects
 from monitor.message import Notice, Purpose, RowRange, WindowFacts
 from tests.bodies import make_columns, make_notice
 from tests.standins import CANARY, CASES, Case
@@ -240,7 +241,7 @@ def test_no_secret_is_seen_anywhere(case: Case, caplog: pytest.LogCaptureFixture
     for notice in (notice_for(case, purpose) for purpose in channel.purposes):
         seen.append(masked(channel.show(notice), case.secrets_at(case.standin.url)))
         channel.rehearse(notice)
-    seen += [record.getMessage() + str(record.exc_info) for record in caplog.records]
+    seen += [Objects(journal=False).format(record) for record in caplog.records]
     for text in seen:
         assert CANARY not in text
 

@@ -8,17 +8,19 @@ import logging
 import pytest
 
 from monitor.channels import REGISTRY, Attempt, Sent
+from monitor.logs import Objects
 from monitor.message import decode
 from tests.bodies import make_alert, make_notice
 
 
-def test_log_writes_one_json_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_writes_the_notice_as_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     channel = REGISTRY["log"]("console", REGISTRY["log"].Options(), {})
     body = make_alert(summary="two\nlines\u2028and more")
     assert channel.send(make_notice(body), Attempt("C1/2")) == Sent()
     (record,) = caplog.records
-    line = record.getMessage()
     assert (record.name, record.levelno) == ("driftd.channel", logging.INFO)
+    assert record.getMessage() == f"ntc-1: {body.title}"
+    line = Objects(journal=False).format(record)
     assert len(line.splitlines()) == 1
     told = json.loads(line)
     assert told["event"] == "notice"

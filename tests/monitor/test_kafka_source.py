@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -91,6 +92,13 @@ def until(one: KafkaSource, done: Callable[[Read], bool], seconds: float = 40, f
             values = [None if value is None else bytes(value) for value in records.values]
             found.setdefault(records.partition, []).extend(zip(records.offsets.tolist(), values, strict=True))
     return found
+
+
+def connect(one: KafkaSource) -> None:
+    """Polls until the first attempt to connect has failed or succeeded."""
+    one.poll(0.1)
+    while one._attempt is not None:
+        one.poll(0.1)
 
 
 def check(records: Records) -> None:
@@ -245,11 +253,36 @@ def test_reading_goes_on_after_the_broker_was_killed(
 
 
 @leaves_sockets
+@pytest.mark.parametrize("options", [{}, {"api_version": [2, 0]}])
+def test_no_attempt_to_connect_is_for_ever(options: dict[str, Any], topic: str) -> None:
+    options = {"bootstrap_servers": "127.0.0.1:1", **options}
+    with closing(KafkaSource([topic], options, pace=Pace(connect_seconds=0.5))) as one:
+        began = time.monotonic()
+        connect(one)
+        assert time.monotonic() - began < 5
+
+
+@leaves_sockets
+def test_closing_does_not_wait_for_a_connection(topic: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = {"bootstrap_servers": f"127.0.0.1:{silent.getsockname()[1]}"}
+        one = KafkaSource([topic], options, pace=Pace(connect_seconds=2))
+        assert list(one.poll(0.1)) == []
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "kafka-connect"]
+        began = time.monotonic()
+        one.close()
+        assert time.monotonic() - began < 0.5
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@leaves_sockets
 def test_started_before_the_broker(topic: str, caplog: pytest.LogCaptureFixture) -> None:
     with closing(KafkaSource([topic], {"bootstrap_servers": "127.0.0.1:1"}, pace=Pace(connect_seconds=0.5))) as one:
         began = time.monotonic()
         assert list(one.poll(0.1)) == []
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 0.4, "a poll does not wait for the connection"
+        connect(one)
         assert not one.connected
         assert one.assigned() == one.caught_up() == frozenset()
     (said,) = [r.message for r in caplog.records if r.levelno >= logging.WARNING]
@@ -479,7 +512,7 @@ def test_a_wrong_password_is_an_error_that_says_so(
     with source(real_broker, topic, bootstrap_servers=real_broker.sasl_servers, **login) as one:
         for _ in range(2):
             with pytest.raises(SourceError, match=r"refuses the login: .*Authentication failed") as told:
-                one.poll(0.1)
+                connect(one)
             assert "not-this-one" not in str(told.value)
         assert not one.connected
     assert "not-this-one" not in caplog.text
@@ -504,7 +537,7 @@ def test_an_unknown_mechanism_is_an_error_that_says_so(real_broker: RealBroker, 
         source(real_broker, topic, bootstrap_servers=real_broker.sasl_servers, **login) as one,
         pytest.raises(SourceError, match="refuses the login"),
     ):
-        one.poll(0.1)
+        connect(one)
 
 
 @leaves_sockets
@@ -521,16 +554,16 @@ def test_tls(real_broker: RealBroker, topic: str, produce: Any, tmp_path: Path) 
         ) as one,
         pytest.raises(SourceError, match="refuses the login"),
     ):
-        one.poll(0.1)
+        connect(one)
     with source(real_broker, topic, **login) as one, pytest.raises(SourceError, match=r"not trusted .*ssl_cafile"):
-        one.poll(0.1)
+        connect(one)
     empty = tmp_path / "empty.pem"
     empty.write_text("")
     with (
         source(real_broker, topic, ssl_cafile=str(empty), **login) as one,
         pytest.raises(SourceError, match="TLS files cannot be used"),
     ):
-        one.poll(0.1)
+        connect(one)
 
 
 @pytest.mark.parametrize("operation", [AclOperation.READ, AclOperation.DESCRIBE])
@@ -575,7 +608,7 @@ def test_options_that_the_library_refuses(options: dict[str, Any]) -> None:
         closing(KafkaSource(["t"], {"bootstrap_servers": ["127.0.0.1:1"], **options})) as one,
         pytest.raises(SourceError, match="cannot be read: KafkaConfigurationError"),
     ):
-        one.poll(0)
+        connect(one)
 
 
 def test_lists_from_a_configuration_file_become_what_the_library_wants(
@@ -597,7 +630,7 @@ def test_the_library_is_heard_only_by_who_asks_for_its_debug_lines(
         with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never says a word
             servers = f"127.0.0.1:{silent.getsockname()[1]}"
             with closing(KafkaSource([topic], {"bootstrap_servers": servers}, pace=Pace(connect_seconds=0.2))) as one:
-                one.poll(0)
+                connect(one)
         return {record.name for record in caplog.records if record.levelno >= logging.WARNING}
 
     try:

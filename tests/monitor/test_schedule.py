@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -67,6 +69,22 @@ def test_a_job_that_fails_or_hangs_is_told_and_holds_up_no_other(caplog: pytest.
     assert time.monotonic() - began < 2
     hang.set()
     assert "division by zero" in caplog.text
+
+
+def test_a_job_that_hangs_does_not_hold_up_the_end_of_the_process():
+    program = """
+import time
+from monitor import schedule
+schedule.SOON_SECONDS = 0
+began = []
+job = schedule.Job("hangs", lambda: (began.append(1), time.sleep(60)), every_ms=1000)
+keeper = schedule.Housekeeping([job], {}, print, int(time.time() * 1000))
+keeper.start()
+while not began:
+    time.sleep(0.01)
+keeper.stop()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
 
 
 @pytest.mark.parametrize(
