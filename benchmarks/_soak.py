@@ -42,6 +42,7 @@ repeat = "10m"
 [[channel]]
 name = "alerts"
 kind = "slack"
+allow_private = true
 channel = "#alerts"
 token_env = "SOAK_TOKEN"
 base_url = "{slack}"

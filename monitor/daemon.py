@@ -22,7 +22,7 @@ from monitor.engine import Commit, Engine
 from monitor.errors import SourceError, StoreFull
 from monitor.health import Health
 from monitor.metrics import Metrics
-from monitor.order import Answer, Order
+from monitor.order import Answer, Drop, Order, Resend
 from monitor.outbox import PATIENCE, Courier, Held, after
 from monitor.retrain import Step
 from monitor.sources import Source
@@ -124,8 +124,9 @@ class Daemon:
 
     def _came_round(self) -> None:
         source = self._source
-        self._outside.metrics.came_round(source.lag(), source.connected)
-        self._outside.health.came_round(len(source.assigned()), source.connected)
+        lag = source.lag()
+        self._outside.metrics.came_round(lag, source.connected)
+        self._outside.health.came_round(len(source.assigned()), source.connected, sum(lag.values()))
 
     def _turn(self) -> None:
         if time.monotonic() < self._next_try:
@@ -166,10 +167,18 @@ class Daemon:
     def _tick(self) -> None:
         moment = self._moment()
         for order, answer in self._outside.inbox.take():
-            self._answered.append((answer, self._engine.act(order, moment.now_ms)))
+            self._answered.append((answer, self._obey(order, moment.now_ms)))
         if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
             self._unwritten = self._engine.tick(moment)
             self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
+
+    def _obey(self, order: Order, now_ms: int) -> Answer:
+        if not isinstance(order, Resend | Drop):
+            return self._engine.act(order, now_ms)
+        if order.notice in self._sent:
+            return Answer(False, f"{order.notice} is on its way at this moment; look again in a minute")
+        self._next_due = 0.0
+        return self._store.redirect(order, now_ms)
 
     def _moment(self) -> Moment:
         assigned, now = self._source.assigned(), time.monotonic()

@@ -247,7 +247,7 @@ class Courier:
         self._breakers[name] = now = before.noted(outcome, self._clock())
         if now.is_open and not before.is_open:
             resting = {"event": "channel.resting", "channel": name, "failures": now.n_failures}
-            _LOGGER.warning("channel %s fails: %d times in a row; left alone", name, now.n_failures, extra=resting)
+            _LOGGER.warning("channel %s failed %d times in a row, rests", name, now.n_failures, extra=resting)
         elif before.is_open and not now.is_open:
             _LOGGER.warning("channel %s works again", name, extra={"event": "channel.back", "channel": name})
         return outcome

@@ -25,6 +25,7 @@ from monitor.engine import Engine
 from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault
 from monitor.line import Line, shape
 from monitor.outbox import Courier
+from monitor.page import Door, Page, door
 from monitor.reference import unseal
 from monitor.schedule import Housekeeping, Job
 from monitor.secret import secrets
@@ -48,6 +49,7 @@ class Prepared:
     references: Mapping[str, Reference]
     channels: Mapping[str, Callable[[], Channel]]
     kafka: Mapping[str, object]
+    door: Door
 
     @property
     def directory(self) -> Path:
@@ -74,12 +76,17 @@ def prepare(file: Path, config: Config) -> Prepared:
         kafka = _kafka_options(config, folder)
     except ConfigError as fault:
         problems += fault.problems
+    opening = Door(None, {})
+    try:
+        opening = door(config, folder)
+    except ConfigError as fault:
+        problems += [problem for problem in fault.problems if problem not in problems]
     if config.kafka is None:
         problems.append(Problem("kafka", "there is no [kafka] table; the service needs one to read from"))
     problems += _not_ours(folder / config.state.directory)
     if problems:
         raise ConfigError(str(file), problems)
-    return Prepared(config, folder, references, channels, kafka)
+    return Prepared(config, folder, references, channels, kafka, opening)
 
 
 def channel(table: ChannelTable, folder: Path, where: str) -> Callable[[], Channel]:
@@ -98,6 +105,7 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     """Everything connected: models go on from where the store says they are."""
     config, references = prepared.config, _in_force(prepared, store)
     recall = partial(store.recall, {name: reference.bins for name, reference in references.items()})
+    store.keep(references.values(), int(time.time() * 1000))
     board = Board(config.alert.burst, store.board())
     lines = []
     for model in config.model:
@@ -136,7 +144,9 @@ class Control:
         self._notifier = notifier
         self._outside = outside
         self._stop, self._reload = threading.Event(), threading.Event()
+        self.page = Page(outside, self._reload.set)
         self.prepared = read()
+        self.page.listen(self.prepared.config)
 
     def install(self) -> None:
         """SIGTERM and SIGINT stop, SIGHUP reloads."""
@@ -161,6 +171,7 @@ class Control:
             fresh = self._read()
             if fresh.directory != self.prepared.directory:
                 raise ConfigError(str(fresh.folder), [Problem("state.directory", "cannot change while driftd runs")])
+            self.page.listen(fresh.config)
         except DriftdError as fault:
             text = "the configuration was not reloaded, the old one stays in force: %s"
             log.error(text, fault, extra={"event": "reload.failed"})
@@ -213,12 +224,15 @@ def serve(file: Path, read: Callable[[Path], Config]) -> None:
             daemon = assemble(control.prepared, store, outside)
             jobs = housekeeping(control.prepared, store, outside)
             jobs.start()
+            prepared = control.prepared
+            control.page.show(prepared.config, prepared.folder, prepared.directory, prepared.door)
             notifier.ready(daemon.status)
             log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
             daemon.run(control.wanted, notifier.progress)
             jobs.stop()
         log.info("driftd has stopped", extra={"event": "service.stopped"})
     finally:
+        control.page.close()
         store.close()
 
 

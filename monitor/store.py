@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,16 @@ from detectors import Bins
 from monitor.batch import Partition
 from monitor.board import BoardState
 from monitor.channels import Attempt
-from monitor.check import Judged
+from monitor.check import Judged, Reference
 from monitor.database import Database
-from monitor.decision import Verdict
+from monitor.decision import Outcome, Verdict
 from monitor.engine import Commit
 from monitor.errors import StoreDamaged
 from monitor.frozen import checked, freeze, rows_of, thaw, unchecked
+from monitor.glance import Glance, encode
 from monitor.line import LineState, ModelCommit, Saved
 from monitor.message import Body, Notice, Purpose
+from monitor.order import Answer, Drop, Order, Resend
 from monitor.outbox import Dead, Delivered, Fate, Pending
 from monitor.tally import Extents, union
 from monitor.window import WHOLE, Window
@@ -46,9 +49,13 @@ CREATE TABLE open_windows (model TEXT, segment TEXT, start_ms INTEGER, n_rows IN
     PRIMARY KEY (model, segment, start_ms));
 CREATE TABLE windows (model TEXT, segment TEXT, number INTEGER, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
     n_rows INTEGER NOT NULL, n_late INTEGER NOT NULL, revision INTEGER NOT NULL, closed_ms INTEGER NOT NULL,
-    body BLOB NOT NULL, PRIMARY KEY (model, segment, number));
+    n_ok INTEGER NOT NULL, n_drift INTEGER NOT NULL, n_unknown INTEGER NOT NULL, bins TEXT NOT NULL,
+    glance BLOB NOT NULL, body BLOB NOT NULL, PRIMARY KEY (model, segment, number));
 CREATE INDEX windows_by_start ON windows (model, segment, start_ms);
 CREATE INDEX windows_by_age ON windows (closed_ms);
+CREATE INDEX windows_by_bins ON windows (bins);
+CREATE TABLE kept_references (bins TEXT PRIMARY KEY, id TEXT NOT NULL, cells BLOB NOT NULL, profile BLOB NOT NULL,
+    kept_ms INTEGER NOT NULL);
 CREATE TABLE verdicts (model TEXT, segment TEXT, number INTEGER, position INTEGER, column TEXT NOT NULL,
     outcome TEXT NOT NULL, effect REAL, evidence REAL, body BLOB NOT NULL,
     PRIMARY KEY (model, segment, number, position)) WITHOUT ROWID;
@@ -165,10 +172,7 @@ class Store:
             _queue(db, commit.digests, commit.now_ms)
             if commit.board is not None:
                 db.execute("INSERT OR REPLACE INTO board VALUES (1, ?)", (msgspec.json.encode(commit.board),))
-            db.executemany(
-                "INSERT INTO orders (done_ms, body) VALUES (?, ?)",
-                [(commit.now_ms, msgspec.json.encode(order)) for order in commit.orders],
-            )
+            _apply_orders(db, commit.orders, commit.now_ms)
 
     def board(self) -> BoardState:
         """What all models share."""
@@ -219,6 +223,32 @@ class Store:
                     (state, receipt, reason, next_ms, doubtful, tried, state, now_ms, identity),
                 )
 
+    def redirect(self, order: Resend | Drop, now_ms: int) -> Answer:
+        """Try a notice again from its beginning, or never more."""
+        statement = """SELECT o.state, o.purpose, t.step FROM outbox AS o LEFT JOIN triggers AS t ON t.id = o.id
+            WHERE o.id = ?"""
+        found = self.database.rows(statement, (order.notice,))
+        state, purpose, step = found[0] if found else ("", "", None)
+        again = isinstance(order, Resend)
+        if not found:
+            return Answer(False, f"there is no notice {order.notice}")
+        if state not in (("dead",) if again else ("dead", "pending")):
+            return Answer(False, f"{order.notice} is {state}")
+        if again and purpose == Purpose.RETRAIN and step != "called":
+            return Answer(False, f"its trigger is {step or 'gone'}: a job that starts now would come too late")
+        with self.database.transaction() as db:
+            if again:
+                db.execute(
+                    """UPDATE outbox SET state = 'pending', attempts = 0, queued_ms = ?1, next_attempt_ms = ?1,
+                    done_ms = NULL, reason = '' WHERE id = ?2""",
+                    (now_ms, order.notice),
+                )
+            else:
+                values = (f"dropped by {order.by}", now_ms, order.notice)
+                db.execute("UPDATE outbox SET state = 'dropped', reason = ?, done_ms = ? WHERE id = ?", values)
+            _apply_orders(db, [order], now_ms)
+        return Answer(True, f"{order.notice} is tried again" if again else f"{order.notice} will not be sent")
+
     def facts(self, now_ms: int) -> OutboxFacts:
         """How the outbox and the database stand."""
         ((n_pending, oldest_ms, n_dead),) = self.database.rows(
@@ -227,6 +257,18 @@ class Store:
         )
         oldest = 0.0 if oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
         return OutboxFacts(n_pending, n_dead, oldest, self.database.n_bytes)
+
+    def keep(self, references: Iterable[Reference], now_ms: int) -> None:
+        """Remember references for as long as there are windows on their cells, so that those stay readable."""
+        known = {identity for (identity,) in self.database.rows("SELECT bins FROM kept_references")}
+        with self.database.transaction() as db:
+            for reference in references:
+                bins = reference.bins
+                db.execute("UPDATE kept_references SET kept_ms = ? WHERE bins = ?", (now_ms, bins.id))
+                if bins.id not in known:
+                    cells, profile = zlib.compress(bins.to_json(), 1), reference.profile.to_bytes()
+                    row = (bins.id, reference.id, cells, profile, now_ms)
+                    db.execute("INSERT OR REPLACE INTO kept_references VALUES (?, ?, ?, ?, ?)", row)
 
     def jobs(self) -> dict[str, int]:
         """When each housekeeping job ran last."""
@@ -246,6 +288,11 @@ class Store:
                 (before_ms,),
             )
             n_windows = db.execute("DELETE FROM windows WHERE closed_ms < ?", (before_ms,)).rowcount
+            db.execute(
+                """DELETE FROM kept_references WHERE kept_ms < ? AND NOT EXISTS
+                (SELECT 1 FROM windows WHERE windows.bins = kept_references.bins)""",
+                (before_ms,),
+            )
             db.execute("DELETE FROM outbox WHERE done_ms < ?", (before_ms,))
             db.execute("DELETE FROM dead_letters WHERE seen_ms < ?", (before_ms,))
         return n_windows
@@ -306,12 +353,13 @@ def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
 
 
 def _apply_window(db: sqlite3.Connection, model: str, judged: Judged, now_ms: int) -> None:
-    window = judged.window
+    window, outcomes = judged.window, [verdict.outcome for verdict in judged.verdicts]
     db.execute(
-        "INSERT OR REPLACE INTO windows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO windows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             model, window.segment, window.index, window.start_ms, window.end_ms, window.n_rows, window.n_late,
-            window.revision, now_ms, freeze(window),
+            window.revision, now_ms, *(outcomes.count(outcome) for outcome in Outcome), window.tally.profile.bins.id,
+            encode(Glance.of(judged)), freeze(window),
         ),
     )  # fmt: skip
     key = (model, window.segment, window.index)
@@ -350,6 +398,11 @@ def _queue(db: sqlite3.Connection, notices: Iterable[Notice], now_ms: int) -> No
         VALUES (?, ?, ?, ?, ?, ?, ?)""",
         [(n.id, n.incident, n.channel, n.purpose, msgspec.json.encode(n.body), now_ms, now_ms) for n in notices],
     )
+
+
+def _apply_orders(db: sqlite3.Connection, orders: Sequence[Order], now_ms: int) -> None:
+    rows = [(now_ms, msgspec.json.encode(order)) for order in orders]
+    db.executemany("INSERT INTO orders (done_ms, body) VALUES (?, ?)", rows)
 
 
 def _apply_dead_letters(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> None:

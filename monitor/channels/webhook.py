@@ -24,6 +24,8 @@ from monitor.message import Notice, encode
 PREFIX: Final = "whsec_"
 N_BYTES: Final = 20_000
 """What the specification advises not to exceed."""
+TOLERANCE_SECONDS: Final = 300
+_MAX_SIGNATURES: Final = 5
 
 
 class WebhookOptions(HttpOptions):
@@ -53,34 +55,29 @@ class WebhookChannel(HttpChannel):
     def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
         super().__init__(name, options, secrets, tools)
         self._url = own(options, WebhookOptions).url
-        self._signer = Signer(secrets.get("secret", ""))
+        self._keys = keys(secrets.get("secret", ""))
 
     def request(self, notice: Notice) -> Request:
         body = encode(fitted(notice.body, N_BYTES))
-        marks = self._signer.signed(webhook_id(notice.id), int(self._clock()), body)
+        marks = signed(self._keys, webhook_id(notice.id), int(self._clock()), body)
         return Request(self._url, body, {"content-type": "application/json"} | marks)
 
 
-class Signer:
-    """Signs with every key in a secret. ValueError, which never quotes it, when there is none or it is malformed."""
+class Keys(tuple[bytes, ...]):
+    """Signing keys, which do not show when what holds them is printed."""
 
-    def __init__(self, secret: str) -> None:
-        self._keys = list(map(_key, secret.split()))
-        if not self._keys:
-            raise ValueError("secret: empty; put a signing secret into secret_file or secret_env")
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return "<secret>"
 
-    def signed(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-        """The three headers of Standard Webhooks; one signature per key."""
-        content = f"{message_id}.{timestamp}.".encode() + body
-        marks = (base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode() for key in self._keys)
-        return {
-            "webhook-id": message_id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": " ".join(f"v1,{mark}" for mark in marks),
-        }
+
+def keys(secret: str) -> Keys:
+    """The signing keys in a secret. ValueError, which never quotes it, when there is none or it is malformed."""
+    found = Keys(map(_key, secret.split()))
+    if not found:
+        raise ValueError("secret: empty; put a signing secret into secret_file or secret_env")
+    return found
 
 
 def _key(text: str) -> bytes:
@@ -96,3 +93,34 @@ def _key(text: str) -> bytes:
 def webhook_id(notice_id: str) -> str:
     """A notice's id as it may stand in a header. Free of the ".", which separates the signed parts."""
     return quote(notice_id, safe="/:").replace(".", "%2E")
+
+
+def signed(signing_keys: tuple[bytes, ...], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The three headers of Standard Webhooks; one signature per key."""
+    content = f"{message_id}.{timestamp}.".encode() + body
+    marks = (base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode() for key in signing_keys)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(f"v1,{mark}" for mark in marks),
+    }
+
+
+def mistrust(signing_keys: tuple[bytes, ...], headers: Mapping[str, str], body: bytes, now: float) -> str:
+    """Why a request does not come from who has one of the keys, or ""; see `signed`. headers: names in lower case.
+
+    A signature is good for five minutes, so that what was overheard cannot be sent again later.
+    """
+    message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    given = headers.get("webhook-signature", "").split()[:_MAX_SIGNATURES]
+    if not message_id or not timestamp or not given:
+        return "not signed: wanted the headers webhook-id, webhook-timestamp and webhook-signature"
+    if not timestamp.isascii() or not timestamp.isdecimal() or len(timestamp) > 12:
+        return "webhook-timestamp: wanted seconds since 1970"
+    if abs(now - int(timestamp)) > TOLERANCE_SECONDS:
+        return f"webhook-timestamp: more than {TOLERANCE_SECONDS} s from now; check the clocks"
+    wanted = signed(signing_keys, message_id, int(timestamp), body)["webhook-signature"].split()
+    pairs = [(one.encode(), other.encode()) for one in given for other in wanted]
+    # Every pair is compared, so that time tells nothing of which one nearly matched.
+    matches = sum(hmac.compare_digest(one, other) for one, other in pairs)
+    return "" if matches else "webhook-signature: made with another secret, or of another body"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -71,6 +72,10 @@ secret_env = "DRIFTD_DEMO_WEBHOOK_SECRET"
 model = "{model}"
 channel = "retrain-job"
 mode = "auto"
+
+[http]
+listen = "127.0.0.1:{port}"
+token_env = "DRIFTD_DEMO_HTTP_TOKEN"
 """
 
 
@@ -85,7 +90,12 @@ class World:
         self.config_file = home / "driftd.toml"
         self.log_file = home / "driftd.log"
         token, secret = secrets.token_hex(16), secrets.token_hex(16)
-        self.secrets = {"DRIFTD_DEMO_SLACK_TOKEN": f"xoxb-{token}", "DRIFTD_DEMO_WEBHOOK_SECRET": secret}
+        self.token, self.port = secrets.token_urlsafe(16), _free_port()
+        self.secrets = {
+            "DRIFTD_DEMO_SLACK_TOKEN": f"xoxb-{token}",
+            "DRIFTD_DEMO_WEBHOOK_SECRET": secret,
+            "DRIFTD_DEMO_HTTP_TOKEN": self.token,
+        }
         self.slack = SlackStandIn(f"xoxb-{token}")
         self.ci = WebhookStandIn(secret)
         self.broker = EmbeddedBroker()
@@ -97,7 +107,7 @@ class World:
         self.broker.create_topic(TOPIC)
         text = CONFIG.format(
             servers=json.dumps(self.broker.bootstrap_servers), model=self.model, topic=TOPIC, slack=self.slack.api_url,
-            ci=self.ci.url,
+            ci=self.ci.url, port=self.port,
         )  # fmt: skip
         self.config_file.write_text(text)
         return self
@@ -163,6 +173,13 @@ class Producer:
             if not self._forever:
                 return
             shift_ms += span_ms
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def table(name: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from monitor.channels import Attempt, Outcome, Refused, Retry, Sent, Tools
-from monitor.channels.webhook import Signer, WebhookChannel, WebhookOptions, webhook_id
+from monitor.channels.webhook import WebhookChannel, WebhookOptions, keys, signed, webhook_id
 from monitor.demo.standins import Fault, drop_after_receipt, hang, not_json, redirect, status
 from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.message import Notice, decode, encode
@@ -63,7 +63,8 @@ def test_webhook_signature_recomputed(job: WebhookStandIn) -> None:
 
 
 def test_webhook_signature_of_the_published_example() -> None:
-    headers = Signer("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").signed(
+    headers = signed(
+        keys("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
         1614265330,
         b'{"test": 2432232314}',
@@ -150,6 +151,6 @@ def test_webhook_ids_fit_a_header_and_stay_apart(notice_id: str) -> None:
 @pytest.mark.parametrize("secret", ["", "  \n", "whsec_", "whsec_canary!", f"{SECRET} whsec_canary"])
 def test_webhook_secrets_that_cannot_sign(secret: str) -> None:
     with pytest.raises(ValueError, match=r"^secret: ") as caught:
-        Signer(secret)
+        keys(secret)
     assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None

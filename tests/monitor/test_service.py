@@ -66,6 +66,8 @@ secret_file = "../hook_secret"
 model = "loan"
 channel = "job"
 mode = "auto"
+[http]
+listen = "127.0.0.1:0"
 """
 
 
