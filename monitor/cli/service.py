@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from monitor import logs
-from monitor.channels import Refused, Retry, Sent
+from monitor.channels import Attempt, Refused, Retry, Sent
 from monitor.cli import AsJson, ConfigFile, app, exit_code, out, print_json, read_config
 from monitor.errors import ChannelFault, ConfigError, DriftdError
 from monitor.history import Explanation, History, Incident, ModelStatus
@@ -115,7 +115,7 @@ def test_alert(channel: str, config: ConfigFile) -> None:
     number, table = tables[channel]
     opened = channel_of(table, config.parent, f"channel[{number}]")()
     try:
-        outcome = opened.send(test_notice(channel, checked.model[0].name, int(time.time())), None)
+        outcome = opened.send(test_notice(channel, checked.model[0].name, int(time.time())), Attempt())
     finally:
         opened.close()
     match outcome:
