@@ -3,7 +3,7 @@
 Against a real Apache Kafka where it can be had, else the embedded broker. Every way runs in a process of its own, in
 the environment as it is and in the one that `driftd tune` finds for this machine, and the better one counts for each.
 CPU seconds of the process, all its threads, from before the first connection to after the last record; the least of
-several readings of the whole topic, the ways taking turns.
+several readings of the whole topic, the ways taking turns. A way is a generator that stops once, before the clock runs.
 """
 
 from __future__ import annotations
@@ -84,10 +84,11 @@ class Shape:
 SHAPES = {"25 features": Shape(20, 5, micros=5.0, ratio=5.0), "4 features": Shape(4, 0, micros=1.8, ratio=1.0)}
 
 
-def driftd(servers: Sequence[str], topic: str, n_records: int, shape: Shape) -> None:
+def driftd(servers: Sequence[str], topic: str, n_records: int, shape: Shape) -> Iterator[None]:
     """The daemon's way: records to profiles of open windows."""
-    settle()
     line, source = shape.line(), KafkaSource([topic], options(servers))
+    settle()
+    yield
     while sum(line.offsets.values()) < n_records:
         for records in source.poll(0.5):
             line.step(records)
@@ -95,38 +96,42 @@ def driftd(servers: Sequence[str], topic: str, n_records: int, shape: Shape) -> 
     source.close()
 
 
-def poll_loads(servers: Sequence[str], topic: str, n_records: int, _: Shape) -> None:
+def poll_loads(servers: Sequence[str], topic: str, n_records: int, _: Shape) -> Iterator[None]:
     """kafka-python's poll and json.loads, and the result thrown away."""
+    yield
     for values in polled(servers, topic, n_records):
         for value in values:
             json.loads(value)
 
 
-def poll_loads_count(servers: Sequence[str], topic: str, n_records: int, shape: Shape) -> None:
+def poll_loads_count(servers: Sequence[str], topic: str, n_records: int, shape: Shape) -> Iterator[None]:
     """The same, and histograms: what a first version of such a daemon does."""
     count = Histograms(shape)
+    yield
     for values in polled(servers, topic, n_records):
         documents = [json.loads(value) for value in values]
         count([document["features"] for document in documents], [document["score"] for document in documents])
 
 
-def consume_msgspec(servers: Sequence[str], topic: str, n_records: int, shape: Shape) -> None:
+def consume_msgspec(servers: Sequence[str], topic: str, n_records: int, shape: Shape) -> Iterator[None]:
     """librdkafka's consume and msgspec into a type, and the result thrown away."""
     decode = typed(shape)
+    yield
     for values in consumed(servers, topic, n_records):
         for value in values:
             decode(value)
 
 
-def consume_msgspec_count(servers: Sequence[str], topic: str, n_records: int, shape: Shape) -> None:
+def consume_msgspec_count(servers: Sequence[str], topic: str, n_records: int, shape: Shape) -> Iterator[None]:
     """The same, and histograms."""
     decode, count = typed(shape), Histograms(shape)
+    yield
     for values in consumed(servers, topic, n_records):
         rows = [decode(value) for value in values]
         count([msgspec.structs.asdict(row.features) for row in rows], [row.score for row in rows])
 
 
-WAYS: dict[str, Callable[[Sequence[str], str, int, Shape], None]] = {
+WAYS: dict[str, Callable[[Sequence[str], str, int, Shape], Iterator[None]]] = {
     "driftd: Kafka to profiles": driftd,
     "kafka-python poll + json.loads": poll_loads,
     "kafka-python poll + json.loads + histograms": poll_loads_count,
@@ -234,7 +239,7 @@ def main() -> None:
     tuned = {key: value for trial in trials() if trial.taken for key, value in trial.variables.items()}
     with broker() as running:
         for name, shape in SHAPES.items():
-            n_records = 200_000 if available() is None else 25_000
+            n_records = 100_000 if available() is None else 25_000
             rng = random.Random(1)
             values = [shape.record(rng, i) for i in range(n_records)]
             topic = name.replace(" ", "-")
@@ -249,6 +254,8 @@ if __name__ == "__main__":
         main()
     else:
         way, topic, name, n_records, *servers = sys.argv[1:]
+        work = WAYS[way](servers, topic, int(n_records), SHAPES[name])
+        next(work)
         began = time.process_time()
-        WAYS[way](servers, topic, int(n_records), SHAPES[name])
+        next(work, None)
         print((time.process_time() - began) / int(n_records) * 1e6)
