@@ -219,7 +219,9 @@ class Line:
     def read(self, compact: np.ndarray) -> Reading:
         """Readings of compact counts."""
         parts = [self.signals.read_counts(self.counts(compact[i : i + 24])) for i in range(0, len(compact), 24)]
-        return Reading(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("n_all", "valid", "totals", "events")))
+        return Reading(
+            *(np.concatenate([getattr(p, n) for p in parts]) for n in ("n_all", "valid", "totals", "events"))
+        )
 
     def watch(self, *, is_live: bool = True) -> Watched:
         """Watch the stream to its end."""

@@ -30,8 +30,7 @@ class Wobble:
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """The time that a pane takes. length: in windows, (0, 1]. gap: windows without rows before it; cell: of the season.
-    """
+    """The time that a pane takes. length: in windows, (0, 1]. gap: windows without rows before it; cell: of the season."""
 
     length: float
     gap: Floats | float = 0.0
@@ -74,20 +73,25 @@ class Belief:
 
     def where(self, chosen: Bools, other: Belief) -> Belief:
         """The other belief for chosen signals, this one for the rest."""
-        return Belief(*(np.where(chosen, theirs, mine) for mine, theirs in zip(_parts(self), _parts(other), strict=True)))
+        return Belief(
+            *(np.where(chosen, theirs, mine) for mine, theirs in zip(_parts(self), _parts(other), strict=True))
+        )
 
-    def after(
-        self, null: Null, wobble: Wobble, values: Floats, rows: Floats, span: Span
-    ) -> tuple[Belief, Surprise]:
+    def after(self, null: Null, wobble: Wobble, values: Floats, rows: Floats, span: Span) -> tuple[Belief, Surprise]:
         """What is believed after a pane, and how surprising it was. values, rows: shape (..., signals)."""
         seen = rows > 0
         expected, unsure = null.at(span.cell)
-        kept = wobble.rho ** (span.length + np.asarray(span.gap)[..., None] if np.ndim(span.gap) else span.length + span.gap)
+        kept = wobble.rho ** (
+            span.length + np.asarray(span.gap)[..., None] if np.ndim(span.gap) else span.length + span.gap
+        )
         u, cross = kept * self.wobble, kept * self.v_cross
         v_wobble = kept * kept * self.v_wobble + (1 - kept * kept) * wobble.variance
-        noise = null.row_variance * (null.pane_noise if span.length < 1 else 1.0) / np.minimum(
-            np.maximum(rows, 1), np.maximum(null.most_rows * span.length, 1)
-        ) + unsure
+        noise = (
+            null.row_variance
+            * (null.pane_noise if span.length < 1 else 1.0)
+            / np.minimum(np.maximum(rows, 1), np.maximum(null.most_rows * span.length, 1))
+            + unsure
+        )
         known = self.v_offset + 2 * cross + v_wobble
         variance = known + noise
         deviation = np.sqrt(variance)

@@ -33,8 +33,6 @@ STEP_LN_FACTOR: Final = 0.5
 N_FOLDS: Final = 10
 MIN_REPLAY: Final = 20
 """Blocks without which there is nothing to replay."""
-MIN_PERIOD: Final = 168.0
-"""Windows that a period has at least: what a week of hourly windows is, where there is no time or windows are long."""
 SOON: Final = 24
 BLIND: Final = 1.0
 """A column that would not show a shift of so many standard deviations within a period is off paging."""
@@ -324,9 +322,7 @@ class _Replay:
         return counted
 
 
-def _side_by_side(
-    blocks: Blocks, fold: NDArray[np.intp], n_folds: int, material: Material
-) -> Iterator[Sight]:
+def _side_by_side(blocks: Blocks, fold: NDArray[np.intp], n_folds: int, material: Material) -> Iterator[Sight]:
     """The k-th block of every fold at once; folds that have ended show windows without rows."""
     cells, gaps = material.season.cells(blocks.start_ms), blocks.gaps(material.width_ms)
     begins = np.searchsorted(fold, np.arange(n_folds))

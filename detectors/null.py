@@ -105,7 +105,9 @@ class Null:
     @classmethod
     def from_arrays(cls, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """Read what `to_arrays` gave."""
-        return cls(**{name: array.astype(np.float64) for name, array in arrays.items()}, is_timed=bool(facts["is_timed"]))
+        return cls(
+            **{name: array.astype(np.float64) for name, array in arrays.items()}, is_timed=bool(facts["is_timed"])
+        )
 
 
 def prior(signals: Signals, whole: Reading, row_variance: Floats, blocks: Blocks | None) -> Null:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,9 +72,9 @@ class Reading:
             self.n_all + other.n_all, self.valid + other.valid, self.totals + other.totals, self.events + other.events
         )
 
-    def __getitem__(self, index: object) -> Reading:
-        """Some of the sets."""
-        return Reading(*(array[index] for array in (self.n_all, self.valid, self.totals, self.events)))  # type: ignore[index]
+    def __getitem__(self, index: Any) -> Reading:
+        """Some of the sets, as arrays are indexed."""
+        return Reading(*(array[index] for array in (self.n_all, self.valid, self.totals, self.events)))
 
     def sum(self, axis: int) -> Reading:
         """The sets along an axis taken together."""
@@ -200,7 +200,9 @@ class Signals:
         totals[:, self._rest] = (valid - listed)[:, self.column[self._rest]]
         events = np.empty((n_groups, self.n_events))
         for i, (column, kind) in enumerate(zip(self.event_column.tolist(), self.event, strict=True)):
-            events[:, i] = np.bincount(group, np.isin(np.arange(N_CELLS), self._cells_of(column, kind))[cells[column]], n_groups)
+            events[:, i] = np.bincount(
+                group, np.isin(np.arange(N_CELLS), self._cells_of(column, kind))[cells[column]], n_groups
+            )
         return Reading(
             np.bincount(group, minlength=n_groups), *(array.astype(np.int64) for array in (valid, totals, events))
         )

@@ -115,7 +115,7 @@ class Line:
         self._decoder: Decoder = DECODERS[model.format](self.layout)
         subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
         self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
-        self._watch = Watch(model.name, Judge.of(reference, model, config.rule), recall, self._desk)
+        self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
         self._windows = _windows(model, reference, config.state.retention)
         self._shape = shape(model, reference)
         self._committed = saved
