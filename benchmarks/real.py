@@ -1,4 +1,4 @@
-"""Real data through `driftd replay`, one default for all: alarms where nothing changed, and how soon what changed is told.
+"""Real data through `driftd replay`, one default for all: alarms where nothing changed, and how soon a change is told.
 
     python -m benchmarks.real [--data ../shared/data] [--size 1000] [--set car_loan] [--permuted]
 
@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from monitor.cli import read_config
@@ -40,8 +39,11 @@ WITHIN, WITHIN_UNSEEN = 3, 5
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """truth: the row of `current` at which each column changed. quiet: rows of it before which nothing does, and after
-    which whatever alarms beside `truth` is not called wrong if `open_ended`. slow: columns that may take five windows."""
+    """One set. truth: the row of `current` at which each column changed; quiet: rows of it before which nothing does.
+
+    open_ended: more than `truth` may have changed after them. slow: columns that may take five windows. counts: whether
+    its quiet rows are in the total.
+    """
 
     name: str
     reference: pd.DataFrame
@@ -55,9 +57,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a replay said. alarms: (row, column) of every run of drift; pages: rows at which people were told."""
+    """What a replay said. alarms: (row, column) of every run of drift; drifting: windows in which each column does;
+    pages: rows at which people were told."""
 
     alarms: tuple[tuple[int, str], ...]
+    drifting: Mapping[str, tuple[int, ...]]
     pages: tuple[int, ...]
     size: int
     n_windows: int
@@ -77,9 +81,12 @@ def told(case: Case, size: int) -> Told:
         replay(checked, model, reference, [home / "log.parquet"], home / "out")
         firing: set[str] = set()
         alarms, n_windows = [], 0
+        drifting: dict[str, list[int]] = {}
         for text in (home / "out" / "verdicts.jsonl").open():
             row = json.loads(text)
             n_windows = max(n_windows, row["window"] + 1)
+            if row["verdict"] == "drift":
+                drifting.setdefault(row["column"], []).append(row["window"])
             if row["verdict"] == "drift" and row["column"] not in firing:
                 alarms.append((row["window"] * size, row["column"]))
                 firing.add(row["column"])
@@ -87,16 +94,15 @@ def told(case: Case, size: int) -> Told:
                 firing.discard(row["column"])
         changes = map(json.loads, (home / "out" / "incidents.jsonl").open())
         pages = tuple(c["window"] * size for c in changes if c["state"] == "firing")
-        return Told(tuple(alarms), pages, size, n_windows)
+        return Told(tuple(alarms), {c: tuple(w) for c, w in drifting.items()}, pages, size, n_windows)
 
 
 def delays(case: Case, found: Told) -> dict[str, int | None]:
-    """Windows until each true column alarmed, the first being 1; None if it never did."""
+    """Windows until each true column is called drifting, the first being 1; None if it never is."""
     answer: dict[str, int | None] = {}
     for column, row in case.truth.items():
         first = row // found.size
-        runs = [at // found.size for at, name in found.alarms if name == column]
-        after = [at for at in runs if at >= first]
+        after = [window for window in found.drifting.get(column, ()) if window >= first]
         answer[column] = after[0] - first + 1 if after else None
     return answer
 
@@ -107,10 +113,14 @@ def report(case: Case, sizes: tuple[int, ...]) -> tuple[int, int]:
     for size in sizes:
         found = told(case, size)
         n_quiet = case.quiet // size
-        false = [(at // size, name) for at, name in found.alarms if at // size < n_quiet and name not in _from_start(case)]
-        late = {name: delay for name, delay in delays(case, found).items()}
-        wrong = [] if case.open_ended else sorted(
-            {name for at, name in found.alarms if at // size >= n_quiet and name not in case.truth}
+        false = [
+            (at // size, name) for at, name in found.alarms if at // size < n_quiet and name not in _from_start(case)
+        ]
+        late = delays(case, found)
+        wrong = (
+            []
+            if case.open_ended
+            else sorted({name for at, name in found.alarms if at // size >= n_quiet and name not in case.truth})
         )
         pages = sum(at // size < n_quiet for at in found.pages)
         good = all(d is not None and d <= (WITHIN_UNSEEN if n in case.slow else WITHIN) for n, d in late.items())
@@ -135,7 +145,7 @@ def shuffled(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return frame.sample(frac=1, random_state=seed).reset_index(drop=True)
 
 
-def cases(data: Path) -> list[Callable[[], list[Case]]]:
+def cases(data: Path) -> list[Callable[[], list[Case]]]:  # noqa: C901  # a list of small functions
     """The sets, each read when it is its turn."""
 
     def table(name: str, *drop: str) -> pd.DataFrame:
@@ -236,7 +246,10 @@ def permuted(data: Path, sizes: tuple[int, ...], repeats: int) -> None:
                 for size in sizes:
                     found = told(case, size)
                     total, windows = total + len(found.alarms), windows + found.n_windows
-                    print(f"{case.name:26} {size:5} {len(found.alarms):4}/{found.n_windows:<5} {found.alarms[:5]}", flush=True)
+                    print(
+                        f"{case.name:26} {size:5} {len(found.alarms):4}/{found.n_windows:<5} {found.alarms[:5]}",
+                        flush=True,
+                    )
     print(f"permuted rows: {total} alarms in {windows:,} windows (goal: 0 in 9,600)")
 
 

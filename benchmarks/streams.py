@@ -39,9 +39,9 @@ N_COMPACT: Final = NEW + 1
 class Condition:
     """What a stream is like while nothing drifts.
 
-    rows: per hour, on average. season, wobble: ranges of amplitudes over columns, in standard deviations. rho: from hour
-    to hour. common: share of the wobble that all columns have in common. weeks: of reference. jump: of the traffic after
-    the reference. is_timed: whether the reference's rows have a time; else it is `rows_untimed` rows in no order.
+    rows: per hour, on average. season, wobble: ranges of amplitudes over columns, in standard deviations. rho: from
+    hour to hour. common: share of the wobble that all columns have in common. weeks: of reference. jump: of the traffic
+    after the reference. is_timed: whether the reference's rows have a time; else it is `rows_untimed` rows in no order.
     """
 
     name: str
@@ -192,7 +192,7 @@ class Line:
 
     def __init__(self, stream: Stream, alarms: float = 1.0, *, bins: Bins | None = None) -> None:
         self.stream = stream
-        self.bins = bins or _bins(stream)
+        self.bins = bins or _bins()
         self._places = _places(self.bins)
         total = stream.reference.sum(axis=(0, 1))
         reference = Profile(self.bins, self.counts(total), np.zeros((N_NUMBERS, N_SUMS), np.int64))
@@ -254,7 +254,7 @@ class Watched:
         return self.opened.any(axis=1)
 
 
-def _bins(stream: Stream) -> Bins:
+def _bins() -> Bins:
     words = {chr(97 + i): int(1e4 * share) for i, share in enumerate(WORDS)}
     numbers = {f"x{i}": np.arange(N_VALUES, dtype=np.float64) for i in range(N_NUMBERS)}
     return Bins.of(numbers, {f"w{i}": words for i in range(N_WORD_COLUMNS)})

@@ -30,7 +30,10 @@ class Wobble:
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """The time that a pane takes. length: in windows, (0, 1]. gap: windows without rows before it; cell: of the season."""
+    """The time that a pane takes.
+
+    length: in windows, (0, 1]. gap: windows without rows before it; cell: of the season.
+    """
 
     length: float
     gap: Floats | float = 0.0

@@ -17,7 +17,7 @@ from scipy import special
 
 from detectors.alarm import HOLD, Terms
 from detectors.belief import Belief, Span
-from detectors.bins import Bools, Floats
+from detectors.bins import Floats
 from detectors.blocks import Blocks
 from detectors.evidence import N_FACTORS
 from detectors.learning import Learning
@@ -36,6 +36,8 @@ MIN_REPLAY: Final = 20
 SOON: Final = 24
 BLIND: Final = 1.0
 """A column that would not show a shift of so many standard deviations within a period is off paging."""
+MISLED: Final = 0.25
+"""If so many columns cannot be held to the budget in the order of rows without a time, it is not that of time."""
 POWER: Final = 0.84
 SURE: Final = 1.96
 MIN_LONG_BLOCKS: Final = 4
@@ -71,7 +73,8 @@ class Allowance:
 class Material:
     """What there is to learn from: the signals, the reading and row variance of all rows, blocks and their season.
 
-    width_ms: of windows of time, else 0. misleading: whether the blocks' order is known not to be that of time.
+    width_ms: of windows of time, else 0. misleading: why the blocks' order is known not to be that of time; "" if it is
+    not known.
     """
 
     signals: Signals
@@ -79,7 +82,7 @@ class Material:
     row_variance: Floats
     blocks: Blocks | None
     width_ms: int
-    misleading: bool = False
+    misleading: str = ""
 
     @property
     def season(self) -> Season:
@@ -94,7 +97,7 @@ class Calibration:
     row. replayed, allowed: alarms of the replay, and how many the budget allows in it, NaN where nothing was replayed.
     n_blocks: what was replayed. least: smallest shift that each column shows in four of five cases within 24 windows,
     in standard deviations; least_period: within a period; shape (columns,), NaN for columns without values to shift.
-    rows: usual rows of a window. trusts_order: whether the order of blocks was taken for that of time.
+    rows: usual rows of a window. order: what the order of the reference's rows told.
     """
 
     null: Null
@@ -107,7 +110,7 @@ class Calibration:
     least: Floats
     least_period: Floats
     rows: float
-    trusts_order: bool
+    order: str
 
     def terms(self, allowance: Allowance) -> Terms:
         """What the watch works under."""
@@ -124,7 +127,7 @@ class Calibration:
         facts = {
             "version": VERSION, "null": own, "ln_factor": self.ln_factor, "by_window": self.by_window,
             "off": {str(column): why for column, why in self.off.items()}, "replayed": self.replayed,
-            "allowed": self.allowed, "n_blocks": self.n_blocks, "rows": self.rows, "trusts_order": self.trusts_order,
+            "allowed": self.allowed, "n_blocks": self.n_blocks, "rows": self.rows, "order": self.order,
         }  # fmt: skip
         return pack(facts, {**arrays, "least": self.least, "least_period": self.least_period}, level=6)
 
@@ -141,23 +144,40 @@ class Calibration:
 
 def calibrate(material: Material, allowance: Allowance, progress: Progress = lambda _: None) -> Calibration:
     """Learn, replay, and take off paging what cannot be held to the budget. progress: told the share that is done."""
-    null, trusted = _fit(material, material.blocks)
+    blocks = None if material.misleading else material.blocks
+    null, trusted = _fit(material, blocks)
     off = _unsteady(material, null) if trusted else {}
-    rows = _usual_rows(material)
     proof = _Proof(0.0, False, float("nan"), float("nan"), {})
-    blocks = material.blocks
     if blocks is not None and blocks.n_blocks >= MIN_REPLAY and blocks.scale == 1:
         proof = _prove(material, blocks, null, allowance, off, progress)
         off = {**off, **proof.off}
+        if not blocks.is_timed and len(off) > MISLED * material.signals.n_columns:
+            why = f"{len(off)} of {material.signals.n_columns} columns change too much along the rows"
+            return calibrate(replace(material, misleading=why), allowance, progress)
+    order = _order(material, trusted)
     bare = Calibration(
         null, proof.ln_factor, proof.by_window, off, proof.replayed, proof.allowed,
-        0 if blocks is None else blocks.n_blocks, np.zeros(0), np.zeros(0), rows, trusted,
+        0 if blocks is None else blocks.n_blocks, np.zeros(0), np.zeros(0), _usual_rows(material), order,
     )  # fmt: skip
     soon, later = least_shift(material, bare, allowance)
     for column in np.flatnonzero(later > BLIND):
         off.setdefault(int(column), f"sees no shift below {later[column]:.2g} standard deviations in a period")
     progress(1.0)
     return replace(bare, off=dict(sorted(off.items())), least=soon, least_period=later)
+
+
+def _order(material: Material, trusted: bool) -> str:
+    """What the order of the reference's rows told."""
+    blocks = material.blocks
+    if material.misleading:
+        return f"the order of the rows is not that of time: {material.misleading}"
+    if blocks is None:
+        return "the windows of the reference are not known"
+    if blocks.is_timed:
+        return "the rows have a time"
+    if trusted:
+        return "the rows have no time, but their order shows how they move"
+    return "the rows have no time, and their order shows nothing"
 
 
 def least_shift(material: Material, calibration: Calibration, allowance: Allowance) -> tuple[Floats, Floats]:
@@ -208,7 +228,7 @@ def _fit(material: Material, blocks: Blocks | None) -> tuple[Null, bool]:
     base = prior(material.signals, material.whole, material.row_variance, blocks)
     if blocks is None or blocks.n_blocks < 2:
         return base, False
-    speaks = not material.misleading and order_speaks(material.signals, blocks, material.row_variance)
+    speaks = order_speaks(material.signals, blocks, material.row_variance)
     if not (blocks.is_timed or speaks):
         return base, False
     return learnt(material.signals, blocks, material.season, base), True

@@ -1,8 +1,8 @@
 """Evidence of drift, as a number that says how many windows chance needs for as much of it.
 
-Each surprise z is worth a factor exp(l z - l^2 / 2), for shifts of four sizes l up and four down; without drift its mean
-is 1. Each count of events is worth the likelihood of a higher rate over that of the rate allowed. The Shiryaev-Roberts
-recursion adds up the products since every possible beginning of the drift,
+Each surprise z is worth a factor exp(l z - l^2 / 2), for shifts of four sizes l up and four down; without drift its
+mean is 1. Each count of events is worth the likelihood of a higher rate over that of the rate allowed. The
+Shiryaev-Roberts recursion adds up the products since every possible beginning of the drift,
 
     R = (length + R) * factor,
 

@@ -5,7 +5,7 @@ lies in the reference (level, spread, skew), whether it is a certain word, wheth
 rows every signal has mean 0 and variance 1, so the mean over n rows has variance 1 / n. What hardly ever happens in the
 reference (values outside it, missing ones, values of the wrong kind) has no normal law; it is counted as events.
 
-Both follow from a profile's counts by integer sums, so readings of parts of a window add up to the reading of the whole.
+Both follow from a profile's counts by integer sums, so readings of parts of a window add up to that of the whole.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class Signals:
         valid = np.stack([np.bincount(group, known[row], n_groups) for row in cells], axis=-1)
         listed = np.zeros((n_groups, self.n_columns))
         totals = np.empty((n_groups, self.n_signals))
-        place = {signal: where for signal, where in zip(self._ranked.tolist(), zip(*self._rank_place, strict=True))}
+        place = dict(zip(self._ranked.tolist(), zip(*self._rank_place, strict=True), strict=True))
         for k, (column, measure) in enumerate(zip(self.column.tolist(), self.measure, strict=True)):
             table = np.zeros(N_CELLS)
             if k in place:
@@ -349,7 +349,7 @@ def _words(row: int, counts: Counts, rows: float) -> list[_Signal]:
         found += signal
         listed += counts[cell] if signal else 0
     rest = _share(row, Measure.REST, 0, n - listed, n, rows)
-    if len(found) == 1 and rest or len(found) == 2 and not rest:  # the second says what the first does
+    if (len(found) == 1 and rest) or (len(found) == 2 and not rest):  # the second says what the first does
         return found[:1]
     return found + rest
 

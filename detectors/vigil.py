@@ -94,7 +94,7 @@ class Vigil:
         alarm, ln_evidence = found._alarms(layout, null, terms, best, wobble, silent)
         standing, opened = standing.after(terms, alarm, self.calibrating(layout, null))
         after = Vigil(belief, learning, evidence, trail, standing)
-        after = after._reset(layout, null, wobble, alarm, silent)
+        after = after._reset(layout, null, wobble, alarm)
         return after, Seen(ln_evidence, alarm, opened, wobble)
 
     def effect(self, layout: Signals, null: Null, wobble: Wobble, column: int) -> tuple[int, Effect]:
@@ -168,7 +168,7 @@ class Vigil:
     def _leading(
         self, layout: Signals, null: Null, wobble: Wobble, best: _Best, enough: Bools, quiet: Bools
     ) -> tuple[np.ndarray[Any, np.dtype[np.intp]], Floats, Bools]:
-        """For columns with evidence: the strongest part whose change passes the gate, its size, whether there is one."""
+        """For columns with evidence: the strongest part whose change passes the gate, its size, if there is any."""
         columns, events = layout.column, layout.event_column
         asked = enough | quiet
         total = layout.per_column(best.signals, best.events)
@@ -206,7 +206,7 @@ class Vigil:
         lost = counts.rows * (ratio - 1) * null.event_rate - counts.events * np.log(ratio)
         return of_signals, lost / null.event_size
 
-    def _reset(self, layout: Signals, null: Null, wobble: Wobble, alarm: Alarm, silent: Bools) -> Vigil:
+    def _reset(self, layout: Signals, null: Null, wobble: Wobble, alarm: Alarm) -> Vigil:
         """What alarmed begins anew from the reference, so that a change that lasts alarms again."""
         told = alarm.loud | alarm.quiet
         if not told.any():

@@ -31,7 +31,7 @@ class Reference:
     bins: Bins
     profile: Profile
     pasts: Pasts = field(default_factory=dict)
-    calibrations: Calibrations = Calibrations()
+    calibrations: Calibrations = field(default_factory=Calibrations)
 
     def side(self, segment: str) -> Profile:
         """What a segment's windows are compared with: its own rows if they were sealed, else all."""

@@ -58,10 +58,10 @@ class Past:
     def material(self) -> Material:
         """What there is to learn from."""
         signals = Signals.of(self.profile, self.rows)
+        why = f"they are sorted by {', '.join(self.sorted_by)}" if self.sorted_by else ""
         return Material(
-            signals, signals.read(self.profile), signals.row_variance(self.profile), self.blocks, self.cut.width_ms,
-            bool(self.sorted_by),
-        )  # fmt: skip
+            signals, signals.read(self.profile), signals.row_variance(self.profile), self.blocks, self.cut.width_ms, why
+        )
 
 
 Pasts = Mapping[str, Past]

@@ -1,7 +1,7 @@
 """Sealed references: what is normal for a model, fixed once, in a directory that names itself by its content.
 
 A sealed reference holds the cells (`bins.json`), the profile of the reference rows on them (`profile.bin`), a small
-sample of rows (`sample.parquet`), the windows of its rows where they were cut (`windows.bin`) and what a person wants to
+sample of rows (`sample.parquet`), the windows of its rows if they were cut (`windows.bin`) and what a person wants to
 know (`reference.json`). Its id is the SHA-256 of all but the last, so that a changed byte is noticed and equal data
 give equal ids. What a calibration learnt lies beside them (`calibration.bin`); it follows from them.
 """

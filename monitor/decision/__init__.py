@@ -37,12 +37,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What is said of one column of one window, and why.
 
     measure: the detector that speaks; effect: its size (see the detector) with a 95 % interval where one is known.
-    p_value: corrected over the window. evidence: what the decision rests on, against what it needed. since_window: where
-    the present run of drift began; began: windows in which the change itself did, the likeliest and the ends of a 95 %
+    p_value: corrected over the window. evidence: windows that chance takes to bring as much. since_window: where the
+    present run of drift began; began: the window in which the change itself did, the likeliest and the ends of a 95 %
     interval. quality: facts about the data itself, each a phrase. faulty: the change is in the data's quality, nothing
     that a new model could learn. by_chance: periods of the budget in which chance brings as much evidence once.
-    share: of the budget that is the column's. calibrating: too little is known yet of how the column moves while nothing
-    is wrong.
+    share: of the budget that is the column's. calibrating: too little is known yet of how the column moves while
+    nothing is wrong.
     """
 
     column: str
@@ -131,7 +131,7 @@ class Decision(Protocol):
         """One verdict per column, in the order of `bins.names`, and what to remember; memory is b"" at first."""
 
     def again(self, scores: Scores, before: Sequence[Verdict]) -> tuple[Verdict, ...]:
-        """Verdicts on a window that was amended; before: what was said of its columns in the same order, if anything."""
+        """Verdicts on a window that was amended; before: what was said of its columns before, in the same order."""
 
 
 def finite(value: float) -> float | None:

@@ -33,7 +33,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     false_alarms, per: the whole budget. n_windows, n_periods: so far. expected: alarms that chance brings in them, at
     most; pages: windows that told something new, alarms: of columns, a lasting change again and again. raised: by what
-    factor the bar was raised; replayed, allowed: alarms of the reference's replay, and what the budget allows in it.
+    factor the bar was raised; replayed, allowed: alarms of the reference's replay, and what the budget allows in it;
+    order: what the order of the reference's rows told.
     off: columns off paging, and why; calibrating: columns of which too little is known yet. least: smallest shift that
     each column shows within 24 windows in four of five cases, in standard deviations.
     """
@@ -48,7 +49,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     raised: float = 1.0
     replayed: float | None = None
     allowed: float | None = None
-    trusts_order: bool = False
+    order: str = ""
     n_columns: int = 0
     off: dict[str, str] = {}
     calibrating: tuple[str, ...] = ()
@@ -162,7 +163,7 @@ class Budget:
         return Ledger(
             false_alarms=self.allowances.false_alarms, per=self.allowances.per,
             raised=float(np.exp(calibration.ln_factor)), replayed=finite(calibration.replayed),
-            allowed=finite(calibration.allowed), trusts_order=calibration.trusts_order, n_columns=len(names),
+            allowed=finite(calibration.allowed), order=calibration.order, n_columns=len(names),
             off={names[column]: why for column, why in calibration.off.items()},
             least={n: round(float(s), 4) for n, s in zip(names, calibration.least, strict=True) if np.isfinite(s)},
         )  # fmt: skip
