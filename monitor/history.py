@@ -8,8 +8,10 @@ from pathlib import Path
 import msgspec
 
 from monitor.alert import Change
+from monitor.check import ledger
 from monitor.database import is_locked, read_only
 from monitor.decision import Verdict
+from monitor.decision.budget import Ledger
 from monitor.errors import DriftdError
 from monitor.frozen import unchecked
 from monitor.line import Counts, LineState
@@ -33,7 +35,10 @@ class ClosedWindow(msgspec.Struct, frozen=True):
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
-    """How one model stands. n_waiting: rows in windows that are still open; incident: the one that is firing."""
+    """How one model stands. n_waiting: rows in windows that are still open; incident: the one that is firing.
+
+    budget: the ledger of each segment, where the model works under the budget and has closed a window.
+    """
 
     model: str
     counts: Counts
@@ -42,6 +47,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     last_window: ClosedWindow | None
     incident: str | None
     severity: str | None
+    budget: dict[str, Ledger] = {}
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -197,8 +203,13 @@ class History:
         episode = state.watch.desk.episode
         return ModelStatus(
             model, state.counts, n_windows, n_waiting, next(iter(self.windows(model, limit=1)), None),
-            episode.id if episode else None, episode.severity if episode else None,
+            episode.id if episode else None, episode.severity if episode else None, self._ledgers(model),
         )  # fmt: skip
+
+    def _ledgers(self, model: str) -> dict[str, Ledger]:
+        rows = self._db.execute("SELECT segment, body FROM memories WHERE model = ? ORDER BY segment", (model,))
+        found = {segment: ledger(unchecked(body)) for segment, body in rows}
+        return {segment: known for segment, known in found.items() if known is not None}
 
 
 def _counted(outcomes: str | None) -> dict[str, int]:

@@ -229,8 +229,7 @@ def _column(column: ColumnChange) -> str:
     numbers = [] if column.effect is None else [f"{_cut(column.measure, 60)} {column.effect:.3g}"]
     if numbers and column.effect_low is not None and column.effect_high is not None:
         numbers[0] += f" (95 % {column.effect_low:.3g} to {column.effect_high:.3g})"
-    if column.p_value is not None:
-        numbers.append(f"p {column.p_value:.2g}")
+    numbers += column.certainty
     since = "" if column.since is None else f" ({_cut(column.since, 40)})"
     numbers.append(f"since window {column.since_window}{since}")
     return f"{_code_span(column.column)}{segment}  {_cut(column.what, COLUMN - 450)}\n{' · '.join(numbers)}"

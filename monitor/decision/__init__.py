@@ -16,6 +16,7 @@ import numpy as np
 
 from detectors import REGISTRY, Detector, Pair, Score
 from detectors.signals import Reading
+from monitor import describe
 from monitor.batch import NO_TIME, Severity
 from monitor.window import WHOLE
 
@@ -40,9 +41,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     p_value: corrected over the window. evidence: windows that chance takes to bring as much. since_window: where the
     present run of drift began; began: the window in which the change itself did, the likeliest and the ends of a 95 %
     interval. quality: facts about the data itself, each a phrase. faulty: the change is in the data's quality, nothing
-    that a new model could learn. by_chance: periods of the budget in which chance brings as much evidence once.
-    share: of the budget that is the column's. calibrating: too little is known yet of how the column moves while
-    nothing is wrong.
+    that a new model could learn. by_chance: periods of the budget in which chance brings as much evidence once; period:
+    one of them. share: of the budget that is the column's. calibrating: too little is known yet of how the column moves
+    while nothing is wrong.
     """
 
     column: str
@@ -62,8 +63,23 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     quality: tuple[str, ...] = ()
     faulty: bool = False
     by_chance: float | None = None
+    period: str = ""
     share: float | None = None
     calibrating: bool = False
+
+    def certainty(self) -> Iterator[str]:
+        """How sure the verdict is and when the change began, in a few phrases."""
+        if self.p_value is not None:
+            yield f"p {self.p_value:.2g}"
+        if self.by_chance is not None:
+            yield f"by chance once in {describe.number(self.by_chance)} {self.period}s"
+        if self.began is not None:
+            best, first, last = self.began
+            yield f"began in window {best}" + (f" ({first} to {last})" if first != last else "")
+        if self.share is not None and self.by_chance is not None:
+            yield f"{describe.percent(self.share)} of the budget"
+        if self.calibrating and self.by_chance is not None:
+            yield "calibrating"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -203,6 +203,7 @@ class Budget:
             began=found.began(row, scores.place.index) if firing else None,
             quality=(reason,) if firing and measure in _FAULTS else (), faulty=firing and measure in _FAULTS,
             by_chance=found.by_chance(ln_evidence) if firing else None,
+            period=self.allowances.per,
             share=round(float(found.ward.allowance.shares[row]), 6), calibrating=bool(found.calibrating[row]),
         )  # fmt: skip
 
