@@ -84,29 +84,27 @@ class Stream:
     condition: Condition
     reference: np.ndarray
     live: np.ndarray
-    n_panes: int
 
 
-def simulate(condition: Condition, weeks: int, seed: int, change: Change | None = None) -> Stream:
-    """A stream of that condition with so many weeks after the reference."""
+def simulate(condition: Condition, hours: int, seed: int, change: Change | None = None) -> Stream:
+    """A stream of that condition with so many hours after the reference."""
     rng = np.random.default_rng(seed)
     n_panes = panes_of(condition.rows)
     n_reference = condition.weeks * WEEK
-    hours = n_reference + weeks * WEEK
-    shift = _latent(condition, rng, hours, n_panes)
-    factor = np.ones((hours, n_panes))
-    hour = np.arange(hours * n_panes).reshape(hours, n_panes) / n_panes
-    factor *= 1 + condition.traffic * np.sin(2 * np.pi * (hour - 9) / 24)
+    n_hours = n_reference + hours
+    shift = _latent(condition, rng, n_hours, n_panes)
+    hour = np.arange(n_hours * n_panes).reshape(n_hours, n_panes) / n_panes
+    factor = 1 + condition.traffic * np.sin(2 * np.pi * (hour - 9) / 24)
     factor[n_reference:] *= condition.jump
     rows = condition.rows / n_panes * factor
-    grown = np.zeros(hours)
+    grown = np.zeros(n_hours)
     if change is not None:
         at = n_reference + change.begins
-        grown[at:] = np.minimum((np.arange(hours - at) + 1) / max(change.ramp, 1), 1)
+        grown[at:] = np.minimum((np.arange(n_hours - at) + 1) / max(change.ramp, 1), 1)
         if change.lasts:
             grown[at + change.lasts :] = 0
-    counts = np.empty((hours, n_panes, N_COLUMNS, N_COMPACT), np.int32)
-    for begin in range(0, hours, WEEK):
+    counts = np.empty((n_hours, n_panes, N_COLUMNS, N_COMPACT), np.int32)
+    for begin in range(0, n_hours, WEEK):
         week = slice(begin, begin + WEEK)
         share = _shares(shift[week], change, grown[week])
         counts[week] = rng.poisson(rows[week, :, None, None] * share)
@@ -116,7 +114,7 @@ def simulate(condition: Condition, weeks: int, seed: int, change: Change | None 
         n_blocks = max(int(condition.rows_untimed // condition.rows), 1)
         size = condition.rows_untimed / n_blocks / n_panes
         reference = rng.poisson(size * pooled, (n_blocks, n_panes, *pooled.shape)).astype(np.int32)
-    return Stream(condition, reference, live, n_panes)
+    return Stream(condition, reference, live)
 
 
 def _latent(condition: Condition, rng: np.random.Generator, hours: int, n_panes: int) -> np.ndarray:
@@ -190,14 +188,16 @@ def _shares(shift: np.ndarray, change: Change | None, grown: np.ndarray) -> np.n
 class Line:
     """A calibrated watch over a stream: what `driftd` does with it, from counts to alarms."""
 
-    def __init__(self, stream: Stream, alarms: float = 1.0, *, bins: Bins | None = None) -> None:
+    def __init__(self, stream: Stream, alarms: float = 1.0) -> None:
         self.stream = stream
-        self.bins = bins or _bins()
+        self.bins = _bins()
         self._places = _places(self.bins)
         total = stream.reference.sum(axis=(0, 1))
         reference = Profile(self.bins, self.counts(total), np.zeros((N_NUMBERS, N_SUMS), np.int64))
         condition = stream.condition
         self.signals = Signals.of(reference, condition.rows)
+        one = np.moveaxis(np.broadcast_to(np.eye(N_COMPACT, dtype=np.int32), (N_COLUMNS, N_COMPACT, N_COMPACT)), 1, 0)
+        self._rules = self.signals.read_counts(self.counts(one))
         timed = condition.is_timed
         n_blocks = len(stream.reference)
         starts = MONDAY_MS + np.arange(n_blocks) * HOUR_MS * timed
@@ -217,11 +217,20 @@ class Line:
         return found
 
     def read(self, compact: np.ndarray) -> Reading:
-        """Readings of compact counts."""
-        parts = [self.signals.read_counts(self.counts(compact[i : i + 24])) for i in range(0, len(compact), 24)]
+        """Readings of compact counts: every number of a reading is a sum over rows, so one per cell is all it takes."""
+        numbers = compact.astype(np.float64)
+        rules, layout = self._rules, self.signals
+
+        def total(rule: np.ndarray, column: np.ndarray) -> np.ndarray:
+            return np.rint(np.einsum("...kc,ck->...k", numbers[..., column, :], rule.astype(np.float64))).astype(
+                np.int64
+            )
+
+        everything = np.arange(N_COLUMNS)
         return Reading(
-            *(np.concatenate([getattr(p, n) for p in parts]) for n in ("n_all", "valid", "totals", "events"))
-        )
+            compact.sum(axis=-1, dtype=np.int64)[..., 0], total(rules.valid, everything),
+            total(rules.totals, layout.column), total(rules.events, layout.event_column),
+        )  # fmt: skip
 
     def watch(self, *, is_live: bool = True) -> Watched:
         """Watch the stream to its end."""

@@ -33,7 +33,7 @@ FLOOR: Final = 0.01**2
 MAX_RHO: Final = 0.97
 GATE: Final = 0.1
 GATE_SHARE: Final = 0.02
-GATE_RATE: Final = 0.001
+GATE_RATE: Final = 0.0005
 """The smallest effect worth a page: of a rank signal, a share, the rate of an event."""
 DEADBAND: Final = 0.05
 DEADBAND_SHARE: Final = 0.01
@@ -57,7 +57,7 @@ class Null:
     reference's error. wobble, rho: see above; weight: windows that the wobble's estimate is worth, rho_weight: those of
     rho's. tail: degrees of freedom of the windows' surprises. most_rows: rows beyond them make a window no surer.
     deadband, gate: shape (signals,). event_rate: an upper bound of each event's rate; event_size: how many come
-    together; event_gate: the rate worth a page; each of shape (..., events). n_windows: windows whose order is known.
+    together; event_gate: the rate that must be certain; each of shape (..., events). n_windows: windows whose order is known.
     is_timed: whether that order is time.
     """
 
@@ -123,7 +123,7 @@ def prior(signals: Signals, whole: Reading, row_variance: Floats, blocks: Blocks
         rho_weight=zero, tail=zero + NORMAL_TAIL, most_rows=zero + np.inf,
         deadband=np.where(is_share, DEADBAND_SHARE * scale, DEADBAND),
         gate=np.where(is_share, GATE_SHARE * scale, GATE), event_rate=rate, event_size=size,
-        event_gate=np.maximum(GATE_RATE, 2 * rate), n_windows=np.zeros(1), is_timed=False,
+        event_gate=2 * rate, n_windows=np.zeros(1), is_timed=False,
     )  # fmt: skip
 
 

@@ -115,7 +115,8 @@ class Judge:
         return Judged(window, (*dated, *unexpected(window)))
 
     def _scores(self, window: Window) -> Scores:
-        place = Place(window.segment, window.index, window.start_ms)
+        panes = None if window.revision else window.tally.panes
+        place = Place(window.segment, window.index, window.start_ms, panes)
         return Scores(Pair(self.reference.side(window.segment), window.tally.profile), place)
 
 

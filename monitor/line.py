@@ -262,10 +262,11 @@ def shape(model: Model, reference: Reference) -> str:
 
 def _windows(model: Model, reference: Reference, retention_ms: int) -> Windows:
     segments = Segments.of(reference.bins, model.segments, model.max_segments)
+    panes = model.decision == "budget"
     if isinstance(model.window, Rows):
-        return RowWindows(reference.bins, model.window.n_rows, segments)
+        return RowWindows(reference.bins, model.window.n_rows, segments, panes=panes)
     span = Span(model.window.width_ms, model.lateness, retention_ms)
-    return TimeWindows(reference.bins, span, segments)
+    return TimeWindows(reference.bins, span, segments, panes=panes)
 
 
 def _from(records: Records, offset: int) -> Records:

@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 
 from detectors import REGISTRY, Detector, Pair, Score
-from detectors.signals import Reading
 from monitor import describe
 from monitor.batch import NO_TIME, Severity
+from monitor.tally import Panes
 from monitor.window import WHOLE
 
 MIN_ROWS: Final = 30
@@ -86,13 +86,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class Place:
     """Where a window lies: its segment, its number there and its start (NO_TIME where rows have none).
 
-    panes: the signals of its parts in their order; None where it was counted as one.
+    panes: counts of its four quarters, shape (4, columns, 256); None where they were not counted.
     """
 
     segment: str = WHOLE
     index: int = 0
     start_ms: int = NO_TIME
-    panes: Reading | None = None
+    panes: Panes | None = None
 
 
 class Scores(Mapping[str, Score]):

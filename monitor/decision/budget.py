@@ -13,6 +13,7 @@ import numpy as np
 from detectors import Bins
 from detectors.alarm import Terms
 from detectors.bins import Bools, Floats
+from detectors.blocks import panes_of
 from detectors.calibration import Allowance, Calibration, calibrate
 from detectors.season import Season
 from detectors.signals import Event, Measure, Signals
@@ -84,8 +85,13 @@ class Ward:
 
     def sight(self, scores: Scores, last_ms: int) -> Sight:
         """The window as it is judged."""
-        place = scores.place
-        panes = place.panes or self.layout.read(scores.pair.current)[None]
+        place, current = scores.place, scores.pair.current
+        n_panes = panes_of(current.n_rows)
+        if place.panes is None or n_panes == 1:
+            panes = self.layout.read(current)[None]
+        else:
+            counts = place.panes.reshape(n_panes, -1, *place.panes.shape[1:]).sum(axis=1, dtype=np.int64)
+            panes = self.layout.read_counts(counts)
         if not self.width_ms or place.start_ms == NO_TIME:
             return Sight(panes)
         gap = 0.0 if last_ms == NO_TIME else max((place.start_ms - last_ms) / self.width_ms - 1, 0.0)
