@@ -7,7 +7,7 @@ more often than the budget allows. A column that cannot be held to it is taken o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
@@ -21,7 +21,7 @@ from detectors.bins import Floats
 from detectors.blocks import Blocks
 from detectors.evidence import N_FACTORS
 from detectors.learning import Learning
-from detectors.null import Null, learnt, order_speaks, prior
+from detectors.null import GATE, Null, learnt, order_speaks, prior
 from detectors.packed import pack, unpack
 from detectors.season import Season
 from detectors.signals import Measure, Reading, Signals
@@ -38,6 +38,8 @@ BLIND: Final = 1.0
 """A column that would not show a shift of so many standard deviations within a period is off paging."""
 MISLED: Final = 0.25
 """If so many columns cannot be held to the budget in the order of rows without a time, it is not that of time."""
+FEW_STEPS: Final = 2.5
+"""Of squared steps from block to block, over the squared range, that a file sorted by few values has."""
 POWER: Final = 0.84
 SURE: Final = 1.96
 MIN_LONG_BLOCKS: Final = 4
@@ -151,9 +153,6 @@ def calibrate(material: Material, allowance: Allowance, progress: Progress = lam
     if blocks is not None and blocks.n_blocks >= MIN_REPLAY and blocks.scale == 1:
         proof = _prove(material, blocks, null, allowance, off, progress)
         off = {**off, **proof.off}
-        if not blocks.is_timed and len(off) > MISLED * material.signals.n_columns:
-            why = f"{len(off)} of {material.signals.n_columns} columns change too much along the rows"
-            return calibrate(replace(material, misleading=why), allowance, progress)
     order = _order(material, trusted)
     bare = Calibration(
         null, proof.ln_factor, proof.by_window, off, proof.replayed, proof.allowed,
@@ -162,8 +161,29 @@ def calibrate(material: Material, allowance: Allowance, progress: Progress = lam
     soon, later = least_shift(material, bare, allowance)
     for column in np.flatnonzero(later > BLIND):
         off.setdefault(int(column), f"sees no shift below {later[column]:.2g} standard deviations in a period")
+    if blocks is not None and not blocks.is_timed and (why := _misleading(material, blocks, off)):
+        return calibrate(replace(material, misleading=why), allowance, progress)
     progress(1.0)
     return replace(bare, off=dict(sorted(off.items())), least=soon, least_period=later)
+
+
+def _misleading(material: Material, blocks: Blocks, off: Mapping[int, str]) -> str:
+    """Why the order of rows without a time is none of time: too many columns cannot be watched in it, or move as in a
+    sorted file, in few steps or all the way in one direction; "" if nothing says so."""
+    layout = material.signals
+    if len(off) > MISLED * layout.n_columns:
+        return f"{len(off)} of {layout.n_columns} columns change too much along the rows"
+    if blocks.n_blocks < MIN_REPLAY:
+        return ""
+    values, rows = layout.values(blocks.windows)
+    noise = (material.row_variance / np.maximum(rows, 1)).mean(axis=0)
+    excess = values.var(axis=0, ddof=1) - noise
+    steps = np.square(np.diff(values, axis=0)).mean(axis=0) / 2 - noise
+    smooth = (excess > GATE**2) & (steps <= FEW_STEPS / (blocks.n_blocks - 1) * excess)
+    n_smooth = np.unique(layout.column[smooth]).size
+    if n_smooth > MISLED * layout.n_columns:
+        return f"{n_smooth} of {layout.n_columns} columns lie in it as in a sorted file"
+    return ""
 
 
 def _order(material: Material, trusted: bool) -> str:

@@ -57,8 +57,8 @@ class Null:
     reference's error. wobble, rho: see above; weight: windows that the wobble's estimate is worth, rho_weight: those of
     rho's. tail: degrees of freedom of the windows' surprises. most_rows: rows beyond them make a window no surer.
     deadband, gate: shape (signals,). event_rate: an upper bound of each event's rate; event_size: how many come
-    together; event_gate: the rate that must be certain; each of shape (..., events). n_windows: windows whose order is known.
-    is_timed: whether that order is time.
+    together; event_gate: the rate that must be certain; each of shape (..., events). n_windows: windows whose order is
+    known. is_timed: whether that order is time.
     """
 
     level: Floats

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+from scipy import special
 
 from detectors.belief import Wobble
 from detectors.bins import Bools, Floats
@@ -42,6 +43,14 @@ class Effect:
     def least(self) -> Floats:
         """The smallest size that a 95 % interval holds, 0 if it holds none."""
         return np.asarray(np.maximum(np.abs(self.size) - SURE * self.error, 0))
+
+    @property
+    def least_rate(self) -> Floats:
+        """The same for a rate of events, which a normal law does not hold for: Poisson's exact lower limit."""
+        count = np.square(self.size / self.error)
+        return np.asarray(
+            np.where(self.size > 0, special.gammaincinv(count, 0.025) / np.maximum(count, 1e-9), 0) * self.size
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -183,7 +183,7 @@ class Vigil:
         rates, rate_strength = np.zeros(counted.shape), np.full(counted.shape, -np.inf)
         found = self.trail.event_effect(null, counted)
         gate = np.broadcast_to(null.event_gate, counted.shape)[counted]
-        likely = (found.size >= GATE_RATE) & (found.size - 2 * found.error >= gate)
+        likely = (found.size >= GATE_RATE) & (found.least_rate >= gate)
         rates[counted], rate_strength[counted] = found.size, np.where(likely, best.events[counted], -np.inf)
         strongest = layout.best_of(strength, rate_strength)
         part, size = np.zeros(asked.shape, np.intp), np.zeros(asked.shape)

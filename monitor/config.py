@@ -200,6 +200,7 @@ class Http(_Table):
     listen: str = "127.0.0.1:8787"
     token_file: str | None = None
     token_env: str | None = None
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")
 
 
 class Config(_Table):

@@ -22,8 +22,8 @@ from monitor.engine import Commit, Engine
 from monitor.errors import SourceError, StoreFull
 from monitor.health import Health
 from monitor.metrics import Metrics
-from monitor.order import Answer, Order
-from monitor.outbox import PATIENCE, Courier, after
+from monitor.order import Answer, Drop, Order, Resend
+from monitor.outbox import PATIENCE, Courier, Held, after
 from monitor.retrain import Step
 from monitor.sources import Source
 from monitor.store import Due, Store
@@ -35,6 +35,8 @@ IN_FLIGHT_SECONDS: Final = 0.01
 """How long to poll while notices are on their way: what is sent and not written down is sent again after a crash."""
 DRAIN_SECONDS: Final = 5.0
 DUE_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
+"""How much of a partition's quiet one turn of the loop can bear witness to."""
 PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds between tries after a fault of Kafka or the disk; the last one repeats."""
 
@@ -95,9 +97,10 @@ class Daemon:
         self._outdated = False
         self._pace = pace
         self._unwritten: Commit | None = None
-        self._answers: list[tuple[str, Outcome]] = []
+        self._answers: list[tuple[str, Outcome | Held]] = []
         self._sent: dict[str, Due] = {}
-        self._news: dict[Partition, float] = {}
+        self._quiet: dict[Partition, float] = {}
+        self._looked = time.monotonic()
         self._n_rows = 0
         self._n_faults = 0
         self._fault = ""
@@ -109,12 +112,16 @@ class Daemon:
 
         progress: told, every time the loop comes round, how things stand.
         """
-        self._source.seek(self._engine.positions())
-        while wanted() and not self._outdated:
-            self._turn()
-            self._came_round()
-            progress(self.status)
-        self._drain()
+        try:
+            self._source.seek(self._engine.positions())
+            while wanted() and not self._outdated:
+                self._turn()
+                self._came_round()
+                progress(self.status)
+            self._drain()
+        finally:
+            self._courier.close(0.0)
+            self._source.close()
 
     @property
     def status(self) -> str:
@@ -124,8 +131,9 @@ class Daemon:
 
     def _came_round(self) -> None:
         source = self._source
-        self._outside.metrics.came_round(source.lag(), source.connected)
-        self._outside.health.came_round(len(source.assigned()), source.connected)
+        lag = source.lag()
+        self._outside.metrics.came_round(lag, source.connected)
+        self._outside.health.came_round(len(source.assigned()), source.connected, sum(lag.values()))
 
     def _turn(self) -> None:
         if time.monotonic() < self._next_try:
@@ -158,7 +166,7 @@ class Daemon:
             self._outside.metrics.jumped(at, offset - wanted)
         now = time.time()
         for records in found:
-            self._news[records.partition] = time.monotonic()
+            self._quiet[records.partition] = 0.0
             self._n_rows += int(records.offsets.size)
             self._outside.metrics.read(records)
             self._engine.step(records, int(now * 1000))
@@ -166,16 +174,32 @@ class Daemon:
     def _tick(self) -> None:
         moment = self._moment()
         for order, answer in self._outside.inbox.take():
-            self._answered.append((answer, self._engine.act(order, moment.now_ms)))
+            self._answered.append((answer, self._obey(order, moment.now_ms)))
         if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
             self._unwritten = self._engine.tick(moment)
             self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
 
+    def _obey(self, order: Order, now_ms: int) -> Answer:
+        if not isinstance(order, Resend | Drop):
+            return self._engine.act(order, now_ms)
+        if order.notice in self._sent:
+            return Answer(False, f"{order.notice} is on its way at this moment; look again in a minute")
+        self._next_due = 0.0
+        return self._store.redirect(order, now_ms)
+
     def _moment(self) -> Moment:
-        assigned, now = self._source.assigned(), time.monotonic()
-        quiet_since = now - self._pace.idle_seconds
-        idle = (at for at in self._source.caught_up() if self._news.setdefault(at, now) <= quiet_since)
-        return Moment(int(time.time() * 1000), assigned, frozenset(idle))
+        return Moment(int(time.time() * 1000), self._source.assigned(), self._idle())
+
+    def _idle(self) -> frozenset[Partition]:
+        """Partitions that brought nothing for `idle_seconds` during which they were known to be at their end.
+
+        Time in which the loop did not come round (the process was stopped, the machine slept) is no sign of idleness.
+        """
+        now, caught_up = time.monotonic(), self._source.caught_up()
+        step, self._looked = min(now - self._looked, LOOK_SECONDS), now
+        for at in self._source.assigned():
+            self._quiet[at] = self._quiet.get(at, 0.0) + step if at in caught_up else 0.0
+        return frozenset(at for at in caught_up if self._quiet[at] >= self._pace.idle_seconds)
 
     def _housekeep(self) -> None:
         """Do what housekeeping asked of the only writer."""
@@ -211,9 +235,11 @@ class Daemon:
             return
         self._next_due = time.monotonic() + DUE_SECONDS
         self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)))
-        for due in self._store.due(int(time.time() * 1000)):
+        found = [due for due in self._store.due(int(time.time() * 1000)) if due.notice.id not in self._sent]
+        self._store.claim([due.notice.id for due in found])
+        for due in found:
             self._sent[due.notice.id] = due
-            self._courier.submit(due.notice.id, due.notice, due.parent)
+            self._courier.submit(due.notice, due.attempt)
 
     def _settle(self) -> None:
         """Remember what came of notices that were sent."""
@@ -225,7 +251,7 @@ class Daemon:
             due = self._sent[identity]
             expires_at = PATIENCE.expires_at(due.notice.purpose, due.queued_ms / 1000)
             jitter = random.random()  # noqa: S311  # spreads tries, hides nothing
-            fates.append((identity, after(outcome, due.attempts + 1, now, jitter, expires_at)))
+            fates.append((identity, after(outcome, due.attempt, now, jitter, expires_at)))
         self._store.settle(fates, int(now * 1000))
         for identity, fate in fates:
             settled = {"event": "notice.settled", "notice": identity, "fate": type(fate).__name__.lower()}
@@ -244,6 +270,3 @@ class Daemon:
         except StoreFull as fault:
             text = "%s; what was not written is read again at the next start"
             log.error(text, fault, extra={"event": "drain.failed"})
-        finally:
-            self._courier.close(0.0)
-            self._source.close()

@@ -29,10 +29,12 @@ class Health:
         self._kafka = "no partition was assigned yet"
         self._disk = "ok"
         self._configuration = "ok"
+        self.n_unread = 0
 
-    def came_round(self, n_assigned: int, connected: bool) -> None:
-        """The loop made progress."""
+    def came_round(self, n_assigned: int, connected: bool, n_unread: int = 0) -> None:
+        """The loop made progress. n_unread: records that are known to be unread."""
         self._progress = time.monotonic()
+        self.n_unread = n_unread
         if not connected:
             self._kafka = "not connected"
         else:

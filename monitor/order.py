@@ -81,7 +81,21 @@ class CallBack(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     note: str = ""
 
 
-Order = Acknowledge | Snooze | Resolve | Approve | Refuse | Silence | ExpireSilence | CallBack
+class Resend(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Try a notice again that was given up."""
+
+    notice: str
+    by: str
+
+
+class Drop(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Never send a notice that waits, or was given up."""
+
+    notice: str
+    by: str
+
+
+Order = Acknowledge | Snooze | Resolve | Approve | Refuse | Silence | ExpireSilence | CallBack | Resend | Drop
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -20,16 +20,16 @@ from monitor.check import Reference
 from monitor.config import Channel as ChannelTable
 from monitor.config import Config
 from monitor.daemon import Daemon, Outside, Pace
-from monitor.database import backup
 from monitor.engine import Engine
-from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault
+from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault, StoreDamaged
 from monitor.line import Line, shape
 from monitor.outbox import Courier
+from monitor.page import Door, Page, door
 from monitor.reference import unseal
 from monitor.schedule import Housekeeping, Job
 from monitor.secret import secrets
 from monitor.sources.kafka import KafkaSource
-from monitor.store import Store
+from monitor.store import Store, backup
 from monitor.systemd import Notifier
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Prepared:
     references: Mapping[str, Reference]
     channels: Mapping[str, Callable[[], Channel]]
     kafka: Mapping[str, object]
+    door: Door
 
     @property
     def directory(self) -> Path:
@@ -74,12 +75,17 @@ def prepare(file: Path, config: Config) -> Prepared:
         kafka = _kafka_options(config, folder)
     except ConfigError as fault:
         problems += fault.problems
+    opening = Door(None, {})
+    try:
+        opening = door(config, folder)
+    except ConfigError as fault:
+        problems += [problem for problem in fault.problems if problem not in problems]
     if config.kafka is None:
         problems.append(Problem("kafka", "there is no [kafka] table; the service needs one to read from"))
     problems += _not_ours(folder / config.state.directory)
     if problems:
         raise ConfigError(str(file), problems)
-    return Prepared(config, folder, references, channels, kafka)
+    return Prepared(config, folder, references, channels, kafka, opening)
 
 
 def channel(table: ChannelTable, folder: Path, where: str) -> Callable[[], Channel]:
@@ -98,6 +104,7 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     """Everything connected: models go on from where the store says they are."""
     config, references = prepared.config, _in_force(prepared, store)
     recall = partial(store.recall, {name: reference.bins for name, reference in references.items()})
+    store.keep(references.values(), int(time.time() * 1000))
     board = Board(config.alert.burst, store.board())
     lines = []
     for model in config.model:
@@ -136,7 +143,9 @@ class Control:
         self._notifier = notifier
         self._outside = outside
         self._stop, self._reload = threading.Event(), threading.Event()
+        self.page = Page(outside, self._reload.set)
         self.prepared = read()
+        self.page.listen(self.prepared.config)
 
     def install(self) -> None:
         """SIGTERM and SIGINT stop, SIGHUP reloads."""
@@ -161,6 +170,7 @@ class Control:
             fresh = self._read()
             if fresh.directory != self.prepared.directory:
                 raise ConfigError(str(fresh.folder), [Problem("state.directory", "cannot change while driftd runs")])
+            self.page.listen(fresh.config)
         except DriftdError as fault:
             text = "the configuration was not reloaded, the old one stays in force: %s"
             log.error(text, fault, extra={"event": "reload.failed"})
@@ -210,15 +220,16 @@ def serve(file: Path, read: Callable[[Path], Config]) -> None:
     try:
         while not control.stopping:
             notifier.more_time(STEP_SECONDS, "going on from the state")
-            daemon = assemble(control.prepared, store, outside)
-            jobs = housekeeping(control.prepared, store, outside)
-            jobs.start()
-            notifier.ready(daemon.status)
-            log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
-            daemon.run(control.wanted, notifier.progress)
-            jobs.stop()
+            try:
+                _work(control, store, outside, notifier)
+            except StoreDamaged as fault:
+                if store.database.recovered_from is not None:  # once may be an accident
+                    raise
+                store.recover(fault)
+                outside.metrics.recovered()
         log.info("driftd has stopped", extra={"event": "service.stopped"})
     finally:
+        control.page.close()
         store.close()
 
 
@@ -229,6 +240,21 @@ def _not_ours(directory: Path) -> list[Problem]:
         return []
     told = f'found {directory}, where this service may not write; wanted its own: directory = "{own}"'
     return [Problem("state.directory", told)]
+
+
+def _work(control: Control, store: Store, outside: Outside, notifier: Notifier) -> None:
+    """One configuration at work, until a stop or another one is wanted."""
+    daemon = assemble(control.prepared, store, outside)
+    jobs = housekeeping(control.prepared, store, outside)
+    jobs.start()
+    prepared = control.prepared
+    try:
+        control.page.show(prepared.config, prepared.folder, prepared.directory, prepared.door)
+        notifier.ready(daemon.status)
+        log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
+        daemon.run(control.wanted, notifier.progress)
+    finally:
+        jobs.stop()
 
 
 def _kafka_options(config: Config, folder: Path) -> Mapping[str, object]:

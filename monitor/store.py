@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +19,30 @@ import msgspec
 from detectors import Bins
 from monitor.batch import Partition
 from monitor.board import BoardState
-from monitor.check import Judged
-from monitor.database import Database
-from monitor.decision import Verdict
+from monitor.channels import Attempt
+from monitor.check import Judged, Reference
+from monitor.database import Database, Design
+from monitor.database import backup as copy_of
+from monitor.decision import Outcome, Verdict
 from monitor.engine import Commit
 from monitor.errors import StoreDamaged
 from monitor.frozen import checked, freeze, rows_of, thaw, unchecked
+from monitor.glance import Glance, encode
 from monitor.line import LineState, ModelCommit, Saved
 from monitor.message import Body, Notice, Purpose
+from monitor.order import Answer, Drop, Order, Resend
 from monitor.outbox import Dead, Delivered, Fate, Pending
 from monitor.tally import Extents, union
 from monitor.window import WHOLE, Window
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
 N_DEAD_LETTERS: Final = 10_000
 """Dead letters kept per model, the newest."""
 
 SCHEMA: Final = """
-CREATE TABLE offsets (model TEXT, topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL,
+CREATE TABLE offsets (model TEXT, topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL, sum INTEGER NOT NULL,
     PRIMARY KEY (model, topic, partition)) WITHOUT ROWID;
 CREATE TABLE lines (model TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE memories (model TEXT, segment TEXT, body BLOB NOT NULL, PRIMARY KEY (model, segment));
@@ -45,9 +50,13 @@ CREATE TABLE open_windows (model TEXT, segment TEXT, start_ms INTEGER, n_rows IN
     PRIMARY KEY (model, segment, start_ms));
 CREATE TABLE windows (model TEXT, segment TEXT, number INTEGER, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
     n_rows INTEGER NOT NULL, n_late INTEGER NOT NULL, revision INTEGER NOT NULL, closed_ms INTEGER NOT NULL,
-    body BLOB NOT NULL, PRIMARY KEY (model, segment, number));
+    n_ok INTEGER NOT NULL, n_drift INTEGER NOT NULL, n_unknown INTEGER NOT NULL, bins TEXT NOT NULL,
+    glance BLOB NOT NULL, body BLOB NOT NULL, PRIMARY KEY (model, segment, number));
 CREATE INDEX windows_by_start ON windows (model, segment, start_ms);
 CREATE INDEX windows_by_age ON windows (closed_ms);
+CREATE INDEX windows_by_bins ON windows (bins);
+CREATE TABLE kept_references (bins TEXT PRIMARY KEY, id TEXT NOT NULL, cells BLOB NOT NULL, profile BLOB NOT NULL,
+    kept_ms INTEGER NOT NULL);
 CREATE TABLE verdicts (model TEXT, segment TEXT, number INTEGER, position INTEGER, column TEXT NOT NULL,
     outcome TEXT NOT NULL, effect REAL, evidence REAL, body BLOB NOT NULL,
     PRIMARY KEY (model, segment, number, position)) WITHOUT ROWID;
@@ -58,29 +67,58 @@ CREATE TABLE changes (incident TEXT, n INTEGER, made_ms INTEGER NOT NULL, body B
     PRIMARY KEY (incident, n)) WITHOUT ROWID;
 CREATE TABLE triggers (id TEXT PRIMARY KEY, incident TEXT NOT NULL, model TEXT NOT NULL, step TEXT NOT NULL,
     made_ms INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE board (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL);
+CREATE TABLE board (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE orders (n INTEGER PRIMARY KEY, done_ms INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE jobs (name TEXT PRIMARY KEY, last_ms INTEGER NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, incident TEXT NOT NULL, channel TEXT NOT NULL,
     purpose TEXT NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'pending',
-    attempts INTEGER NOT NULL DEFAULT 0, queued_ms INTEGER NOT NULL, next_attempt_ms INTEGER NOT NULL,
-    done_ms INTEGER, receipt TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '');
+    attempts INTEGER NOT NULL DEFAULT 0, doubtful INTEGER NOT NULL DEFAULT 0, queued_ms INTEGER NOT NULL,
+    next_attempt_ms INTEGER NOT NULL, done_ms INTEGER, receipt TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '', sum INTEGER NOT NULL);
 CREATE INDEX outbox_by_state ON outbox (state, n);
 CREATE INDEX outbox_by_incident ON outbox (incident, channel, n);
 CREATE TABLE dead_letters (n INTEGER PRIMARY KEY, model TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
     record_offset INTEGER NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL, head BLOB NOT NULL,
     seen_ms INTEGER NOT NULL, UNIQUE (model, topic, partition, record_offset));
 """
+OFFSET_SUM: Final = "crc(model, topic, partition, next_offset)"
+BOARD_SUM: Final = "crc(body)"
+NOTICE_SUM: Final = "crc(id, incident, channel, purpose, body)"
+DESIGN: Final = Design(
+    SCHEMA,
+    VERSION,
+    steps={
+        2: f"UPDATE offsets SET sum = {OFFSET_SUM}; "  # noqa: S608  # constants, here and below
+        f"UPDATE board SET sum = {BOARD_SUM}; UPDATE outbox SET sum = {NOTICE_SUM}"
+    },
+    sound={
+        "offsets": f"sum = {OFFSET_SUM}",
+        "board": f"sum = {BOARD_SUM}",
+        "outbox": f"sum = {NOTICE_SUM}",
+        "lines": "sound(state)",
+        "memories": "sound(body)",
+        "open_windows": "sound(body)",
+        "windows": "sound(body)",
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A notice to be sent now. parent: the receipt of its incident's message in that channel, where there is one."""
+    """A notice to be sent now. parent: the receipt of its incident's message in that channel, where there is one.
+
+    doubtful: an earlier attempt may have got through.
+    """
 
     notice: Notice
     parent: str | None
     attempts: int
     queued_ms: int
+    doubtful: bool = False
+
+    @property
+    def attempt(self) -> Attempt:
+        return Attempt(self.parent, self.attempts + 1, self.doubtful, self.queued_ms / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +136,15 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         """Open or create. StoreLocked, StoreNewer or StoreError when it cannot be had."""
-        self.database = Database(directory, SCHEMA, VERSION)
+        self.database = Database(directory, DESIGN)
 
     def load(self, model: str, shape: str, bins: Bins) -> Saved:
         """What a model's line goes on from. Where open windows have another shape, their rows are read again."""
-        found = self.database.rows("SELECT state FROM lines WHERE model = ?", (model,))
-        if not found:
+        state = self._state(model)
+        if state is None:
             return Saved()
         try:
-            state = msgspec.json.decode(unchecked(found[0][0]), type=LineState)
-            statement = "SELECT topic, partition, next_offset FROM offsets WHERE model = ?"
-            offsets = {
-                Partition(topic, number): offset for topic, number, offset in self.database.rows(statement, (model,))
-            }
+            offsets = self._offsets(model)
             if state.shape != shape:
                 return self._rewound(model, msgspec.structs.replace(state, shape=shape), offsets)
             statement = "SELECT segment, start_ms, body FROM open_windows WHERE model = ?"
@@ -128,10 +162,12 @@ class Store:
         self, bins: Mapping[str, Bins], model: str, segment: str, start_ms: int
     ) -> tuple[Window, Sequence[Verdict]] | None:
         """A closed window by its start, and what was said of it; None when there is none, or on other bins."""
-        statement = "SELECT number, body FROM windows WHERE model = ? AND segment = ? AND start_ms = ?"
+        statement = "SELECT number, body, sound(body) FROM windows WHERE model = ? AND segment = ? AND start_ms = ?"
         found = self.database.rows(statement, (model, segment, start_ms))
         if not found:
             return None
+        if not found[0][2]:
+            raise StoreDamaged(f"window {found[0][0]} of model {model}, {segment}: its check sum does not match")
         try:
             window = thaw(found[0][1], bins[model])
         except ValueError as error:
@@ -154,52 +190,88 @@ class Store:
                 _apply_dead_letters(db, part, commit.now_ms)
             _queue(db, commit.digests, commit.now_ms)
             if commit.board is not None:
-                db.execute("INSERT OR REPLACE INTO board VALUES (1, ?)", (msgspec.json.encode(commit.board),))
-            db.executemany(
-                "INSERT INTO orders (done_ms, body) VALUES (?, ?)",
-                [(commit.now_ms, msgspec.json.encode(order)) for order in commit.orders],
-            )
+                db.execute("INSERT OR REPLACE INTO board VALUES (1, ?1, crc(?1))", (msgspec.json.encode(commit.board),))
+            _apply_orders(db, commit.orders, commit.now_ms)
 
     def board(self) -> BoardState:
         """What all models share."""
-        found = self.database.rows("SELECT body FROM board")
-        return msgspec.json.decode(found[0][0], type=BoardState) if found else BoardState()
+        found = self.database.rows(f"SELECT body, sum = {BOARD_SUM} FROM board")  # noqa: S608
+        if not found:
+            return BoardState()
+        if not found[0][1]:
+            raise StoreDamaged("what all models share: its check sum does not match")
+        return msgspec.json.decode(found[0][0], type=BoardState)
 
     def replaced(self, model: str, reference: str) -> str | None:
         """The sealed reference that took the place of this configured one; None where none did."""
-        found = self.database.rows("SELECT state FROM lines WHERE model = ?", (model,))
-        if not found:
-            return None
-        desk = msgspec.json.decode(unchecked(found[0][0]), type=LineState).watch.desk
-        return desk.reference if desk.replaced == reference else None
+        state = self._state(model)
+        desk = None if state is None else state.watch.desk
+        return desk.reference if desk is not None and desk.replaced == reference else None
 
     def due(self, now_ms: int, limit: int = 100) -> list[Due]:
         """Notices to be sent now, oldest first; of every incident and channel only the first that is not done."""
         rows = self.database.rows(
-            """SELECT id, incident, channel, purpose, body, attempts, queued_ms,
+            f"""SELECT id, incident, channel, purpose, body, sum = {NOTICE_SUM}, attempts, queued_ms, doubtful,
                 (SELECT receipt FROM outbox AS sent WHERE sent.incident = o.incident AND sent.channel = o.channel
                     AND sent.receipt <> '' ORDER BY n DESC LIMIT 1)
             FROM outbox AS o WHERE state = 'pending' AND next_attempt_ms <= ? AND NOT EXISTS
                 (SELECT 1 FROM outbox AS before WHERE before.incident = o.incident AND before.channel = o.channel
                     AND before.n < o.n AND before.state = 'pending')
-            ORDER BY n LIMIT ?""",
+            ORDER BY n LIMIT ?""",  # noqa: S608
             (now_ms, limit),
         )
+        for identity, *_, is_sound, _, _, _, _ in rows:
+            if not is_sound:
+                raise StoreDamaged(f"notice {identity}: its check sum does not match")
         return [
-            Due(_notice(identity, incident, channel, purpose, body), parent, attempts, queued_ms)
-            for identity, incident, channel, purpose, body, attempts, queued_ms, parent in rows
+            Due(_notice(identity, incident, channel, purpose, body), parent, attempts, queued_ms, bool(doubtful))
+            for identity, incident, channel, purpose, body, _, attempts, queued_ms, doubtful, parent in rows
         ]
 
+    def claim(self, notices: Sequence[str]) -> None:
+        """Remember, before they are sent, that these notices may get through; what `settle` says replaces it."""
+        if notices:
+            with self.database.transaction() as db:
+                db.executemany("UPDATE outbox SET doubtful = 1 WHERE id = ?", [(identity,) for identity in notices])
+
     def settle(self, fates: Iterable[tuple[str, Fate]], now_ms: int) -> None:
-        """Remember what became of notices, one attempt each."""
+        """Remember what became of notices."""
         with self.database.transaction() as db:
             for identity, fate in fates:
                 state, receipt, reason, next_ms = _settled(fate, now_ms)
+                tried = not isinstance(fate, Pending) or fate.tried
+                doubtful = not isinstance(fate, Delivered) and fate.ambiguous
                 db.execute(
-                    """UPDATE outbox SET state = ?, receipt = ?, reason = ?, next_attempt_ms = ?,
-                    attempts = attempts + 1, done_ms = CASE WHEN ? = 'pending' THEN NULL ELSE ? END WHERE id = ?""",
-                    (state, receipt, reason, next_ms, state, now_ms, identity),
+                    """UPDATE outbox SET state = ?, receipt = ?, reason = ?, next_attempt_ms = ?, doubtful = ?,
+                    attempts = attempts + ?, done_ms = CASE WHEN ? = 'pending' THEN NULL ELSE ? END WHERE id = ?""",
+                    (state, receipt, reason, next_ms, doubtful, tried, state, now_ms, identity),
                 )
+
+    def redirect(self, order: Resend | Drop, now_ms: int) -> Answer:
+        """Try a notice again from its beginning, or never more."""
+        statement = """SELECT o.state, o.purpose, t.step FROM outbox AS o LEFT JOIN triggers AS t ON t.id = o.id
+            WHERE o.id = ?"""
+        found = self.database.rows(statement, (order.notice,))
+        state, purpose, step = found[0] if found else ("", "", None)
+        again = isinstance(order, Resend)
+        if not found:
+            return Answer(False, f"there is no notice {order.notice}")
+        if state not in (("dead",) if again else ("dead", "pending")):
+            return Answer(False, f"{order.notice} is {state}")
+        if again and purpose == Purpose.RETRAIN and step != "called":
+            return Answer(False, f"its trigger is {step or 'gone'}: a job that starts now would come too late")
+        with self.database.transaction() as db:
+            if again:
+                db.execute(
+                    """UPDATE outbox SET state = 'pending', attempts = 0, queued_ms = ?1, next_attempt_ms = ?1,
+                    done_ms = NULL, reason = '' WHERE id = ?2""",
+                    (now_ms, order.notice),
+                )
+            else:
+                values = (f"dropped by {order.by}", now_ms, order.notice)
+                db.execute("UPDATE outbox SET state = 'dropped', reason = ?, done_ms = ? WHERE id = ?", values)
+            _apply_orders(db, [order], now_ms)
+        return Answer(True, f"{order.notice} is tried again" if again else f"{order.notice} will not be sent")
 
     def facts(self, now_ms: int) -> OutboxFacts:
         """How the outbox and the database stand."""
@@ -209,6 +281,18 @@ class Store:
         )
         oldest = 0.0 if oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
         return OutboxFacts(n_pending, n_dead, oldest, self.database.n_bytes)
+
+    def keep(self, references: Iterable[Reference], now_ms: int) -> None:
+        """Remember references for as long as there are windows on their cells, so that those stay readable."""
+        known = {identity for (identity,) in self.database.rows("SELECT bins FROM kept_references")}
+        with self.database.transaction() as db:
+            for reference in references:
+                bins = reference.bins
+                db.execute("UPDATE kept_references SET kept_ms = ? WHERE bins = ?", (now_ms, bins.id))
+                if bins.id not in known:
+                    cells, profile = zlib.compress(bins.to_json(), 1), reference.profile.to_bytes()
+                    row = (bins.id, reference.id, cells, profile, now_ms)
+                    db.execute("INSERT OR REPLACE INTO kept_references VALUES (?, ?, ?, ?, ?)", row)
 
     def jobs(self) -> dict[str, int]:
         """When each housekeeping job ran last."""
@@ -228,13 +312,36 @@ class Store:
                 (before_ms,),
             )
             n_windows = db.execute("DELETE FROM windows WHERE closed_ms < ?", (before_ms,)).rowcount
+            db.execute(
+                """DELETE FROM kept_references WHERE kept_ms < ? AND NOT EXISTS
+                (SELECT 1 FROM windows WHERE windows.bins = kept_references.bins)""",
+                (before_ms,),
+            )
             db.execute("DELETE FROM outbox WHERE done_ms < ?", (before_ms,))
             db.execute("DELETE FROM dead_letters WHERE seen_ms < ?", (before_ms,))
         return n_windows
 
+    def recover(self, fault: StoreDamaged) -> None:
+        """Set a damaged database aside and go on from the last backup. StoreError when there is none that is sound."""
+        self.database.recover(fault)
+
     def close(self) -> None:
         """Let go of the directory."""
         self.database.close()
+
+    def _state(self, model: str) -> LineState | None:
+        found = self.database.rows("SELECT state FROM lines WHERE model = ?", (model,))
+        try:
+            return msgspec.json.decode(unchecked(found[0][0]), type=LineState) if found else None
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise StoreDamaged(f"the progress of model {model} cannot be read: {error}") from error
+
+    def _offsets(self, model: str) -> dict[Partition, int]:
+        statement = f"SELECT topic, partition, next_offset, sum = {OFFSET_SUM} FROM offsets WHERE model = ?"  # noqa: S608
+        rows = self.database.rows(statement, (model,))
+        if not all(is_sound for *_, is_sound in rows):
+            raise ValueError("the check sum of an offset does not match")
+        return {Partition(topic, number): offset for topic, number, offset, _ in rows}
 
     def _rewound(self, model: str, state: LineState, offsets: Mapping[Partition, int]) -> Saved:
         """Give up the open windows and go back to where their rows begin; what is in closed windows is fenced off."""
@@ -257,22 +364,21 @@ class Store:
             db.execute("DELETE FROM open_windows WHERE model = ?", (model,))
             db.execute("DELETE FROM memories WHERE model = ?", (model,))
             db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(state))))
-            db.executemany(
-                "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?)",
-                [(model, at.topic, at.number, offset) for at, offset in back.items()],
-            )
+            _apply_offsets(db, model, back)
         why = "model %s has another reference, window or segments than before: %d rows of open windows are read again"
         log.warning(why, model, n_rows, extra={"event": "windows.rewound", "model": model, "n_rows": n_rows})
         return Saved(state, {**offsets, **back})
 
 
+def backup(directory: Path, to: Path | None = None) -> Path:
+    """Copy the state of a directory while it is in use, and check the copy. StoreError when that cannot be."""
+    return copy_of(directory, DESIGN, to)
+
+
 def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
     model = part.model
     db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(part.state))))
-    db.executemany(
-        "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?)",
-        [(model, at.topic, at.number, offset) for at, offset in part.offsets.items()],
-    )
+    _apply_offsets(db, model, part.offsets)
     db.executemany(
         "DELETE FROM open_windows WHERE model = ? AND segment = ? AND start_ms = ?",
         [(model, *key) for key in part.gone],
@@ -287,13 +393,21 @@ def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
     )
 
 
+def _apply_offsets(db: sqlite3.Connection, model: str, offsets: Mapping[Partition, int]) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO offsets VALUES (?1, ?2, ?3, ?4, crc(?1, ?2, ?3, ?4))",
+        [(model, at.topic, at.number, offset) for at, offset in offsets.items()],
+    )
+
+
 def _apply_window(db: sqlite3.Connection, model: str, judged: Judged, now_ms: int) -> None:
-    window = judged.window
+    window, outcomes = judged.window, [verdict.outcome for verdict in judged.verdicts]
     db.execute(
-        "INSERT OR REPLACE INTO windows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO windows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             model, window.segment, window.index, window.start_ms, window.end_ms, window.n_rows, window.n_late,
-            window.revision, now_ms, freeze(window),
+            window.revision, now_ms, *(outcomes.count(outcome) for outcome in Outcome), window.tally.profile.bins.id,
+            encode(Glance.of(judged)), freeze(window),
         ),
     )  # fmt: skip
     key = (model, window.segment, window.index)
@@ -328,10 +442,15 @@ def _apply_incidents(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> 
 
 def _queue(db: sqlite3.Connection, notices: Iterable[Notice], now_ms: int) -> None:
     db.executemany(
-        """INSERT OR IGNORE INTO outbox (id, incident, channel, purpose, body, queued_ms, next_attempt_ms)
-        VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        """INSERT OR IGNORE INTO outbox (id, incident, channel, purpose, body, queued_ms, next_attempt_ms, sum)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, crc(?1, ?2, ?3, ?4, ?5))""",
         [(n.id, n.incident, n.channel, n.purpose, msgspec.json.encode(n.body), now_ms, now_ms) for n in notices],
     )
+
+
+def _apply_orders(db: sqlite3.Connection, orders: Sequence[Order], now_ms: int) -> None:
+    rows = [(now_ms, msgspec.json.encode(order)) for order in orders]
+    db.executemany("INSERT INTO orders (done_ms, body) VALUES (?, ?)", rows)
 
 
 def _apply_dead_letters(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> None:

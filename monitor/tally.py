@@ -137,7 +137,8 @@ class Stack:
         panes = None if pane is None else _by_pane(cells, pane)
         if not with_unknown:
             return Tally(profile, self._extents(rows), panes=panes)
-        inspected = set(np.intersect1d(self.inspected, rows).tolist())
+        place = np.minimum(np.searchsorted(rows, self.inspected), max(rows.size - 1, 0))
+        inspected = set(self.inspected[rows[place] == self.inspected].tolist()) if rows.size else set()
         unknown = Counter(name for row, name in self.unknown if row in inspected)
         return Tally(profile, self._extents(rows), _first(unknown), len(inspected), panes)
 

@@ -12,11 +12,11 @@ import typer
 from rich.table import Table
 
 from monitor import logs
-from monitor.channels import Refused, Retry, Sent
-from monitor.cli import AsJson, ConfigFile, app, exit_code, out, print_json, read_config
+from monitor.channels import Attempt, Refused, Retry, Sent
+from monitor.cli import AsJson, ConfigFile, app, exit_code, history_of, out, print_json, read_config
 from monitor.decision.budget import Ledger
 from monitor.errors import ChannelFault, ConfigError, DriftdError
-from monitor.history import Explanation, History, Incident, ModelStatus
+from monitor.history import Explanation, Incident, ModelStatus
 from monitor.message import test_notice
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ def run(config: ConfigFile) -> None:
 @app.command(epilog="Example: driftd status --config driftd.toml")
 def status(config: ConfigFile, *, json: AsJson = False) -> None:
     """How the service stands: each model's rows, last window, verdicts and incident; what waits to be delivered."""
-    found = _history(config).status()
+    with history_of(config) as history:
+        found = history.status()
     if json:
         print_json(found)
         return
@@ -63,7 +64,8 @@ def status(config: ConfigFile, *, json: AsJson = False) -> None:
 @app.command(epilog="Example: driftd alerts --config driftd.toml --all")
 def alerts(config: ConfigFile, *, everything: Everything = False, json: AsJson = False) -> None:
     """Incidents that are not resolved, or all of them."""
-    found = _history(config).incidents(everything=everything)
+    with history_of(config) as history:
+        found = history.incidents(everything=everything)
     if json:
         print_json(found)
         return
@@ -79,7 +81,8 @@ def explain(
     identity: Annotated[str, typer.Argument(metavar="ID")], config: ConfigFile, *, json: AsJson = False
 ) -> None:
     """Everything about one incident: what changed, how it went, who was told. A beginning of its name is enough."""
-    found = _history(config).explain(identity)
+    with history_of(config) as history:
+        found = history.explain(identity)
     if json:
         print_json(found)
         return
@@ -94,6 +97,21 @@ def explain(
         out.print(f"{sent.purpose} to {sent.channel}: {sent.state} after {sent.attempts} attempts{why}", markup=False)
 
 
+@app.command(epilog="Example: driftd backup --config driftd.toml --to /mnt/backups/driftd.db")
+def backup(
+    config: ConfigFile,
+    to: Annotated[Path | None, typer.Option(help="Where to; by default beside the database, for the service.")] = None,
+) -> None:
+    """Copy the service's state while it runs, and check the copy. After damage the service goes on from the default.
+
+    To go back by hand: stop the service, put the copy in the place of driftd.db, delete driftd.db-wal and -shm, start.
+    """
+    from monitor.store import backup as copy  # noqa: PLC0415
+
+    made = copy(config.parent / read_config(config).state.directory, to)
+    out.print(f"{made}: {made.stat().st_size:,} bytes, every page and check sum is right", markup=False)
+
+
 @app.command("test-alert", epilog="Example: driftd test-alert --config driftd.toml ml-alerts")
 def test_alert(channel: str, config: ConfigFile) -> None:
     """Send one message, marked as a test, to a channel, and say what came of it."""
@@ -106,7 +124,7 @@ def test_alert(channel: str, config: ConfigFile) -> None:
     number, table = tables[channel]
     opened = channel_of(table, config.parent, f"channel[{number}]")()
     try:
-        outcome = opened.send(test_notice(channel, checked.model[0].name, int(time.time())), None)
+        outcome = opened.send(test_notice(channel, checked.model[0].name, int(time.time())), Attempt())
     finally:
         opened.close()
     match outcome:
@@ -116,10 +134,6 @@ def test_alert(channel: str, config: ConfigFile) -> None:
             raise ChannelFault(f"{channel} did not take it, a later try may work: {reason}")
         case Refused(reason):
             raise ChannelFault(f"{channel} refused it: {reason}")
-
-
-def _history(config: Path) -> History:
-    return History(config.parent / read_config(config).state.directory)
 
 
 def _cells(model: ModelStatus) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ def run(options: Options, screen: Screen) -> Summary:
         producer = stack.enter_context(Producer(world, options.seconds, forever=options.keep))
         history = _opened(world, daemon, screen)
         screen.say(f"configuration: {world.config_file}")
+        screen.say(f"its page: http://127.0.0.1:{world.port}/  (to change things, log in with {world.token})")
         summary = _watch(world, daemon, producer, history, Watch(options, screen))
         _stop(daemon)
     return summary

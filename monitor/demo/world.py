@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from monitor.demo.standins import SlackStandIn, WebhookStandIn
+from monitor.demo.standins.slack import SlackStandIn
+from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.reference import kinds_of, seal
 from monitor.sources.embedded import PARTITIONS, EmbeddedBroker
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOPIC: Final = "predictions"
+GENTLER: Final = 20
+"""How many times longer the log takes when it is produced again."""
 PREDICTION, SCORE, TIME, ID = "y_pred", "y_pred_proba", "timestamp", "id"
 
 CONFIG: Final = """\
@@ -57,17 +61,23 @@ kind = "slack"
 channel = "#ml-alerts"
 token_env = "DRIFTD_DEMO_SLACK_TOKEN"
 base_url = "{slack}"
+allow_private = true
 
 [[channel]]
 name = "retrain-job"
 kind = "webhook"
 url = "{ci}/hooks/retrain"
+allow_private = true
 secret_env = "DRIFTD_DEMO_WEBHOOK_SECRET"
 
 [[retrain]]
 model = "{model}"
 channel = "retrain-job"
 mode = "auto"
+
+[http]
+listen = "127.0.0.1:{port}"
+token_env = "DRIFTD_DEMO_HTTP_TOKEN"
 """
 
 
@@ -82,7 +92,12 @@ class World:
         self.config_file = home / "driftd.toml"
         self.log_file = home / "driftd.log"
         token, secret = secrets.token_hex(16), secrets.token_hex(16)
-        self.secrets = {"DRIFTD_DEMO_SLACK_TOKEN": f"xoxb-{token}", "DRIFTD_DEMO_WEBHOOK_SECRET": secret}
+        self.token, self.port = secrets.token_urlsafe(16), _free_port()
+        self.secrets = {
+            "DRIFTD_DEMO_SLACK_TOKEN": f"xoxb-{token}",
+            "DRIFTD_DEMO_WEBHOOK_SECRET": secret,
+            "DRIFTD_DEMO_HTTP_TOKEN": self.token,
+        }
         self.slack = SlackStandIn(f"xoxb-{token}")
         self.ci = WebhookStandIn(secret)
         self.broker = EmbeddedBroker()
@@ -94,7 +109,7 @@ class World:
         self.broker.create_topic(TOPIC)
         text = CONFIG.format(
             servers=json.dumps(self.broker.bootstrap_servers), model=self.model, topic=TOPIC, slack=self.slack.api_url,
-            ci=self.ci.url,
+            ci=self.ci.url, port=self.port,
         )  # fmt: skip
         self.config_file.write_text(text)
         return self
@@ -114,7 +129,8 @@ class World:
 class Producer:
     """Sends the log to the broker in its order, at an even pace, in a thread.
 
-    forever: begin again after the end, later in event time, until the context is left.
+    forever: begin again after the end, later in event time and at a gentler pace, until the context is left or the
+    log has reached the present.
     """
 
     def __init__(self, world: World, seconds: float, *, forever: bool = False) -> None:
@@ -144,10 +160,10 @@ class Producer:
 
     def _work(self) -> None:
         span_ms = self._records[-1][TIME] - self._records[0][TIME] + 1000
-        began, shift_ms = time.monotonic(), 0
-        while not self._stop.is_set():
+        began, shift_ms, seconds, n_before = time.monotonic(), 0, self._seconds, 0
+        while not self._stop.is_set() and self._records[-1][TIME] + shift_ms < time.time() * 1000:
             for record in self._records:
-                due = began + self.n_sent * self._seconds / self.n_rows
+                due = began + (self.n_sent - n_before) * seconds / self.n_rows
                 while (wait := due - time.monotonic()) > 0 and not self._stop.is_set():
                     time.sleep(min(wait, 0.05))
                 if self._stop.is_set():
@@ -160,6 +176,14 @@ class Producer:
             if not self._forever:
                 return
             shift_ms += span_ms
+            began, seconds, n_before = time.monotonic(), self._seconds * GENTLER, self.n_sent
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def table(name: str) -> pd.DataFrame:

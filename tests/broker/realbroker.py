@@ -40,16 +40,19 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d %-5p %c{1.} %m%n
 """
 
+# BEHIND tells its clients to come to the port `front`, where a proxy can be put between them and the node.
 # Anybody may come in by PLAINTEXT and do anything; who logs in is held to the ACLs that a test makes.
 SETTINGS = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls}
+listeners=PLAINTEXT://127.0.0.1:{plain},BEHIND://127.0.0.1:{behind},SASL://127.0.0.1:{sasl},\
+TLS://127.0.0.1:{tls},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plain},BEHIND://127.0.0.1:{front},SASL://127.0.0.1:{sasl},\
+TLS://127.0.0.1:{tls}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SASL_SSL
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SASL_SSL
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
 listener.name.sasl.plain.sasl.jaas.config={plain_login}
 listener.name.sasl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
@@ -145,11 +148,15 @@ def _is_free(port: int) -> bool:
 
 
 class RealBroker:
-    """One Kafka node with its data in a temporary folder; `kill` and `restart` keep data and ports."""
+    """One Kafka node with its data in a temporary folder; `kill` and `restart` keep data and ports.
+
+    behind, front: ports of a listener whose clients are sent to `front`, where nothing listens but what a test puts
+    there.
+    """
 
     def __init__(self) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="driftd-kafka-"))
-        plain, sasl, self._tls_port, controller = _free_ports(4)
+        plain, sasl, self._tls_port, controller, self.behind, self.front = _free_ports(6)
         self.bootstrap_servers = f"127.0.0.1:{plain}"
         self.sasl_servers = f"127.0.0.1:{sasl}"
         self.tls_servers = f"127.0.0.1:{self._tls_port}"
@@ -157,6 +164,8 @@ class RealBroker:
         login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
         settings = SETTINGS.format(
             plain=plain,
+            behind=self.behind,
+            front=self.front,
             sasl=sasl,
             tls=self._tls_port,
             controller=controller,
@@ -196,6 +205,14 @@ class RealBroker:
         """Starts the node again on the same ports and data."""
         self._end(signal.SIGTERM)
         self.start()
+
+    def freeze(self) -> None:
+        """Stops the node in the middle of whatever it does; `thaw` lets it go on."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """See `freeze`."""
+        self._signal(signal.SIGCONT)
 
     def close(self) -> None:
         """Ends the node and deletes its data."""
@@ -264,6 +281,10 @@ class RealBroker:
                     return
             time.sleep(0.05)
         raise RuntimeError(f"Kafka did not answer within {START_SECONDS} s:\n{self._log.read_text()[-3000:]}")
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None

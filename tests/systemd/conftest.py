@@ -26,6 +26,8 @@ idle_timeout = "1h"
 [state]
 directory = "{state}"
 checkpoint = "200ms"
+[http]
+listen = "127.0.0.1:{port}"
 [[model]]
 name = "loan"
 topics = ["predictions"]
@@ -41,6 +43,7 @@ features = "features"
 [[channel]]
 name = "alerts"
 kind = "slack"
+allow_private = true
 channel = "#alerts"
 token_file = "slack_token"
 base_url = "{slack}"
@@ -65,9 +68,9 @@ class World:
         self._process.stdout.close()
         self._process.wait(20)
 
-    def config(self, state: str = "/var/lib/driftd") -> str:
+    def config(self, state: str = "/var/lib/driftd", port: int = 9464) -> str:
         servers = json.dumps(self.addresses["servers"])
-        return CONFIG.format(servers=servers, slack=self.addresses["slack"], state=state)
+        return CONFIG.format(servers=servers, slack=self.addresses["slack"], state=state, port=port)
 
 
 @pytest.fixture(scope="session")

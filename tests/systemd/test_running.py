@@ -255,9 +255,9 @@ def test_an_address_filter_lets_through_only_what_it_names(unit: Unit):
 @pytest.fixture
 def instances(box: Box, world: World) -> Iterator[list[Unit]]:
     made = [Unit(box, "driftd@north"), Unit(box, "driftd@south")]
-    for one in made:
+    for port, one in enumerate(made, 9465):
         one.clean()
-        one.box.write(one.config, world.config(state=one.state.replace("/private", "")))
+        one.box.write(one.config, world.config(state=one.state.replace("/private", ""), port=port))
         one.drop_in(LoadCredential=CREDENTIAL)
     yield made
     for one in made:

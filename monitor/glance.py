@@ -1,0 +1,132 @@
+"""A closed window at a glance: of every column a few numbers, small enough to read hundreds of windows at once.
+
+It is written beside the window, so that a page of a month need not open the profiles of a month.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors import Bins, Profile
+from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, UNSEEN, Floats
+from monitor.check import Judged
+from monitor.decision import Outcome, Verdict
+
+QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Of a numeric column. A category has the shares of the reference's most frequent words in their place."""
+
+
+class Fact(IntEnum):
+    """Columns of `Glance.table`; shares are in [0, 1], NaN is unknown.
+
+    MISSING, INVALID: of all rows; ODD: outside the reference's range or vocabulary, of the valid ones. LEVELS: where
+    the five quantiles or word shares begin.
+    """
+
+    EFFECT = 0
+    EFFECT_LOW = 1
+    EFFECT_HIGH = 2
+    EVIDENCE = 3
+    N_CURRENT = 4
+    MISSING = 5
+    INVALID = 6
+    ODD = 7
+    LEVELS = 8
+
+
+N_FACTS: Final = Fact.LEVELS + len(QUANTILES)
+_OUTCOMES: Final = tuple(Outcome)
+
+
+class Glance(msgspec.Struct, frozen=True, array_like=True):
+    """names: the columns; outcomes: of each the place of its verdict in `Outcome`; numbers: see `table`."""
+
+    names: tuple[str, ...]
+    outcomes: bytes
+    numbers: bytes
+
+    @classmethod
+    def of(cls, judged: Judged) -> Glance:
+        """What is kept of a judged window."""
+        verdicts, profile = judged.verdicts, judged.window.tally.profile
+        counted = {name: row for row, name in enumerate(profile.bins.names)}
+        shares, found = _shares(profile), levels(profile)
+        table = np.full((len(verdicts), N_FACTS), np.nan, np.float32)
+        for row, verdict in enumerate(verdicts):
+            table[row, : Fact.MISSING] = _said(verdict)
+            at = counted.get(verdict.column)
+            if at is not None:
+                table[row, Fact.MISSING : Fact.LEVELS], table[row, Fact.LEVELS :] = shares[at], found[at]
+        outcomes = bytes(_OUTCOMES.index(verdict.outcome) for verdict in verdicts)
+        return cls(tuple(verdict.column for verdict in verdicts), outcomes, table.astype("<f4").tobytes())
+
+    @property
+    def table(self) -> NDArray[np.float32]:
+        """float32, shape (columns, N_FACTS); see `Fact`."""
+        return np.frombuffer(self.numbers, "<f4").reshape(-1, N_FACTS)
+
+    def outcome(self, row: int) -> Outcome:
+        """The verdict on the column in this row."""
+        return _OUTCOMES[self.outcomes[row]]
+
+
+def encode(glance: Glance) -> bytes:
+    """As bytes, the same for equal glances."""
+    return msgspec.msgpack.encode(glance)
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(Glance)
+decode = _DECODER.decode
+
+
+def levels(profile: Profile) -> Floats:
+    """Quantiles of numbers, shares of the most frequent words, shape (columns, 5); NaN where there is nothing."""
+    bins = profile.bins
+    found = np.full((bins.n_columns, len(QUANTILES)), np.nan)
+    words = profile.counts[bins.n_numeric :, FIRST : FIRST + len(QUANTILES)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found[bins.n_numeric :] = words / profile.n_valid[bins.n_numeric :, None]
+    for row, column in enumerate(bins.categorical, start=bins.n_numeric):
+        found[row, column.n_regular :] = np.nan
+    if bins.n_numeric:
+        found[: bins.n_numeric] = _quantiles(profile)
+    return found
+
+
+def _quantiles(profile: Profile) -> Floats:
+    """The middle of the cell that holds each quantile; the ends of the range stand for what lies outside."""
+    running, places = profile.running, _places(profile.bins)
+    totals = running[:, -1:]
+    cells = np.stack([(running >= q * totals).argmax(axis=1) for q in QUANTILES], axis=1)
+    return np.where(totals > 0, np.take_along_axis(places, cells, axis=1), np.nan)
+
+
+def _places(bins: Bins) -> Floats:
+    """Where on the column's axis BELOW, each regular cell and ABOVE lie, shape (numeric columns, 254)."""
+    places = np.full((bins.n_numeric, ABOVE - BELOW + 1), np.nan)
+    for row, column in enumerate(bins.numeric):
+        if column.n_regular:
+            places[row, 1 : 1 + column.n_regular] = column.middles
+            places[row, 0], places[row, -1] = column.edges[0], column.edges[-1]
+    return places
+
+
+def _shares(profile: Profile) -> Floats:
+    """Missing, invalid and odd shares, shape (columns, 3)."""
+    counts, bins = profile.counts, profile.bins
+    odd = counts[:, UNSEEN].copy()
+    odd[: bins.n_numeric] += counts[: bins.n_numeric, ABOVE]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.stack(
+            (counts[:, MISSING] / profile.n_all, counts[:, INVALID] / profile.n_all, odd / profile.n_valid), axis=1
+        )
+
+
+def _said(verdict: Verdict) -> tuple[float, ...]:
+    numbers = (verdict.effect, verdict.effect_low, verdict.effect_high, verdict.evidence, verdict.n_current)
+    return tuple(np.nan if number is None else float(number) for number in numbers)

@@ -1,0 +1,148 @@
+"""One column's whole history, and every statistic of its latest window beside what is usual without drift."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from litestar import Request, Response, get
+from litestar.params import FromPath
+
+from detectors import REGISTRY
+from monitor.account import ColumnHistory
+from monitor.decision import Scores
+from monitor.describe import number, percent
+from monitor.history import Compared
+from monitor.null import usual
+from monitor.outline import outline
+from monitor.scorecard import scorecard
+from monitor.web import charts, svg
+from monitor.web.html import Html, path, table, tag
+from monitor.web.layout import badge, facts, link, model_link, moment, page, section
+from monitor.web.site import Here
+from monitor.window import WHOLE
+
+N_WINDOWS: Final = 2_160
+N_ROWS: Final = 30
+
+
+@get("/models/{name:str}/column", sync_to_thread=True, include_in_schema=False)
+def column(site: Here, request: Request[Any, Any, Any], name: FromPath[str]) -> Response[str]:
+    """A column's history."""
+    asked, segment = request.query_params.get("name", ""), request.query_params.get("segment", WHOLE)
+    with site.history() as history:
+        found = history.column(name, asked, segment, N_WINDOWS)
+        number_asked = request.query_params.get("window", "")
+        index = int(number_asked) if number_asked.isascii() and number_asked.isdecimal() else found.points[-1].index
+        compared = history.compared(name, segment, min(index, 2**53))
+    shown = asked or "(no name)"
+    last = found.points[-1]
+    return page(
+        request,
+        f"{shown}, {name}",
+        tag("p", link("Overview", "/"), " / ", model_link(name), class_="path"),
+        tag("h1", shown, " ", badge(last.outcome)),
+        _facts(found),
+        section("Values over time", _values(found)),
+        tag(
+            "div",
+            section("Size of the change over time", charts.course(shown, found.points)),
+            section("Missing, unexpected and malformed values", _rates(found)),
+            class_="twins",
+        ),
+        section(f"Window {index} against the reference", _compared(compared, asked, shown)),
+        section("Windows", _windows(found)),
+    )
+
+
+def _facts(found: ColumnHistory) -> Html:
+    last = found.points[-1]
+    return facts(
+        ("kind", found.kind),
+        ("rows", found.segment if found.segment != WHOLE else "all"),
+        ("windows", str(len(found.points))),
+        ("last window", moment(last.start)),
+        ("effect there", "not known" if last.effect is None else number(last.effect)),
+        ("missing there", "not known" if last.missing is None else percent(last.missing)),
+    )
+
+
+def _values(found: ColumnHistory) -> Html:
+    if found.kind == "unknown":
+        return tag("p", "The reference has no such column, so nothing is kept of its values.")
+    if found.kind == "numeric":
+        key = svg.legend(
+            ("wide", "middle 90 %"), ("narrow", "middle 50 %"), ("current-line", "median"),
+            ("reference-line", "the reference's median"), ("reference-thin", "its other quantiles"),
+        )  # fmt: skip
+        return tag("div", key, charts.bands(found))
+    tones = [(f"tone{i}", label) for i, label in enumerate(found.labels)]
+    return tag("div", svg.legend(*tones, ("reference-thin", "the reference")), charts.word_shares(found))
+
+
+def _rates(found: ColumnHistory) -> Html:
+    words = "outside the reference's range" if found.kind == "numeric" else "words the reference never had"
+    key = svg.legend(("tone0", "missing"), ("tone1", words), ("tone2", "of the wrong type"))
+    return tag("div", key, charts.rates(found))
+
+
+def _compared(compared: Compared | None, column_name: str, shown: str) -> Html:
+    if compared is None:
+        return tag("p", "This window, or the reference that it was counted on, is not kept any more.")
+    names = compared.pair.bins.names
+    if column_name not in names:
+        return tag("p", "The reference has no such column.")
+    row = names.index(column_name)
+    pair = compared.pair.only(row)
+    drawn = outline(pair, 0)
+    return tag(
+        "div",
+        tag(
+            "p", f"Reference {compared.reference[:12]}: {int(pair.n[0]):,} valid rows; this window: {int(pair.m[0]):,}."
+        ),
+        charts.distribution(shown, drawn, charts.cumulative(shown, drawn) if drawn.is_numeric else Html()),
+        tag("h3", "Statistics"),
+        _statistics(Scores(pair)),
+    )
+
+
+def _statistics(scores: Scores) -> Html:
+    found = scorecard(scores, 0, REGISTRY)
+    null = usual(scores.pair, 0, [name for name, score in found.items() if score.statistic is not None])
+    rows = []
+    for name, score in found.items():
+        expected = null.get(name)
+        rows.append((
+            name,
+            score.reason or "not known" if score.statistic is None else number(score.statistic),
+            "" if expected is None else number(expected.median),
+            "" if expected is None else number(expected.high),
+            "" if score.p_value is None else f"{score.p_value:.2g}",
+            "" if score.effect is None else number(score.effect),
+        ))  # fmt: skip
+    head = ("statistic", "here", "usual without drift", "95 of 100 stay below", "p", "effect")
+    caption = "Every statistic of this window; what is usual is drawn from the reference, for windows of this size"
+    return table(head, rows, caption, shown=True)
+
+
+def _windows(found: ColumnHistory) -> Html:
+    rows = []
+    for point in reversed(found.points[-N_ROWS:]):
+        segment = None if found.segment == WHOLE else found.segment
+        href = path("models", found.model, "column", name=found.column, segment=segment, window=point.index)
+        said = number if found.kind == "numeric" else percent
+        middle = tuple("" if level is None else said(level) for level in point.levels)
+        rows.append((
+            link(str(point.index), href),
+            moment(point.start),
+            badge(point.outcome),
+            "" if point.effect is None else number(point.effect),
+            "" if point.missing is None else percent(point.missing),
+            *middle,
+            "" if point.bins == found.bins else "on another reference",
+        ))  # fmt: skip
+    labels = [f"quantile {label}" if found.kind == "numeric" else label for label in found.labels]
+    labels += [""] * (len(found.points[-1].levels) - len(labels))
+    return table(("window", "from", "verdict", "effect", "missing", *labels, ""), rows, "The latest windows")
+
+
+HANDLERS: Final = [column]

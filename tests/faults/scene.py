@@ -1,0 +1,394 @@
+"""One case: a topic, a log, a daemon that comes to harm, receivers, and the judge at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from broker.realbroker import RealBroker
+from confluent_kafka import Producer
+
+from faults import child
+from faults.child import Harm, Plan
+from faults.judge import Ruling, Story, expected, found, judge
+from faults.ledger import LATENESS_MS, N_PARTITIONS, WINDOW_MS, Ledger, Record, world
+from faults.proxy import Proxy
+from monitor.channels.slack import reply, text
+from monitor.cli import read_config
+from monitor.database import DATABASE
+from monitor.demo.standins import Received, SlackStandIn, WebhookStandIn
+from monitor.frozen import unchecked
+from monitor.line import LineState
+from monitor.message import AlertBody
+from monitor.reference import unseal
+
+TOKEN, SECRET = "xoxb-canary-77aa", "whsec_c2lnbmluZy1rZXktY2FuYXJ5"
+SECONDS = 60.0
+"""How long anything may take that is waited for."""
+CONFIG = """
+[kafka]
+bootstrap_servers = ["{servers}"]
+idle_timeout = "1h"
+reconnect_backoff_max_ms = 500
+max_partition_fetch_bytes = 8192
+{kafka}
+[state]
+directory = "state"
+checkpoint = "100ms"
+[[model]]
+name = "loan"
+topics = ["{topic}"]
+reference = "{reference}"
+window = "{window}ms"
+lateness = "{lateness}ms"
+decision = "family"
+segments = ["plan"]
+[model.fields]
+id = "id"
+timestamp = "ts"
+[[channel]]
+name = "alerts"
+kind = "slack"
+channel = "#alerts"
+token_file = "slack_token"
+base_url = "{slack}"
+timeout = 2
+[[channel]]
+name = "job"
+kind = "webhook"
+url = "{ci}/hook"
+secret_file = "hook_secret"
+timeout = 2
+[[retrain]]
+model = "loan"
+channel = "job"
+mode = "auto"
+[http]
+listen = "127.0.0.1:0"
+"""
+
+
+class Slack(SlackStandIn):
+    """Counts what took effect, also where the answer got lost."""
+
+    def __init__(self) -> None:
+        super().__init__(TOKEN)
+        self.applied: list[Received] = []
+
+    def forgive(self) -> None:
+        """Take back the faults that were ordered and have not come yet."""
+        with self._lock:
+            self._faults.clear()
+
+    def _apply(self, request: Received) -> Any:
+        self.applied.append(request)
+        return super()._apply(request)
+
+
+class Job(WebhookStandIn):
+    """Counts what took effect, by webhook-id."""
+
+    def __init__(self) -> None:
+        super().__init__(SECRET, tolerance=float("inf"))
+        self.applied: Counter[str] = Counter()
+
+    def _apply(self, request: Received) -> Any:
+        self.applied[request.headers.get("webhook-id", "")] += 1
+        return super()._apply(request)
+
+
+class Ended(AssertionError):
+    """The daemon ended while something was waited for."""
+
+
+@dataclass
+class Daemon:
+    """A running service."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Ask it to end, and see that it does so in good order."""
+        self.send(signal.SIGTERM)
+        code = self.process.wait(30)
+        assert code == 0, f"it ended with {code}:\n{self.tail()}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def died(self) -> int:
+        """Wait for its end; the exit code, negative for a signal."""
+        return self.process.wait(SECONDS)
+
+    def says(self, words: str) -> bool:
+        return words in self.log.read_text()
+
+    def peak_kb(self) -> int:
+        """The most memory that it ever had."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+    def tail(self) -> str:
+        return self.log.read_text()[-3_000:]
+
+
+@dataclass
+class Scene:
+    """See the module. Faults drive it: feed records, start daemons, do harm, count what happened."""
+
+    broker: RealBroker
+    proxy: Proxy
+    reference: Path
+    home: Path
+    topic: str
+    seed: int
+    slack: Slack = field(default_factory=Slack)
+    job: Job = field(default_factory=Job)
+    kafka: str = ""
+    behind_proxy: bool = False
+    n_partitions: int = N_PARTITIONS
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.ledger = Ledger(self.topic)
+        self.records: Sequence[Record] = world(self.seed)
+        self.n_fed = 0
+        self.hits_file = self.home / "hits"
+        self.clock_file = self.home / "clock"
+        self.dead: set[str] = set()
+        self.environment: dict[str, str] = {}
+        self.new_producer()
+
+    def new_producer(self) -> None:
+        """A client that knows nothing of a topic that was here before."""
+        self.producer = Producer(
+            {
+                "bootstrap.servers": self.broker.bootstrap_servers, "enable.idempotence": True, "log_level": 0,
+                "linger.ms": 2, "batch.size": 4096, "message.max.bytes": 8_000_000, "reconnect.backoff.max.ms": 500,
+            }
+        )  # fmt: skip
+
+    # -- the world
+
+    def configure(self, **more: str) -> Path:
+        """Write the configuration and the secrets. more: words to replace in it, by what."""
+        servers = f"127.0.0.1:{self.broker.front}" if self.behind_proxy else self.broker.bootstrap_servers
+        body = CONFIG.format(
+            servers=servers, topic=self.topic, reference=self.reference, slack=self.slack.api_url, ci=self.job.url,
+            window=WINDOW_MS, lateness=LATENESS_MS, kafka=self.kafka,
+        )  # fmt: skip
+        for old, new in more.items():
+            body = body.replace(old, new)
+        self.config.write_text(body)
+        (self.home / "slack_token").write_text(TOKEN)
+        (self.home / "hook_secret").write_text(SECRET)
+        return self.config
+
+    @property
+    def config(self) -> Path:
+        return self.home / "driftd.toml"
+
+    @property
+    def state(self) -> Path:
+        return self.home / "state"
+
+    @property
+    def database(self) -> Path:
+        return self.state / DATABASE
+
+    @property
+    def retrain_id(self) -> str:
+        """Of the call to the retraining job."""
+        wanted = expected(self._all(), read_config(self.config), unseal(self.reference))
+        return next(identity for identity, (channel, *_) in wanted.notices.items() if channel == "job")
+
+    def _all(self) -> Ledger:
+        """A ledger as it will be in the end."""
+        ledger, ends = Ledger(self.topic), Counter[int]()
+        for record in self.records:
+            ledger.placed.append((record, ends[record.partition]))
+            ends[record.partition] += 1
+        return ledger
+
+    def feed(self, upto: float) -> int:
+        """Produce the log up to this share of it; how many records there were."""
+        last = round(upto * len(self.records))
+        fresh, self.n_fed = self.records[self.n_fed : last], max(last, self.n_fed)
+        return self.ledger.produce(self.producer, fresh)
+
+    def hits(self, words: str = "") -> int:
+        """How often something happened inside daemons."""
+        return self.hits_file.read_text().count(words or "\n") if self.hits_file.exists() else 0
+
+    # -- daemons
+
+    @contextmanager
+    def daemon(self, *harms: Harm) -> Iterator[Daemon]:
+        """A service that comes to this harm; killed at the end of the context if it still runs."""
+        log = self.home / "driftd.log"
+        with log.open("ab") as out:
+            command = self._command("run", *harms)
+            process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | self.environment)
+        daemon = Daemon(process, log)
+        try:
+            yield daemon
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+    def run(self, command: str, harm: Harm | None = None, code: int = 0) -> str:
+        """A command of driftd to its end; what it printed."""
+        harms = () if harm is None else (harm,)
+        done = subprocess.run(
+            self._command(command, *harms), capture_output=True, text=True, timeout=SECONDS, check=False
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    def _command(self, command: str, *harms: Harm) -> list[str]:
+        clock = str(self.clock_file) if self.clock_file.exists() else ""
+        plan = Plan(str(self.hits_file), harms, clock)
+        return [sys.executable, child.__file__, plan.to_json(), command, "--config", str(self.config)]
+
+    def execute(self, statement: str) -> None:
+        """Change a stopped daemon's database behind its back."""
+        db = sqlite3.connect(self.database)
+        db.execute(statement)
+        db.commit()
+        db.close()
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Rows of the daemon's database; none while there is none that can be read."""
+        if not self.database.exists():
+            return []
+        try:
+            db = sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True, timeout=10)
+            try:
+                return db.execute(statement).fetchall()
+            finally:
+                db.close()
+        except sqlite3.DatabaseError:  # not made yet, or damaged and not mended yet
+            return []
+
+    def n_read(self) -> int:
+        """Records that the database knows of."""
+        return sum(offset for (offset,) in self.query("SELECT next_offset FROM offsets"))
+
+    def n_windows(self) -> int:
+        return sum(n for (n,) in self.query("SELECT count(*) FROM windows"))
+
+    def n_sent(self) -> int:
+        return sum(n for (n,) in self.query("SELECT count(*) FROM outbox WHERE state = 'sent'"))
+
+    def n_counted(self) -> int:
+        """Records that became rows or were rejected, as far as the database knows."""
+        try:
+            counts = [self._state(body).counts for (body,) in self.query("SELECT state FROM lines")]
+        except ValueError:  # damaged, and not mended yet
+            return 0
+        return sum(count.rows + sum(count.rejected.values()) for count in counts)
+
+    @staticmethod
+    def _state(body: bytes) -> LineState:
+        return msgspec.json.decode(unchecked(body), type=LineState)
+
+    def settled(self) -> bool:
+        """Whether everything in the ledger was read, and nothing waits to be sent."""
+        if self.query("SELECT count(*) FROM outbox WHERE state = 'pending'") != [(0,)]:
+            return False
+        read = dict(self.query("SELECT partition, next_offset FROM offsets"))
+        return self.n_counted() >= len(self.ledger.placed) and all(
+            read.get(at, 0) >= end for at, end in self.ledger.ends().items()
+        )
+
+    def until(self, done: Callable[[], Any], daemon: Daemon | None = None, seconds: float = SECONDS) -> None:
+        """Wait until this is so."""
+        give_up_at = time.monotonic() + seconds
+        while not done():
+            if daemon is not None and daemon.process.poll() is not None:
+                raise Ended(f"the daemon ended with {daemon.process.returncode}:\n{daemon.tail()}")
+            if time.monotonic() > give_up_at:
+                raise AssertionError(f"not within {seconds:.0f} s; {self.standing()}")
+            time.sleep(0.02)
+
+    def standing(self) -> str:
+        """How things stand, for a failure."""
+        log = self.home / "driftd.log"
+        outbox = self.query("SELECT id, state, attempts, reason FROM outbox")
+        counted = f"counted {self.n_counted()} of {len(self.ledger.placed)}"
+        read = f"read {self.n_read()} of {self.ledger.ends()}"
+        return f"{counted}, {read}, outbox {outbox}\n{log.read_text()[-3_000:]}"
+
+    def finish(self) -> None:
+        """Produce what is left, and let an undisturbed daemon come to the end of it."""
+        self.feed(1.0)
+        with self.daemon() as daemon:
+            self.until(self.settled, daemon)
+            daemon.stop()
+
+    # -- the end
+
+    def ruling(self) -> Ruling:
+        """What the judge finds, with every request that the receivers got."""
+        config, reference = read_config(self.config), unseal(self.reference)
+        wanted, said = expected(self.ledger, config, reference), found(self.state, reference)
+        ruling = judge(wanted, said)
+        self._requests(wanted, ruling)
+        return ruling
+
+    def _requests(self, wanted: Story, ruling: Ruling) -> None:
+        bodies = {identity: json.loads(body) for identity, body in self.query("SELECT id, body FROM outbox ORDER BY n")}
+        alerts = [identity for identity, (channel, *_) in wanted.notices.items() if channel == "alerts"]
+        calls = [identity for identity, (channel, *_) in wanted.notices.items() if channel == "job"]
+        got = Counter(self.job.applied)
+        for identity in calls:
+            if identity not in self.dead and not got[identity]:
+                ruling.wrong.append(f"the job never heard of {identity}")
+            ruling.repeated += max(0, got.pop(identity, 0) - 1)
+        if got:
+            ruling.wrong.append(f"calls that nobody ordered: {dict(got)}")
+        self._messages([bodies[identity] for identity in alerts if identity in bodies], ruling)
+
+    def _messages(self, bodies: Sequence[Any], ruling: Ruling) -> None:
+        """One message per incident, which says what was told last, and a reply for every later change."""
+        told: dict[str, list[AlertBody]] = {}
+        for body in bodies:
+            told.setdefault(body["incident"], []).append(msgspec.convert(body, AlertBody))
+        posted: dict[str, list[Any]] = {}
+        for message in self.slack.messages.values():
+            posted.setdefault(message.metadata["event_payload"]["incident"], []).append(message)
+        for incident, changes in told.items():
+            messages = posted.pop(incident, [])
+            if not messages:
+                ruling.wrong.append(f"Slack never heard of {incident}")
+                continue
+            ruling.repeated += len(messages) - 1
+            if messages[-1].text != text(changes[-1]):
+                ruling.wrong.append(f"Slack shows {messages[-1].text!r} of {incident}, not {text(changes[-1])!r}")
+            replies = Counter(said.text for message in messages for said in message.replies)
+            for change in changes[1:]:
+                if not replies[reply(change)]:
+                    ruling.wrong.append(f"Slack has no reply {reply(change)!r}")
+                replies[reply(change)] -= 1
+            ruling.repeated += sum(max(0, n) for n in replies.values())
+        if posted:
+            ruling.wrong.append(f"messages about incidents that never were: {sorted(posted)}")

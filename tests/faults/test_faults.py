@@ -1,0 +1,77 @@
+"""Whatever fails, every window, verdict, incident and message comes out as the ledger says.
+
+A quick half of the catalogue runs with every test run, each fault with one seed. `make faults` runs all of it over
+several seeds and writes the table in docs/faults.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from broker.realbroker import RealBroker
+
+from faults.fault import Fault, catalogue
+from faults.ledger import reference
+from faults.proxy import Proxy
+from faults.scene import Scene
+from monitor.reference import kinds_of, seal
+
+SEEDS = range(int(os.environ.get("DRIFTD_FAULT_SEEDS", "0")))
+"""Empty: only the quick faults, each with one seed."""
+RESULTS = os.environ.get("DRIFTD_FAULT_RESULTS", "")
+CASES = [
+    pytest.param(fault, seed, id=f"{fault.name.replace(' ', '_')}-{seed}")
+    for fault in catalogue().values()
+    for seed in (SEEDS or range(1))
+    if fault.quick or SEEDS
+]
+
+
+@pytest.fixture(scope="session")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    frame = reference()
+    folder = tmp_path_factory.mktemp("faults") / "reference"
+    seal(frame, kinds_of(frame, {}), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def proxy(real_broker: RealBroker) -> Iterator[Proxy]:
+    with Proxy(real_broker.front, real_broker.behind) as between:
+        yield between
+
+
+@pytest.mark.parametrize(("fault", "seed"), CASES)
+def test_nothing_is_lost_invented_or_told_twice(
+    fault: Fault, seed: int, real_broker: RealBroker, proxy: Proxy, sealed: Path, tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    if reason := fault.needs():
+        pytest.skip(f"{fault.name}: {reason}")
+    topic = f"faults-{'-'.join(fault.name.split())}-{seed}-{os.getpid()}"
+    settings: dict[str, Any] = dict(fault.settings)
+    made = settings.pop("topic", {})
+    scene = Scene(real_broker, proxy, sealed, tmp_path, topic, seed, **settings)
+    proxy.heal()
+    real_broker.create_topic(topic, scene.n_partitions, **made)
+    with scene.slack, scene.job:
+        scene.configure()
+        n_hits = fault.run(scene)
+        ruling = scene.ruling()
+    if RESULTS:
+        with Path(RESULTS).open("a") as out:
+            row = {"fault": fault.name, "kind": fault.kind, "what": fault.what, "seed": seed, "hits": n_hits}
+            out.write(json.dumps({**row, "may_repeat": fault.may_repeat, **asdict(ruling)}) + "\n")
+    assert n_hits >= 1, "the fault never hit"
+    assert ruling.n_records >= 1_000
+    assert ruling.n_windows >= 30
+    assert ruling.n_notices >= 2
+    assert ruling.wrong == []
+    assert (ruling.lost, ruling.invented, ruling.duplicated) == (0, 0, 0)
+    assert fault.may_repeat or ruling.repeated == 0
