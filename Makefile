@@ -3,6 +3,7 @@
 # make bench   measure everything that has a goal
 # make soak    an hour of service with faults sprinkled in: memory, files, threads, commits
 # make fuzz    a million mutated inputs at every door
+# make audit   known weaknesses of the packages that run
 # make dist    a release: dist/driftd-VERSION.tar.gz, to unpack and install from (dist-offline: with all packages in it)
 # make lock    resolve the lock files anew
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
 AXE    ?= $(HOME)/.cache/driftd/axe
 
-.PHONY: demo test lint axe bench fuzz soak dist dist-offline lock clean
+.PHONY: demo test lint axe audit bench fuzz soak dist dist-offline lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/driftd demo
@@ -31,6 +32,19 @@ lint: $(VENV)/.ready
 axe: $(AXE)/node_modules/axe-core/axe.min.js
 $(AXE)/node_modules/axe-core/axe.min.js:
 	-npm install --silent --no-audit --no-fund --no-save --prefix $(AXE) axe-core@4.14.1
+
+# Known weaknesses of the packages that run. Where the advisory database cannot be reached, that is said and no failure.
+AUDIT := $(VENV)-audit
+audit:
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; } || \
+		{ echo "warning: pip-audit cannot be had; nothing was audited"; exit 0; }; \
+	$(AUDIT)/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock >$(AUDIT)/said 2>&1; \
+	status=$$?; cat $(AUDIT)/said; \
+	if test $$status -ne 0 && grep -qE "ServiceError|ConnectionError|Max retries|not be reached|Name or service" $(AUDIT)/said; \
+	then echo "warning: the advisory database cannot be reached; nothing was audited"; exit 0; fi; \
+	unknown=$$(grep -c "could not be audited" $(AUDIT)/said); test $$unknown -eq 0 || \
+		echo "warning: the advisory database does not know $$unknown packages"; \
+	exit $$status
 
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m tests.fuzz --runs 1000000

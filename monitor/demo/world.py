@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from monitor.demo.standins import SlackStandIn, WebhookStandIn
+from monitor.demo.standins.slack import SlackStandIn
+from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.reference import kinds_of, seal
 from monitor.sources.embedded import PARTITIONS, EmbeddedBroker
 
@@ -60,11 +61,13 @@ kind = "slack"
 channel = "#ml-alerts"
 token_env = "DRIFTD_DEMO_SLACK_TOKEN"
 base_url = "{slack}"
+allow_private = true
 
 [[channel]]
 name = "retrain-job"
 kind = "webhook"
 url = "{ci}/hooks/retrain"
+allow_private = true
 secret_env = "DRIFTD_DEMO_WEBHOOK_SECRET"
 
 [[retrain]]
