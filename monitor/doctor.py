@@ -87,7 +87,7 @@ def _kafka(prepared: Prepared, clock: _Clock) -> Hop:
 
 def _model(prepared: Prepared, model: Model, clock: _Clock, *, send: bool) -> Iterator[Hop]:
     reference = prepared.references[model.name]
-    line = Line(prepared.config, model, reference, Saved(), lambda *_: None)
+    line = Line(prepared.config.unsampled, model, reference, Saved(), lambda *_: None)
     column, made = _drifting(reference)
     if model.format == "json":
         line.step(encoded(reference, line.layout, made))

@@ -119,7 +119,7 @@ class Metrics:
     def read(self, records: Records) -> None:
         """Records came."""
         topic = records.partition.topic
-        self._records.labels(topic).inc(records.offsets.size)
+        self._records.labels(topic).inc(records.n_read)
         logged_ms = int(records.timestamps_ms.max(initial=NO_TIME))
         if logged_ms != NO_TIME:
             self._logged.labels(topic).set(logged_ms / 1000)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -183,13 +183,26 @@ def _milliseconds(timestamp: int | None) -> int:
 
 # ---- batches -> records
 
+Keep = Callable[[Int64s], NDArray[np.bool_]]
 
-def frame(pieces: Sequence[Piece]) -> Frames:
-    """The records of one partition's batches, in order. CorruptRecordError when the bytes contradict themselves."""
+
+def everything(offsets: Int64s) -> NDArray[np.bool_]:
+    """Wants all records."""
+    return np.ones(offsets.size, np.bool_)
+
+
+def frame(pieces: Sequence[Piece], keep: Keep = everything) -> Frames:
+    """The records of one partition's batches, in order. CorruptRecordError when the bytes contradict themselves.
+
+    keep: which records are wanted, by their offsets; the others are not taken out.
+    """
     packed = [piece for piece in pieces if isinstance(piece, Packed)]
     if len(packed) == len(pieces):
-        return _frame_packed(packed)
-    parts = [_frame_packed([piece]) if isinstance(piece, Packed) else _frame_loose(piece) for piece in pieces]
+        return _frame_packed(packed, keep)
+    parts = [
+        _frame_packed([piece], keep) if isinstance(piece, Packed) else _kept(_frame_loose(piece), keep)
+        for piece in pieces
+    ]
     values = [value for part in parts for value in part[2]]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), values
 
@@ -204,26 +217,34 @@ def sound(pieces: Sequence[Piece]) -> tuple[Sequence[Piece], CorruptRecordError 
     return pieces, None
 
 
-def record_frames(records: Sequence[Any]) -> Frames:
+def record_frames(records: Sequence[Any], keep: Keep = everything) -> Frames:
     """The same as `frame`, from the client's own records."""
     offsets = np.array([record.offset for record in records], dtype=np.int64)
     times = np.array([_milliseconds(record.timestamp) for record in records], dtype=np.int64)
-    return offsets, times, [record.value for record in records]
+    return _kept((offsets, times, [record.value for record in records]), keep)
+
+
+def _kept(frames: Frames, keep: Keep) -> Frames:
+    offsets, times, values = frames
+    wanted = keep(offsets)
+    if wanted.all():
+        return frames
+    return offsets[wanted], times[wanted], [values[index] for index in np.flatnonzero(wanted).tolist()]
 
 
 def _frame_loose(piece: Loose) -> Frames:
     return np.array(piece.offsets, dtype=np.int64), np.array(piece.timestamps_ms, dtype=np.int64), piece.values
 
 
-def _frame_packed(batches: Sequence[Packed]) -> Frames:
+def _frame_packed(batches: Sequence[Packed], keep: Keep) -> Frames:
     try:
-        return _split(batches)
+        return _split(batches, keep)
     except (IndexError, ValueError) as fault:
         where = f"the record batch at offset {batches[0].base_offset}" + (" or a later one" if len(batches) > 1 else "")
         raise CorruptRecordError(f"{where} has a structure that cannot be: {fault}") from fault
 
 
-def _split(batches: Sequence[Packed]) -> Frames:
+def _split(batches: Sequence[Packed], keep: Keep) -> Frames:
     # Small batches are joined first: NumPy's fixed cost is then paid once per fetch, not once per batch.
     payload: bytes | bytearray = batches[0].payload if len(batches) == 1 else b"".join(b.payload for b in batches)
     begins = _borders(batches)
@@ -254,14 +275,15 @@ def _split(batches: Sequence[Packed]) -> Frames:
     times = np.repeat([batch.base_ms for batch in batches], counts)
     times += np.where(np.repeat([batch.append_time for batch in batches], counts), 0, time_delta)
     times[times == -1] = NO_TIME
+    wanted = offsets >= np.repeat([batch.floor for batch in batches], counts)
+    wanted[wanted] = keep(offsets[wanted])
+    if not wanted.all():
+        offsets, times, at, size, value_size = (some[wanted] for some in (offsets, times, at, size, value_size))
     view = memoryview(payload)
     values: list[Value] = [view[begin:end] for begin, end in zip(at.tolist(), (at + size).tolist(), strict=True)]
     for index in np.flatnonzero(value_size < 0).tolist():
         values[index] = None
-    wanted = offsets >= np.repeat([batch.floor for batch in batches], counts)
-    if wanted.all():
-        return offsets, times, values
-    return offsets[wanted], times[wanted], [values[index] for index in np.flatnonzero(wanted).tolist()]
+    return offsets, times, values
 
 
 def _borders(batches: Sequence[Packed]) -> Int64s:
