@@ -100,8 +100,9 @@ class ArrowStream(Decoder):
 
     def _fill(self, table: pa.Table, first: int, sheet: Sheet) -> None:
         bins, rows = self._layout.bins, slice(first, first + table.num_rows)
+        members: dict[Path, dict[str, Any]] = {(): dict(zip(table.schema.names, table.columns, strict=True))}
         for column, path in enumerate(self._layout.places):
-            array = self._at(table, path)
+            array = self._at(path, members)
             if array is None or not len(array):
                 continue
             if column < bins.n_numeric:
@@ -117,16 +118,17 @@ class ArrowStream(Decoder):
             else:
                 sheet.stamp(first, array.to_pylist())
 
-    def _at(self, table: pa.Table, path: Path) -> Any:
-        """The column at a path, as one array; None where there is none."""
-        if path[0] not in table.schema.names:
-            return None
-        array = table.column(path[0]).combine_chunks()
-        for key in path[1:]:
-            if not self._pa.types.is_struct(array.type) or array.type.get_field_index(key) < 0:
-                return None
-            array = array.flatten()[array.type.get_field_index(key)]  # what is in a null struct is null
-        return array
+    def _at(self, path: Path, members: dict[Path, dict[str, Any]]) -> Any:
+        """The column at a path, as one array; None where there is none. members: of every struct taken apart so far."""
+        above, key = path[:-1], path[-1]
+        if above not in members:
+            struct_ = self._at(above, members)
+            members[above] = {}
+            if struct_ is not None and self._pa.types.is_struct(struct_.type):
+                names = [field.name for field in struct_.type]
+                members[above] = dict(zip(names, struct_.flatten(), strict=True))  # what is in a null struct is null
+        array = members[above].get(key)
+        return array.combine_chunks() if isinstance(array, self._pa.ChunkedArray) else array
 
     def _floats(self, array: Any) -> tuple[Floats, Any]:
         """A column as numbers, and which of its values are present and none."""
