@@ -50,6 +50,7 @@ class Metrics:
         self._records = counter("kafka_records_consumed", "Records read", "topic")
         self._lag = gauge("kafka_consumer_lag_records", "Records known to be unread", "topic", "partition")
         self._logged = gauge("kafka_last_record_timestamp_seconds", "When the newest record was logged", "topic")
+        self._batch_path = gauge("kafka_batch_path", "Whether whole batches are read; 0 is record by record, slower")
         self._connected = gauge("kafka_connected", "Whether a broker's connection stands")
         self._lost = counter("records_lost", "Records that Kafka deleted before they were read", "topic")
         self._rejected = counter("records_rejected", "Records that became no row", "model", "reason")
@@ -100,6 +101,10 @@ class Metrics:
             self._reference.labels(model, reference).set(1)
             for state in (State.FIRING, State.NODATA, State.ERROR):
                 self._incidents.labels(model, state).set(0)
+
+    def reads_batches(self, yes: bool) -> None:
+        """Which way Kafka is read."""
+        self._batch_path.set(yes)
 
     def refused(self) -> None:
         """A reload was refused."""

@@ -139,6 +139,7 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     sample = Sample(kafka.sample) if kafka and kafka.sample < 1 else None
     start = kafka.start if kafka else "earliest"
     source = KafkaSource(sorted(engine.topics), prepared.kafka, start=start, sample=sample)
+    outside.metrics.reads_batches(source.path == "batch")
     courier = Courier({name: opened() for name, opened in prepared.channels.items()})
     pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000 if kafka else 60.0)
     outside.metrics.configured({name: reference.id[:12] for name, reference in references.items()})

@@ -7,6 +7,7 @@ library's own path on batches the library builds, once per process, and stay out
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import struct
@@ -22,13 +23,15 @@ from kafka.errors import CorruptRecordError, KafkaError
 from kafka.protocol.consumer import IsolationLevel
 from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
-from kafka.record.util import crc32c_c, decode_varint
+from kafka.record.util import calc_crc32c, crc32c_c, decode_varint
 from numpy.typing import NDArray
 
 from monitor.batch import NO_TIME, Int64s
 
 _LOGGER: Final = logging.getLogger("driftd.source")
 
+_CRC_AT: Final = 17
+_ATTRIBUTES_AT: Final = 21
 Value = bytes | memoryview | None
 Frames = tuple[Int64s, Int64s, list[Value]]
 """Offsets, timestamps in milliseconds, values: one entry a record."""
@@ -350,16 +353,26 @@ def batch_reader() -> type | None:
 
 
 def self_test(reader: type) -> None:
-    """Reads batches built by kafka-python on both paths. ValueError when they differ."""
+    """Reads batches built by kafka-python on both paths. ValueError when they differ.
+
+    With every codec that is installed: null and empty keys and values, headers, begins within a batch, a control batch
+    between others; and a damaged batch, which both must refuse.
+    """
     for codec, present in enumerate((True, True, *(_has(name) for name in ("snappy", "lz4", "zstd")))):
         if not present:
             continue
-        log_bytes = _sample_batch(codec, 100, 3) + _sample_batch(codec, 107, 40)
+        log_bytes = _sample_batch(codec, 100, 3) + _as_control(_sample_batch(0, 103, 1)) + _sample_batch(codec, 107, 40)
         for start in (100, 101, 105, 110):
             theirs = record_frames(take(Fetcher.PartitionRecords, log_bytes, start))
             ours = frame(take(reader, log_bytes, start))
             if not same(ours, theirs):
                 raise ValueError(f"codec {codec} from offset {start}: the two paths disagree")
+        damaged = bytearray(_sample_batch(codec, 100, 3))
+        damaged[-1] ^= 1
+        for kind in (Fetcher.PartitionRecords, reader):
+            with contextlib.suppress(CorruptRecordError):
+                take(kind, bytes(damaged), 100)
+                raise ValueError(f"codec {codec}: a batch whose check sum is wrong is taken for whole")
 
 
 def take(reader: type, log_bytes: bytes, start: int) -> list[Any]:
@@ -374,6 +387,14 @@ def same(one: Frames, other: Frames) -> bool:
 
 def _has(codec: str) -> bool:
     return bool(getattr(kafka.codec, f"has_{codec}")())
+
+
+def _as_control(batch: bytes) -> bytes:
+    """The batch marked as one of Kafka's own about transactions; its check sum holds."""
+    changed = bytearray(batch)
+    changed[_ATTRIBUTES_AT + 1] |= 0x20
+    struct.pack_into(">I", changed, _CRC_AT, calc_crc32c(bytes(changed[_ATTRIBUTES_AT:])))
+    return bytes(changed)
 
 
 def _sample_batch(codec: int, offset: int, count: int) -> bytes:
