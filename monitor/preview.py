@@ -27,8 +27,10 @@ code { font: 12px Monaco, Menlo, Consolas, monospace; background: #f6f6f6; borde
 .actions { margin: 8px 0; display: flex; flex-wrap: wrap; gap: 8px; }
 .button { border: 1px solid #bbb; border-radius: 4px; padding: 4px 12px; font-size: 14px; font-weight: 700; }
 .primary { background: #007a5a; border-color: #007a5a; color: #fff; } a { color: #1264a3; text-decoration: none; }
+.header i { display: inline-block; width: 15px; height: 15px; border-radius: 50%; vertical-align: -1px; }
 .divider { border-top: 1px solid #ddd; margin: 10px 0; }
 """
+_DOTS: Final = {"🔵": "#2f7de1", "🟠": "#e8912d", "🔴": "#d72b3f"}
 _MRKDWN: Final = re.compile(r"<(https?://[^|>]+)\|([^>]*)>|`([^`\n]+)`|\*([^*\n]+)\*")
 
 
@@ -82,7 +84,9 @@ def _button(element: dict[str, Any]) -> str:
 def _text(part: dict[str, Any]) -> str:
     """Plain text as it is; mrkdwn, whose text is escaped already, with its marks drawn."""
     if part["type"] == "plain_text":
-        return escape(part["text"].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+        # Drawn, since not every machine has a font with pictures.
+        plain = escape(part["text"].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+        return "".join(f'<i style="background:{_DOTS[sign]}"></i>' if sign in _DOTS else sign for sign in plain)
     return _MRKDWN.sub(_mark, part["text"].replace('"', "&quot;"))
 
 
