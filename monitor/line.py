@@ -115,7 +115,7 @@ class Line:
         self.decoder: Decoder = DECODERS[model.format](self.layout)
         subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
         self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
-        self._watch = Watch(model.name, Judge.of(reference, model, config.rule), recall, self._desk)
+        self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
         self._windows = _windows(model, reference, config.state.retention)
         self._shape = shape(model, reference)
         self._committed = saved
@@ -262,10 +262,11 @@ def shape(model: Model, reference: Reference) -> str:
 
 def _windows(model: Model, reference: Reference, retention_ms: int) -> Windows:
     segments = Segments.of(reference.bins, model.segments, model.max_segments)
+    panes = model.decision == "budget"
     if isinstance(model.window, Rows):
-        return RowWindows(reference.bins, model.window.n_rows, segments)
+        return RowWindows(reference.bins, model.window.n_rows, segments, panes=panes)
     span = Span(model.window.width_ms, model.lateness, retention_ms)
-    return TimeWindows(reference.bins, span, segments)
+    return TimeWindows(reference.bins, span, segments, panes=panes)
 
 
 def _from(records: Records, offset: int) -> Records:
