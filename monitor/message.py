@@ -231,6 +231,18 @@ def test_notice(channel: str, model: str, number: int) -> Notice:
     )  # fmt: skip
 
 
+def test_call(channel: str, model: str, number: int) -> Notice:
+    """A call to a retraining job that a person asked for, to see what the job would get."""
+    alert = test_notice(channel, model, number).body
+    body = RetrainBody(
+        trigger=f"test-{number}", incident=alert.incident, model=model, version=None,
+        reason="This is a test: a person asked for it; nothing has drifted.", columns=alert.columns,
+        window=alert.window, since=None, rows=(RowRange(topic="example", partition=0, first_offset=0, last_offset=0),),
+        reference=alert.reference, config="none", test=True,
+    )  # fmt: skip
+    return notice(body.trigger, channel, Purpose.RETRAIN, body)
+
+
 def notice(identity: str, channel: str, purpose: Purpose, body: Body) -> Notice:
     """A body on its way to a channel."""
     return Notice(

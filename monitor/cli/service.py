@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +11,10 @@ import typer
 from rich.table import Table
 
 from monitor import logs
-from monitor.channels import Attempt, Refused, Retry, Sent
 from monitor.cli import AsJson, ConfigFile, app, exit_code, history_of, out, print_json, read_config
 from monitor.decision.budget import Ledger
-from monitor.errors import ChannelFault, ConfigError, DriftdError
+from monitor.errors import ConfigError, DriftdError
 from monitor.history import Explanation, Incident, ModelStatus
-from monitor.message import test_notice
 
 log = logging.getLogger(__name__)
 
@@ -110,30 +107,6 @@ def backup(
 
     made = copy(config.parent / read_config(config).state.directory, to)
     out.print(f"{made}: {made.stat().st_size:,} bytes, every page and check sum is right", markup=False)
-
-
-@app.command("test-alert", epilog="Example: driftd test-alert --config driftd.toml ml-alerts")
-def test_alert(channel: str, config: ConfigFile) -> None:
-    """Send one message, marked as a test, to a channel, and say what came of it."""
-    from monitor.service import channel as channel_of  # noqa: PLC0415
-
-    checked = read_config(config)
-    tables = {table.name: (i, table) for i, table in enumerate(checked.channel)}
-    if channel not in tables:
-        raise typer.BadParameter(f"{config} has no channel {channel!r}; it has: {', '.join(tables) or 'none'}")
-    number, table = tables[channel]
-    opened = channel_of(table, config.parent, f"channel[{number}]")()
-    try:
-        outcome = opened.send(test_notice(channel, checked.model[0].name, int(time.time())), Attempt())
-    finally:
-        opened.close()
-    match outcome:
-        case Sent(receipt):
-            out.print(f"sent to {channel}{f', receipt {receipt}' if receipt else ''}", markup=False)
-        case Retry(reason):
-            raise ChannelFault(f"{channel} did not take it, a later try may work: {reason}")
-        case Refused(reason):
-            raise ChannelFault(f"{channel} refused it: {reason}")
 
 
 def _cells(model: ModelStatus) -> tuple[str, ...]:
