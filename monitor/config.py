@@ -113,12 +113,17 @@ class Column(_Table):
 
 
 class Model(_Table):
-    """`[[model]]`: one model, its log and its reference."""
+    """`[[model]]`: one model, its log and its reference.
+
+    schema_file, schema_registry: for formats whose records only name their schema, one of the two.
+    """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
     version: str | None = None
     topics: tuple[str, ...] = ()
     format: str = "json"
+    schema_file: Path | None = None
+    schema_registry: str | None = None
     reference: Path
     window: Annotated[Span | Rows, BeforeValidator(_window)] = Span(width_ms=3_600_000)
     slide: DurationMs | None = None

@@ -112,7 +112,7 @@ class Line:
         self.topics = frozenset(model.topics)
         self.layout = layout(model.fields, reference.bins)
         self._model = model
-        self._decoder: Decoder = DECODERS[model.format](self.layout)
+        self.decoder: Decoder = DECODERS[model.format](self.layout)
         subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
         self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
         self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
@@ -140,7 +140,7 @@ class Line:
         if records.next_offset <= known:
             return
         fresh = _from(records, known)
-        batch = _screened(self._decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
+        batch = _screened(self.decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
         if now_ms is not None:
             self._hearing = self._hearing.after(fresh, batch.rejects, now_ms)
         self.add(batch)
