@@ -69,8 +69,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     def certainty(self) -> Iterator[str]:
         """How sure the verdict is and when the change began, in a few phrases."""
-        if self.p_value is not None:
-            yield f"p {self.p_value:.2g}"
         if self.by_chance is not None:
             yield f"by chance once in {describe.number(self.by_chance)} {self.period}s"
         if self.began is not None:
