@@ -12,17 +12,18 @@ import pytest
 from detectors import Profile
 from monitor import allowance
 from monitor.alert import State
-from monitor.batch import NO_TIME
+from monitor.batch import NO_TIME, Batch, Moment, Partition
 from monitor.check import Judge, budgeted, ledger
 from monitor.cli import read_config
 from monitor.config import Config, Model
 from monitor.decision import Outcome
 from monitor.errors import ReferenceFault
+from monitor.frozen import freeze, thaw
 from monitor.reference import kinds_of, seal, slicing, unseal
 from monitor.replay import replay
 from monitor.table import counted
 from monitor.tally import Tally
-from monitor.window import WHOLE, Window
+from monitor.window import WHOLE, RowWindows, Segments, Span, TimeWindows, Window
 from tests.monitor.test_cli import driftd
 
 CONFIG = """
@@ -220,3 +221,31 @@ def _judged(judge: Judge, reference, n_windows: int, shift_from: int):
         window = Window(WHOLE, start_ms, start_ms + 3_600_000, tally, Tally.empty(reference.bins), index=index)
         judged, memory = judge.judge(window, memory)
         yield judged, memory
+
+
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_a_windows_quarters_add_up_to_it_and_are_kept_until_it_closes(home: Path, by_rows: bool):
+    bins = unseal(home / "ref").bins
+    segments = Segments.of(bins, ["plan"], 5)
+    windows = RowWindows(bins, 400, segments, panes=True) if by_rows else TimeWindows(
+        bins, Span(3_600_000, 0), segments, panes=True
+    )  # fmt: skip
+    frame = rows(5, 3)
+    numbers, cells = counted(frame, bins)
+    for first in range(0, 600, 77):
+        part = slice(first, min(first + 77, 600))
+        times = frame["ts"].to_numpy(np.int64)[part]
+        offsets = np.arange(part.start, part.stop)
+        windows.add(Batch(Partition("t", 0), offsets, times, numbers[:, part], cells[:, part], part.stop))
+        windows.settle()
+        windows.open = {key: thaw(freeze(window), bins) for key, window in windows.open.items()}
+    closed = [*windows.close(Moment(0, frozenset({Partition("t", 0)}))), *windows.finish()]
+    assert len(closed) == (6 if by_rows else 9)
+    for window in closed:
+        panes = window.tally.panes
+        assert panes is not None
+        assert np.array_equal(panes.sum(axis=0), window.tally.profile.counts)
+        assert thaw(freeze(window.closed(0)), bins).tally.panes is None
+    (first_one, *_) = closed
+    assert first_one.tally.panes is not None
+    assert first_one.tally.panes[:, 0].sum(axis=1).tolist() == [100 if by_rows else 50] * 4
