@@ -15,7 +15,7 @@ from monitor.alert import State
 from monitor.batch import NO_TIME, Batch, Moment, Partition
 from monitor.check import Judge, budgeted, ledger
 from monitor.cli import read_config
-from monitor.config import Config, Model
+from monitor.config import Config, Model, Rule
 from monitor.decision import Outcome
 from monitor.errors import ReferenceFault
 from monitor.frozen import freeze, thaw
@@ -189,6 +189,18 @@ def test_the_ledger_and_the_words_of_an_alarm(home: Path, config: Config):
     assert "of the budget" in words
     assert "began in window" in words
     assert not told.faulty
+
+
+def test_another_decision_begins_without_what_the_one_before_remembered(home: Path, config: Config):
+    reference = unseal(home / "ref")
+    model = config.model[0]
+    *_, (judged, memory) = _judged(Judge.of(reference, config, model), reference, 3, shift_from=9)
+    rule = Rule(detector="psi", threshold=5.0)
+    ruled = config.model_copy(update={"rule": (rule,)})
+    for other in ("rules", "family", "budget"):
+        judge = Judge.of(reference, ruled, model.model_copy(update={"decision": other}))
+        again, memory = judge.judge(judged.window, memory)
+        assert len(again.verdicts) == len(judged.verdicts)
 
 
 def test_late_rows_change_numbers_and_not_what_was_said(home: Path, config: Config):
