@@ -12,6 +12,7 @@ from rich.table import Table
 
 from monitor import logs
 from monitor.cli import AsJson, ConfigFile, app, exit_code, history_of, out, print_json, read_config
+from monitor.decision import Verdict
 from monitor.decision.budget import Ledger
 from monitor.errors import ConfigError, DriftdError
 from monitor.history import Explanation, Incident, ModelStatus
@@ -142,6 +143,12 @@ def _ledger(ledger: Ledger) -> Iterator[str]:
         )
 
 
+def _sure(verdict: Verdict) -> Iterator[str]:
+    if verdict.p_value is not None:
+        yield f"p {verdict.p_value:.2g}"
+    yield from verdict.certainty()
+
+
 def _print_incident(incident: Incident) -> None:
     out.print(f"{incident.id}: {incident.state}, {incident.severity}; {incident.reason}", markup=False)
     out.print(f"opened {incident.opened}, changed {incident.changed}, since window {incident.opened_window}")
@@ -155,7 +162,7 @@ def _print_columns(found: Explanation) -> None:
         if verdict.effect_low is not None and verdict.effect_high is not None:
             effect += f" ({verdict.effect_low:.3g} to {verdict.effect_high:.3g})"
         table.add_row(
-            verdict.column, column.segment, verdict.reason, verdict.measure, effect, "; ".join(verdict.certainty()),
+            verdict.column, column.segment, verdict.reason, verdict.measure, effect, "; ".join(_sure(verdict)),
             str(column.since_window),
         )  # fmt: skip
     out.print(table)
