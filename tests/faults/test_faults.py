@@ -47,6 +47,7 @@ def proxy(real_broker: RealBroker) -> Iterator[Proxy]:
         yield between
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("fault", "seed"), CASES)
 def test_nothing_is_lost_invented_or_told_twice(
     fault: Fault, seed: int, real_broker: RealBroker, proxy: Proxy, sealed: Path, tmp_path: Path,

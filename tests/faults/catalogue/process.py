@@ -10,7 +10,7 @@ from functools import partial
 
 from faults.child import Harm
 from faults.fault import fault
-from faults.scene import Scene
+from faults.scene import SECONDS, Scene
 
 SOURCE, ENGINE, STORE = "monitor.sources.kafka:KafkaSource", "monitor.engine:Engine", "monitor.store:Store"
 killing = partial(fault, may_repeat=True)
@@ -194,7 +194,7 @@ def started_twice(scene: Scene) -> int:
         scene.until(lambda: scene.n_windows() > 2, first)
         second = subprocess.run(
             [sys.executable, "-m", "monitor", "run", "--config", str(scene.config)], capture_output=True, text=True,
-            check=False, timeout=30,
+            check=False, timeout=SECONDS,
         )  # fmt: skip
         assert second.returncode == 1, second.stderr
         assert "another driftd works on this state" in second.stderr
