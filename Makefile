@@ -11,12 +11,14 @@ BIN    := $(VENV)/bin
 DIST   ?= dist
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: demo test lint bench fuzz soak dist dist-offline lock clean
+AXE    ?= $(HOME)/.cache/driftd/axe
+
+.PHONY: demo test lint axe bench fuzz soak dist dist-offline lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/driftd demo
 
-test: lint
+test: lint axe
 	$(BIN)/pytest -q
 
 lint: $(VENV)/.ready
@@ -24,6 +26,11 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What judges the page's accessibility; its tests are skipped where it cannot be had.
+axe: $(AXE)/node_modules/axe-core/axe.min.js
+$(AXE)/node_modules/axe-core/axe.min.js:
+	-npm install --silent --no-audit --no-fund --no-save --prefix $(AXE) axe-core@4.14.1
 
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m tests.fuzz --runs 1000000

@@ -26,7 +26,8 @@ import pandas as pd
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitor.demo.standins import SlackStandIn, status
+from monitor.demo.standins import status
+from monitor.demo.standins.slack import SlackStandIn
 from monitor.reference import kinds_of, seal
 from tests.broker.realbroker import RealBroker
 
@@ -41,6 +42,7 @@ repeat = "10m"
 [[channel]]
 name = "alerts"
 kind = "slack"
+allow_private = true
 channel = "#alerts"
 token_env = "SOAK_TOKEN"
 base_url = "{slack}"

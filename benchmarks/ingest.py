@@ -27,7 +27,7 @@ from detectors import Bins, Profile
 from monitor.batch import Moment
 from monitor.check import Reference
 from monitor.cli import read_config
-from monitor.engine import Line, Saved
+from monitor.line import Line, Saved
 from monitor.sources.embedded import EmbeddedBroker
 from monitor.sources.kafka import KafkaSource
 from tests.broker.realbroker import RealBroker, available

@@ -19,6 +19,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.lookup import Lookup
+
 N_CELLS: Final = 256
 MISSING: Final = 0
 INVALID: Final = 1
@@ -243,19 +245,17 @@ class Bins:
         invalid: shape of `numbers`; True where a value was present but not a number.
         """
         cells = np.empty((self.n_columns, numbers.shape[1] if self.numeric else words.shape[1]), np.uint8)
-        for row, column in enumerate(self.numeric):
-            values = numbers[row]
-            if column.n_regular:
-                found = np.searchsorted(column.edges, values, "left")
-                cells[row] = np.where(found == column.edges.size, ABOVE, found + BELOW)
-            else:
-                cells[row] = np.where(values < 0, BELOW, ABOVE)
-            cells[row, np.isnan(values)] = MISSING
+        self._lookup.cells(numbers, cells[: self.n_numeric])
         if invalid is not None:
             cells[: self.n_numeric][invalid] = INVALID
         if self.categorical:
             cells[self.n_numeric :] = words
         return cells
+
+    @cached_property
+    def _lookup(self) -> Lookup:
+        zero = np.array([np.nextafter(0.0, -np.inf)])  # a column that the reference has no numbers of is cut at zero
+        return Lookup([column.edges if column.n_regular else zero for column in self.numeric], BELOW, ABOVE)
 
     @cached_property
     def decile_cells(self) -> NDArray[np.intp]:
@@ -267,9 +267,20 @@ class Bins:
         return last
 
     @cached_property
+    def centres(self) -> Floats:
+        """Where the fixed-point value of each numeric column is zero, in the column's units."""
+        return np.array([column.centre for column in self.numeric], np.float64)
+
+    @cached_property
     def units(self) -> Floats:
         """Fixed-point unit of each numeric column, in the column's units."""
         return np.array([column.unit for column in self.numeric], np.float64)
+
+    @cached_property
+    def ranges(self) -> Floats:
+        """Lowest and highest edge of each numeric column, shape (numeric columns, 2); the centre where it has none."""
+        ends = [c.edges[[0, -1]] if c.n_regular else (c.centre, c.centre) for c in self.numeric]
+        return np.array(ends, np.float64).reshape(-1, 2)
 
     @cached_property
     def widths(self) -> Floats:

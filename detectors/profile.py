@@ -32,6 +32,7 @@ from detectors.bins import (
     Floats,
     NumericColumn,
 )
+from detectors.lookup import BLOCK
 
 _MAGIC: Final = b"DRPF"
 _VERSION: Final = 1
@@ -71,13 +72,7 @@ class Profile:
 
         numbers: shape (numeric columns, rows); cells: shape (columns, rows), from `bins.cells`.
         """
-        n_columns, n_rows = cells.shape
-        flat = cells + (np.arange(n_columns, dtype=np.int32) * N_CELLS)[:, None]
-        counts = np.bincount(flat.ravel(), minlength=n_columns * N_CELLS).reshape(n_columns, N_CELLS)
-        sums = np.zeros((bins.n_numeric, N_SUMS), np.int64)
-        if n_rows and bins.n_numeric:
-            sums = _sums(bins, numbers)
-        return cls(bins, counts.astype(np.int64), sums, n_windows)
+        return cls(bins, _counts(cells), _sums(bins, numbers), n_windows)
 
     def __add__(self, other: Profile) -> Profile:
         """Both sets of rows together. ValueError when the cells come from different references."""
@@ -216,34 +211,48 @@ def _scaled(column: NumericColumn, values: Floats) -> Floats:
     return np.rint(z, out=z)
 
 
+def _counts(cells: Cells) -> Counts:
+    n_columns, n_rows = cells.shape
+    first = (np.arange(n_columns, dtype=np.int32) * N_CELLS)[:, None]
+    counts = np.zeros(n_columns * N_CELLS, np.int64)
+    rows = max(1, BLOCK // max(n_columns, 1))
+    for at in range(0, n_rows, rows):
+        counts += np.bincount((cells[:, at : at + rows] + first).ravel(), minlength=counts.size)
+    return counts.reshape(n_columns, N_CELLS)
+
+
 def _sums(bins: Bins, numbers: Floats) -> Counts:
-    centre = np.array([[c.centre] for c in bins.numeric])
-    unit = np.array([[c.unit] for c in bins.numeric])
-    low, high = _range(bins, centre, unit)
+    sums = np.zeros((bins.n_numeric, N_SUMS), np.int64)
+    rows = max(1, BLOCK // max(bins.n_numeric, 1))
+    for at in range(0, numbers.shape[1], rows):
+        sums += _sums_of_block(bins, numbers[:, at : at + rows])
+    return sums
+
+
+def _sums_of_block(bins: Bins, numbers: Floats) -> Counts:
+    """Sums of so few rows that floats hold them exactly."""
+    q = _fixed_point(bins, numbers)
+    sums = np.zeros((bins.n_numeric, N_SUMS))
     finite = np.isfinite(numbers)
+    if not finite.all():
+        q[~finite] = 0.0
+        sums[:, INFINITE] = np.isinf(numbers).sum(axis=1)
+    sums[:, SUM] = q.sum(axis=1)
+    low, high = _fixed_point(bins, bins.ranges).T
+    # Few columns have rows outside the range. A gap that is no number counts as none, which zero as a bound would not.
+    for row in np.flatnonzero((q.min(axis=1) < low) | (q.max(axis=1) > high)).tolist():
+        within = finite[row]
+        sums[row, BENEATH] = np.where(within, np.maximum(low[row] - q[row], 0), 0).sum()
+        sums[row, BEYOND] = np.where(within, np.maximum(q[row] - high[row], 0), 0).sum()
+    q *= q
+    sums[:, SQUARES] = q.sum(axis=1)
+    return sums.astype(np.int64)
+
+
+def _fixed_point(bins: Bins, numbers: Floats) -> Floats:
+    """Numbers of each column in its fixed point, shape (numeric columns, n)."""
     with np.errstate(over="ignore", invalid="ignore"):
-        q = _fixed_point((numbers - centre) / unit, finite)
-    return np.stack(
-        (
-            q.sum(axis=1),
-            (q * q).sum(axis=1),
-            np.where(finite, np.maximum(low - q, 0), 0).sum(axis=1),
-            np.where(finite, np.maximum(q - high, 0), 0).sum(axis=1),
-            np.isinf(numbers).sum(axis=1),
-        ),
-        axis=1,
-    ).astype(np.int64)
-
-
-def _fixed_point(z: Floats, finite: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Counts:
-    return np.where(finite, np.rint(np.clip(z, -Q_LIMIT, Q_LIMIT)), 0.0).astype(np.int64)
-
-
-def _range(bins: Bins, centre: Floats, unit: Floats) -> tuple[Counts, Counts]:
-    """The reference's range in units of q, each of shape (numeric columns, 1)."""
-    ends = np.array([[c.edges[0], c.edges[-1]] if c.n_regular else [c.centre, c.centre] for c in bins.numeric])
-    everywhere = np.ones_like(ends[:, :1], np.bool_)
-    with np.errstate(over="ignore", invalid="ignore"):
-        low = _fixed_point((ends[:, :1] - centre) / unit, everywhere)
-        high = _fixed_point((ends[:, 1:] - centre) / unit, everywhere)
-    return low, high
+        z = numbers - bins.centres[:, None]
+        z /= bins.units[:, None]
+    np.clip(z, -Q_LIMIT, Q_LIMIT, out=z)
+    return np.rint(z, out=z)

@@ -70,7 +70,7 @@ class Records:
 class Reject:
     """A record that could not become a row, kept so that a person can look at it.
 
-    kind: one of a few words, for counting; reason: a sentence.
+    kind: one of a few words, for counting; reason: a sentence. row: which of the record's rows, 0 where all are meant.
     """
 
     partition: Partition
@@ -78,6 +78,7 @@ class Reject:
     kind: str
     reason: str
     head: bytes
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,7 +23,7 @@ from monitor.errors import SourceError, StoreFull
 from monitor.health import Health
 from monitor.metrics import Metrics
 from monitor.order import Answer, Drop, Order, Resend
-from monitor.outbox import PATIENCE, Courier, after
+from monitor.outbox import PATIENCE, Courier, Held, after
 from monitor.retrain import Step
 from monitor.sources import Source
 from monitor.store import Due, Store
@@ -97,7 +97,7 @@ class Daemon:
         self._outdated = False
         self._pace = pace
         self._unwritten: Commit | None = None
-        self._answers: list[tuple[str, Outcome]] = []
+        self._answers: list[tuple[str, Outcome | Held]] = []
         self._sent: dict[str, Due] = {}
         self._quiet: dict[Partition, float] = {}
         self._looked = time.monotonic()
@@ -235,9 +235,11 @@ class Daemon:
             return
         self._next_due = time.monotonic() + DUE_SECONDS
         self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)))
-        for due in self._store.due(int(time.time() * 1000)):
+        found = [due for due in self._store.due(int(time.time() * 1000)) if due.notice.id not in self._sent]
+        self._store.claim([due.notice.id for due in found])
+        for due in found:
             self._sent[due.notice.id] = due
-            self._courier.submit(due.notice.id, due.notice, due.parent)
+            self._courier.submit(due.notice, due.attempt)
 
     def _settle(self) -> None:
         """Remember what came of notices that were sent."""
@@ -249,7 +251,7 @@ class Daemon:
             due = self._sent[identity]
             expires_at = PATIENCE.expires_at(due.notice.purpose, due.queued_ms / 1000)
             jitter = random.random()  # noqa: S311  # spreads tries, hides nothing
-            fates.append((identity, after(outcome, due.attempts + 1, now, jitter, expires_at)))
+            fates.append((identity, after(outcome, due.attempt, now, jitter, expires_at)))
         self._store.settle(fates, int(now * 1000))
         for identity, fate in fates:
             settled = {"event": "notice.settled", "notice": identity, "fate": type(fate).__name__.lower()}

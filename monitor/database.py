@@ -350,7 +350,8 @@ def _brought_up(file: Path, connection: sqlite3.Connection, found: int, design: 
         with contextlib.closing(sqlite3.connect(kept)) as copy:
             connection.backup(copy)
         _sync(kept)
-        log.warning("%s: bringing version %d up to %d; the old one is kept as %s", file, found, design.version, kept)
+        text = "%s: bringing version %d up to %d; the old one is kept as %s"
+        log.warning(text, file, found, design.version, kept, extra={"event": "state.migrated"})
     with contextlib.closing(sqlite3.connect(":memory:")) as model:
         model.executescript(design.schema)
         statements = list(_missing(model, connection))

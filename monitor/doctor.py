@@ -18,7 +18,7 @@ import numpy as np
 
 from detectors.bins import FIRST
 from monitor.batch import NO_TIME, Batch, Partition, Records
-from monitor.channels import Channel, Refused, Retry
+from monitor.channels import Attempt, Channel, Refused, Retry
 from monitor.check import Reference
 from monitor.config import Config, Model
 from monitor.decode import Layout
@@ -159,7 +159,7 @@ def _sent(opened: Callable[[], Channel], notice: Notice, send: bool) -> tuple[bo
         return True, "not sent"
     channel = opened()
     try:
-        outcome = channel.send(notice, None)
+        outcome = channel.send(notice, Attempt(queued_at=time.time()))
     finally:
         channel.close()
     if isinstance(outcome, Retry | Refused):

@@ -165,12 +165,14 @@ class History:
         pair = Pair(reference.profile, thaw(row[-1], reference.bins).tally.profile)
         return Compared(_window(row[:-1]), reference.id, pair)
 
-    def triggers(self, identity: str | None = None, limit: int = 100) -> tuple[TriggerEntry, ...]:
-        """Retraining triggers, or the one of that name; the latest first."""
+    def triggers(
+        self, identity: str | None = None, limit: int = 100, incident: str | None = None
+    ) -> tuple[TriggerEntry, ...]:
+        """Retraining triggers, the one of that name, or those of an incident; the latest first."""
         rows = self._db.execute(
-            """SELECT model, body FROM triggers WHERE ?1 IS NULL OR id = ?1
-            ORDER BY made_ms DESC, id LIMIT ?2""",
-            (identity, limit),
+            """SELECT model, body FROM triggers WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR incident = ?2)
+            ORDER BY made_ms DESC, id LIMIT ?3""",
+            (identity, incident, limit),
         )
         return tuple(_trigger(*row) for row in rows)
 

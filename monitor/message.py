@@ -67,6 +67,7 @@ class AlertBody(msgspec.Struct, frozen=True, kw_only=True, tag_field="purpose", 
 
     state: firing | nodata | error | resolved. change: see `monitor.alert.Change`, or digest. columns: worst first;
     n_columns: columns watched. test: True when a person asked for it to try the channel. acknowledged: by whom.
+    approvable: the trigger that waits for somebody's approval. dropped: what a receiver's limit left no room for.
     """
 
     incident: str
@@ -86,12 +87,15 @@ class AlertBody(msgspec.Struct, frozen=True, kw_only=True, tag_field="purpose", 
     retraining: str | None = None
     test: bool = False
     acknowledged: str | None = None
+    approvable: str | None = None
+    dropped: tuple[str, ...] = ()
 
 
 class RetrainBody(msgspec.Struct, frozen=True, kw_only=True, tag_field="purpose", tag="retrain"):
     """A call to a retraining job, with the evidence for it.
 
-    trigger: the idempotency key, constant over every retry. rows: where the drifted rows lie.
+    trigger: the idempotency key, constant over every retry. rows: where the drifted rows lie. dropped: what a
+    receiver's limit left no room for.
     """
 
     trigger: str
@@ -106,6 +110,7 @@ class RetrainBody(msgspec.Struct, frozen=True, kw_only=True, tag_field="purpose"
     reference: str
     config: str
     test: bool = False
+    dropped: tuple[str, ...] = ()
 
 
 Body = AlertBody | RetrainBody

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from monitor.errors import ConfigError, Problem
 
-_MAX_BYTES: Final = 64 * 1024
+_MAX_BYTES: Final = 1024 * 1024
 _KNOWN: Final[set[str]] = set()
 
 

@@ -19,6 +19,7 @@ import msgspec
 from detectors import Bins
 from monitor.batch import Partition
 from monitor.board import BoardState
+from monitor.channels import Attempt
 from monitor.check import Judged, Reference
 from monitor.database import Database, Design, Turn
 from monitor.database import backup as copy_of
@@ -71,8 +72,9 @@ CREATE TABLE orders (n INTEGER PRIMARY KEY, done_ms INTEGER NOT NULL, body BLOB 
 CREATE TABLE jobs (name TEXT PRIMARY KEY, last_ms INTEGER NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, incident TEXT NOT NULL, channel TEXT NOT NULL,
     purpose TEXT NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'pending',
-    attempts INTEGER NOT NULL DEFAULT 0, queued_ms INTEGER NOT NULL, next_attempt_ms INTEGER NOT NULL,
-    done_ms INTEGER, receipt TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', sum INTEGER NOT NULL);
+    attempts INTEGER NOT NULL DEFAULT 0, doubtful INTEGER NOT NULL DEFAULT 0, queued_ms INTEGER NOT NULL,
+    next_attempt_ms INTEGER NOT NULL, done_ms INTEGER, receipt TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '', sum INTEGER NOT NULL);
 CREATE INDEX outbox_by_state ON outbox (state, n);
 CREATE INDEX outbox_by_incident ON outbox (incident, channel, n);
 CREATE TABLE dead_letters (n INTEGER PRIMARY KEY, model TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
@@ -103,12 +105,20 @@ DESIGN: Final = Design(
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A notice to be sent now. parent: the receipt of its incident's message in that channel, where there is one."""
+    """A notice to be sent now. parent: the receipt of its incident's message in that channel, where there is one.
+
+    doubtful: an earlier attempt may have got through.
+    """
 
     notice: Notice
     parent: str | None
     attempts: int
     queued_ms: int
+    doubtful: bool = False
+
+    @property
+    def attempt(self) -> Attempt:
+        return Attempt(self.parent, self.attempts + 1, self.doubtful, self.queued_ms / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +212,7 @@ class Store:
         """Notices to be sent now, oldest first; of every incident and channel only the first that is not done."""
         self.database.check_turn()
         rows = self.database.rows(
-            f"""SELECT id, incident, channel, purpose, body, sum = {NOTICE_SUM}, attempts, queued_ms,
+            f"""SELECT id, incident, channel, purpose, body, sum = {NOTICE_SUM}, attempts, queued_ms, doubtful,
                 (SELECT receipt FROM outbox AS sent WHERE sent.incident = o.incident AND sent.channel = o.channel
                     AND sent.receipt <> '' ORDER BY n DESC LIMIT 1)
             FROM outbox AS o WHERE state = 'pending' AND next_attempt_ms <= ? AND NOT EXISTS
@@ -211,23 +221,31 @@ class Store:
             ORDER BY n LIMIT ?""",  # noqa: S608
             (now_ms, limit),
         )
-        for identity, *_, is_sound, _, _, _ in rows:
+        for identity, *_, is_sound, _, _, _, _ in rows:
             if not is_sound:
                 raise StoreDamaged(f"notice {identity}: its check sum does not match")
         return [
-            Due(_notice(identity, incident, channel, purpose, body), parent, attempts, queued_ms)
-            for identity, incident, channel, purpose, body, _, attempts, queued_ms, parent in rows
+            Due(_notice(identity, incident, channel, purpose, body), parent, attempts, queued_ms, bool(doubtful))
+            for identity, incident, channel, purpose, body, _, attempts, queued_ms, doubtful, parent in rows
         ]
 
+    def claim(self, notices: Sequence[str]) -> None:
+        """Remember, before they are sent, that these notices may get through; what `settle` says replaces it."""
+        if notices:
+            with self.database.transaction() as db:
+                db.executemany("UPDATE outbox SET doubtful = 1 WHERE id = ?", [(identity,) for identity in notices])
+
     def settle(self, fates: Iterable[tuple[str, Fate]], now_ms: int) -> None:
-        """Remember what became of notices, one attempt each."""
+        """Remember what became of notices."""
         with self.database.transaction() as db:
             for identity, fate in fates:
                 state, receipt, reason, next_ms = _settled(fate, now_ms)
+                tried = not isinstance(fate, Pending) or fate.tried
+                doubtful = not isinstance(fate, Delivered) and fate.ambiguous
                 db.execute(
-                    """UPDATE outbox SET state = ?, receipt = ?, reason = ?, next_attempt_ms = ?,
-                    attempts = attempts + 1, done_ms = CASE WHEN ? = 'pending' THEN NULL ELSE ? END WHERE id = ?""",
-                    (state, receipt, reason, next_ms, state, now_ms, identity),
+                    """UPDATE outbox SET state = ?, receipt = ?, reason = ?, next_attempt_ms = ?, doubtful = ?,
+                    attempts = attempts + ?, done_ms = CASE WHEN ? = 'pending' THEN NULL ELSE ? END WHERE id = ?""",
+                    (state, receipt, reason, next_ms, doubtful, tried, state, now_ms, identity),
                 )
 
     def redirect(self, order: Resend | Drop, now_ms: int) -> Answer:

@@ -124,7 +124,8 @@ class Stack:
         profile = Profile.of(self.bins, numbers, cells)
         if not with_unknown:
             return Tally(profile, self._extents(rows))
-        inspected = set(np.intersect1d(self.inspected, rows).tolist())
+        place = np.minimum(np.searchsorted(rows, self.inspected), max(rows.size - 1, 0))
+        inspected = set(self.inspected[rows[place] == self.inspected].tolist()) if rows.size else set()
         unknown = Counter(name for row, name in self.unknown if row in inspected)
         return Tally(profile, self._extents(rows), _first(unknown), len(inspected))
 

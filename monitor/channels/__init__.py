@@ -1,7 +1,8 @@
 """Where notices go. One file per kind of channel; importing this package imports every file beside it.
 
 A channel file holds its options (a pydantic model: one field per key of `[[channel]]`, documented there), the layout
-of the message, and the delivery. Defining a Channel with a `kind` registers it; nothing else changes.
+of the message, and the delivery. Defining a Channel with a `kind` registers it; nothing else changes. Channels that
+start retraining jobs build on `job.JobChannel`, others that speak HTTP on `http.HttpChannel`.
 
 A channel answers with a value: Sent, Retry (may work later) or Refused (will never work as it is). It never retries by
 itself; that is the outbox's business.
@@ -9,36 +10,44 @@ itself; that is the outbox's business.
 
 from __future__ import annotations
 
+import errno
 import importlib
-import ipaddress
-import math
 import pkgutil
+import re
+import socket
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from typing import ClassVar, Final
-from urllib.parse import urlsplit
+from typing import ClassVar, Final, TypeVar
 
+import msgspec
 from pydantic import BaseModel
 
-from monitor.message import Notice
+from monitor.message import Notice, Purpose
+from monitor.order import Answer as OrderAnswer
+from monitor.order import Order
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Delivered. receipt: what the receiver needs to find the message again (Slack: "channel/ts"), or ""."""
+    """Delivered. receipt: what the receiver needs to find the message again (Slack: "channel/ts"), or what it calls the
+    run that it started, or ""."""
 
     receipt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not delivered, or not known to be. after_seconds: what the receiver asked for, None when it did not say."""
+    """Not delivered, or not known to be. after_seconds: what the receiver asked for, None when it did not say.
+
+    ambiguous: the receiver may have taken it all the same; only its answer is missing.
+    """
 
     reason: str
     after_seconds: float | None = None
+    ambiguous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +60,68 @@ class Refused:
 Outcome = Sent | Retry | Refused
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What went before. number: of this attempt, from 1. queued_at: when the notice was made, in epoch seconds.
+
+    parent: the receipt of the incident's first message in this channel, where there is one. ambiguous: an earlier
+    attempt may have got through.
+    """
+
+    parent: str | None = None
+    number: int = 1
+    ambiguous: bool = False
+    queued_at: float = 0.0
+
+
+def addresses(host: str) -> Sequence[str]:
+    """The IP addresses of a host, as the system resolves it; OSError when it does not."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError(errno.EINVAL, "no name that could be looked up") from None
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _no_picture(_: Notice) -> bytes | None:
+    return None
+
+
+def _no_link(_: str) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a channel works with beyond its options; the shell and tests give others.
+
+    clock: epoch seconds. resolve: the addresses of a host. picture: a PNG that shows what a notice is about, None where
+    there is none; called only by channels that can show one, and only when they do. link: where people read more of an
+    incident, "" where nowhere.
+    """
+
+    clock: Callable[[], float] = time.time
+    resolve: Callable[[str], Sequence[str]] = addresses
+    picture: Callable[[Notice], bytes | None] = _no_picture
+    link: Callable[[str], str] = _no_link
+
+
+TOOLS: Final = Tools()
+Ask = Callable[[Order], "Future[OrderAnswer]"]
+"""Hands an order to the service; its answer comes later."""
+
+
 class Channel(ABC):
     """One configured destination.
 
     kind: the word in the configuration. Options: pydantic model of the keys that this kind adds to `name` and `kind`;
-    a key `x_file` or `x_env` names a secret and arrives resolved in `secrets["x"]`, never in a value.
+    a key `x_file` or `x_env` names a secret and arrives resolved in `secrets["x"]`, never in a value. purposes: of the
+    notices that it takes; the others it refuses.
     """
 
     kind: ClassVar[str]
     Options: ClassVar[type[BaseModel]]
+    purposes: ClassVar[frozenset[Purpose]] = frozenset(Purpose)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -67,14 +129,44 @@ class Channel(ABC):
             REGISTRY[cls.kind] = cls
 
     @abstractmethod
-    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str]) -> None: ...
+    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
+        """Connects to nothing yet. ValueError, which quotes no secret, when a secret does not fit."""
 
     @abstractmethod
-    def send(self, notice: Notice, parent: str | None) -> Outcome:
-        """Deliver one notice. parent: the receipt of the incident's first message here, where there is one."""
+    def send(self, notice: Notice, attempt: Attempt) -> Outcome:
+        """Deliver one notice."""
+
+    def show(self, notice: Notice) -> str:
+        """What would be sent, for a person who tries the channel. May hold secrets; the caller masks them."""
+        return msgspec.json.format(msgspec.json.encode(notice.body), indent=2).decode()
+
+    def rehearse(self, notice: Notice) -> Outcome | None:  # noqa: ARG002  # contract
+        """Let the receiver check the notice without acting on it; None where it cannot do that."""
+        return None
+
+    def listen(self, ask: Ask) -> None:  # noqa: B027  # most channels hear nothing
+        """Begin to hear what people do with messages there, until `close`."""
 
     def close(self) -> None:  # noqa: B027  # most channels hold nothing open
         """Let go of connections."""
+
+
+class Secret(str):
+    """A secret's text that does not show when the object that holds it is printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+
+def word(secrets: Mapping[str, str], name: str) -> Secret:
+    """The secret of that name. ValueError, which never quotes it, unless it is one word of printable ASCII."""
+    text = secrets.get(name, "").strip()
+    # Anything else would surface inside the error that an HTTP library raises about a header.
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(f"{name}: wanted one word of printable ASCII; look into {name}_file or {name}_env")
+    return Secret(text)
 
 
 def exactly_one(secret: str, file: str | None, env: str | None) -> None:
@@ -84,39 +176,14 @@ def exactly_one(secret: str, file: str | None, env: str | None) -> None:
         raise ValueError(f"set exactly one of {secret}_file and {secret}_env; {found} set")
 
 
-def checked_url(url: str, allow_http: bool) -> str:
-    """The URL itself, or ValueError: https wanted; http only to this machine, or anywhere with `allow_http`."""
-    parts = urlsplit(url)
-    host = parts.hostname
-    if parts.scheme not in {"http", "https"} or not host or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("not a URL of the form https://host/path")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("a URL with user:password@ would show up in logs; leave that part out")
-    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
-        raise ValueError(f"http to {host} can be read and changed on the way; use https or set allow_http = true")
-    return url
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def seconds_asked(retry_after: str | None, now: float) -> float | None:
-    """Read a Retry-After header, in seconds or as an HTTP date, as seconds from `now`; None when absent or nonsense."""
-    if retry_after is None:
-        return None
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        try:
-            at = parsedate_to_datetime(retry_after)
-            seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now
-        except (ValueError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+def own(options: BaseModel, kind: type[Kind]) -> Kind:
+    """The options as a channel's own kind of them; TypeError when they are another's."""
+    if not isinstance(options, kind):
+        raise TypeError(f"wanted {kind.__name__}, not {type(options).__name__}")
+    return options
 
 
 REGISTRY: Final[dict[str, type[Channel]]] = {}

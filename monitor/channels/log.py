@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
-from monitor.channels import Channel, Outcome, Sent
+from monitor.channels import TOOLS, Attempt, Channel, Outcome, Sent, Tools
 from monitor.message import AlertBody, Notice
 
 _LOGGER: Final = logging.getLogger("driftd.channel")
@@ -29,10 +29,10 @@ class LogChannel(Channel):
     kind: ClassVar[str] = "log"
     Options: ClassVar[type[BaseModel]] = LogOptions
 
-    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str]) -> None:  # noqa: ARG002  # contract
+    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:  # noqa: ARG002
         self._name = name
 
-    def send(self, notice: Notice, parent: str | None) -> Outcome:
+    def send(self, notice: Notice, attempt: Attempt) -> Outcome:
         told = {
             "event": "notice",
             "channel": self._name,
@@ -41,7 +41,7 @@ class LogChannel(Channel):
             "purpose": str(notice.purpose),
             "model": notice.model,
             "window": notice.window,
-            "follows": parent,
+            "follows": attempt.parent,
             "body": msgspec.to_builtins(notice.body),
         }
         text = notice.body.title if isinstance(notice.body, AlertBody) else notice.body.reason

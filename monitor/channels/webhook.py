@@ -1,43 +1,35 @@
 """Notices as signed HTTP POSTs, after the Standard Webhooks specification: for retraining jobs and other machines.
 
 Every attempt of one notice carries the same `webhook-id`, so a receiver that remembers ids runs a job once however
-often the request arrives. The signature covers id, time of the attempt and the exact bytes of the body. Redirects are
-not followed and proxies of the environment are not used: the configured URL is where the evidence goes, or nowhere.
+often the request arrives. The signature covers id, time of the attempt and the exact bytes of the body.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import hmac
-import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Final
 from urllib.parse import quote
 
-import httpx
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from monitor.channels import Channel, Outcome, Refused, Retry, Sent, checked_url, exactly_one, seconds_asked
+from monitor.channels import TOOLS, Tools, exactly_one, own
+from monitor.channels.evidence import fitted
+from monitor.channels.http import HttpChannel, HttpOptions, Request
 from monitor.message import Notice, encode
 
 PREFIX: Final = "whsec_"
-_LATER: Final = frozenset({408, 425, 429})
-_ANSWER_BYTES: Final = 64 * 1024
+N_BYTES: Final = 20_000
+"""What the specification advises not to exceed."""
 TOLERANCE_SECONDS: Final = 300
 _MAX_SIGNATURES: Final = 5
-# httpx logs every URL in full and httpcore the headers of answers; some receivers take or return a token there.
-for _library in ("httpx", "httpcore"):
-    logging.getLogger(_library).setLevel(logging.WARNING)
 
 
-class WebhookOptions(BaseModel):
+class WebhookOptions(HttpOptions):
     """Keys of a `[[channel]]` of kind webhook."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     url: str = Field(description="Where to POST. https, unless the host is this machine or allow_http is true.")
     secret_file: str | None = Field(
@@ -46,78 +38,56 @@ class WebhookOptions(BaseModel):
         "space, sign side by side while a secret is being replaced.",
     )
     secret_env: str | None = Field(default=None, description="Environment variable with the signing secret.")
-    timeout: float = Field(default=15.0, gt=0, le=120, description="Seconds to wait for the receiver.")
-    allow_http: bool = Field(default=False, description="Allow http to other machines; anyone on the way can read it.")
 
     @model_validator(mode="after")
     def _check(self) -> WebhookOptions:
         exactly_one("secret", self.secret_file, self.secret_env)
-        try:
-            checked_url(self.url, self.allow_http)
-        except ValueError as error:
-            raise ValueError(f"url: {error}") from None
+        self.checked(url=self.url)
         return self
 
 
-class WebhookChannel(Channel):
-    """POSTs the body of a notice as JSON. One call of `send` is one request.
-
-    Sent on 2xx. Retry on 408, 425, 429, 5xx and when no answer came (the request may then have been received all the
-    same). Refused on everything else: 410 as "gone", redirects because they are not followed.
-    """
+class WebhookChannel(HttpChannel):
+    """POSTs the body of a notice as JSON. Sent on 2xx."""
 
     kind: ClassVar[str] = "webhook"
     Options: ClassVar[type[BaseModel]] = WebhookOptions
 
-    def __init__(
-        self,
-        name: str,  # noqa: ARG002  # contract
-        options: BaseModel,
-        secrets: Mapping[str, str],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        if not isinstance(options, WebhookOptions):
-            raise TypeError(f"a webhook channel needs WebhookOptions, not {type(options).__name__}")
-        self._url = options.url
+    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
+        super().__init__(name, options, secrets, tools)
+        self._url = own(options, WebhookOptions).url
         self._keys = keys(secrets.get("secret", ""))
-        self._clock = clock
-        # Notices are rare: a connection kept since the last one would mostly be dead by the next.
-        limits = httpx.Limits(max_connections=1, max_keepalive_connections=0)
-        self._client = httpx.Client(timeout=options.timeout, limits=limits, follow_redirects=False, trust_env=False)
 
-    def send(self, notice: Notice, parent: str | None) -> Outcome:  # noqa: ARG002  # a webhook has no threads
-        body = encode(notice.body)
-        now = self._clock()
-        headers = {"content-type": "application/json", "user-agent": "driftd"} | signed(
-            self._keys, webhook_id(notice.id), int(now), body
-        )
-        try:
-            with self._client.stream("POST", self._url, content=body, headers=headers) as response:
-                # Only the status counts; the rest is read so that the receiver can finish its answer in peace.
-                with contextlib.suppress(httpx.HTTPError):
-                    _skim(response)
-                return _outcome(response, now)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return Retry(f"no answer: {type(error).__name__}")
-
-    def close(self) -> None:
-        self._client.close()
+    def request(self, notice: Notice) -> Request:
+        body = encode(fitted(notice.body, N_BYTES))
+        marks = signed(self._keys, webhook_id(notice.id), int(self._clock()), body)
+        return Request(self._url, body, {"content-type": "application/json"} | marks)
 
 
-def keys(secret: str) -> tuple[bytes, ...]:
+class Keys(tuple[bytes, ...]):
+    """Signing keys, which do not show when what holds them is printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+
+def keys(secret: str) -> Keys:
     """The signing keys in a secret. ValueError, which never quotes it, when there is none or it is malformed."""
-    found = []
-    for word in secret.split():
-        try:
-            key = base64.b64decode(word[len(PREFIX) :], validate=True) if word.startswith(PREFIX) else word.encode()
-        except (binascii.Error, ValueError):
-            raise ValueError(f"secret: what follows {PREFIX} is not base64") from None
-        if not key:
-            raise ValueError(f"secret: nothing follows {PREFIX}")
-        found.append(key)
+    found = Keys(map(_key, secret.split()))
     if not found:
         raise ValueError("secret: empty; put a signing secret into secret_file or secret_env")
-    return tuple(found)
+    return found
+
+
+def _key(text: str) -> bytes:
+    try:
+        key = base64.b64decode(text[len(PREFIX) :], validate=True) if text.startswith(PREFIX) else text.encode()
+    except (binascii.Error, ValueError):
+        raise ValueError(f"secret: what follows {PREFIX} is not base64") from None
+    if not key:
+        raise ValueError(f"secret: nothing follows {PREFIX}")
+    return key
 
 
 def webhook_id(notice_id: str) -> str:
@@ -154,24 +124,3 @@ def mistrust(signing_keys: tuple[bytes, ...], headers: Mapping[str, str], body: 
     # Every pair is compared, so that time tells nothing of which one nearly matched.
     matches = sum(hmac.compare_digest(one, other) for one, other in pairs)
     return "" if matches else "webhook-signature: made with another secret, or of another body"
-
-
-def _skim(response: httpx.Response) -> None:
-    n_bytes = 0
-    for chunk in response.iter_raw():
-        n_bytes += len(chunk)
-        if n_bytes > _ANSWER_BYTES:
-            return
-
-
-def _outcome(response: httpx.Response, now: float) -> Outcome:
-    status = response.status_code
-    if response.is_success:
-        return Sent()
-    if status in _LATER or status >= 500:
-        return Retry(f"HTTP {status}", seconds_asked(response.headers.get("retry-after"), now))
-    if status == 410:
-        return Refused("gone")
-    if response.is_redirect or 300 <= status < 400:
-        return Refused(f"HTTP {status}: redirects are not followed; put the final address into url")
-    return Refused(f"HTTP {status}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,6 +23,7 @@ from monitor.channels import REGISTRY as CHANNELS
 from monitor.config import Config, Known, Model, load
 from monitor.decode import REGISTRY as DECODERS
 from monitor.errors import ConfigError, DriftdError, StoreNewer
+from monitor.history import History
 
 EX_CONFIG: Final = 78
 
@@ -50,6 +53,13 @@ def chosen_model(config: Config, file: Path, name: str) -> Model:
             return model
     known = ", ".join(model.name for model in config.model)
     raise typer.BadParameter(f"{file} has no model {name!r}; it has: {known}")
+
+
+@contextmanager
+def history_of(file: Path) -> Iterator[History]:
+    """What the service of this configuration remembers."""
+    with closing(History(file.parent / read_config(file).state.directory)) as history:
+        yield history
 
 
 def print_json(document: Any) -> None:

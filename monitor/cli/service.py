@@ -11,10 +11,10 @@ import typer
 from rich.table import Table
 
 from monitor import logs
-from monitor.channels import Refused, Retry, Sent
-from monitor.cli import AsJson, ConfigFile, app, exit_code, out, print_json, read_config
+from monitor.channels import Attempt, Refused, Retry, Sent
+from monitor.cli import AsJson, ConfigFile, app, exit_code, history_of, out, print_json, read_config
 from monitor.errors import ChannelFault, ConfigError, DriftdError
-from monitor.history import Explanation, History, Incident, ModelStatus
+from monitor.history import Explanation, Incident, ModelStatus
 from monitor.message import test_notice
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ def run(config: ConfigFile) -> None:
 @app.command(epilog="Example: driftd status --config driftd.toml")
 def status(config: ConfigFile, *, json: AsJson = False) -> None:
     """How the service stands: each model's rows, last window, verdicts and incident; what waits to be delivered."""
-    found = _history(config).status()
+    with history_of(config) as history:
+        found = history.status()
     if json:
         print_json(found)
         return
@@ -57,7 +58,8 @@ def status(config: ConfigFile, *, json: AsJson = False) -> None:
 @app.command(epilog="Example: driftd alerts --config driftd.toml --all")
 def alerts(config: ConfigFile, *, everything: Everything = False, json: AsJson = False) -> None:
     """Incidents that are not resolved, or all of them."""
-    found = _history(config).incidents(everything=everything)
+    with history_of(config) as history:
+        found = history.incidents(everything=everything)
     if json:
         print_json(found)
         return
@@ -73,7 +75,8 @@ def explain(
     identity: Annotated[str, typer.Argument(metavar="ID")], config: ConfigFile, *, json: AsJson = False
 ) -> None:
     """Everything about one incident: what changed, how it went, who was told. A beginning of its name is enough."""
-    found = _history(config).explain(identity)
+    with history_of(config) as history:
+        found = history.explain(identity)
     if json:
         print_json(found)
         return
@@ -115,7 +118,7 @@ def test_alert(channel: str, config: ConfigFile) -> None:
     number, table = tables[channel]
     opened = channel_of(table, config.parent, f"channel[{number}]")()
     try:
-        outcome = opened.send(test_notice(channel, checked.model[0].name, int(time.time())), None)
+        outcome = opened.send(test_notice(channel, checked.model[0].name, int(time.time())), Attempt())
     finally:
         opened.close()
     match outcome:
@@ -125,10 +128,6 @@ def test_alert(channel: str, config: ConfigFile) -> None:
             raise ChannelFault(f"{channel} did not take it, a later try may work: {reason}")
         case Refused(reason):
             raise ChannelFault(f"{channel} refused it: {reason}")
-
-
-def _history(config: Path) -> History:
-    return History(config.parent / read_config(config).state.directory)
 
 
 def _cells(model: ModelStatus) -> tuple[str, ...]:

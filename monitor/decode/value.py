@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
-from detectors.bins import INVALID, MISSING, UNSEEN, CategoricalColumn
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.bins import INVALID, MISSING, UNSEEN, CategoricalColumn, Floats
+
+_PLAIN: Final = frozenset({float, int, bool, type(None)})
 
 
 def number(value: object) -> float | None:
@@ -15,6 +24,30 @@ def number(value: object) -> float | None:
         except OverflowError:  # an integer beyond any float: present, and not a number that can be counted
             return None
     return None
+
+
+def floats(values: Sequence[object], out: Floats) -> list[int]:
+    """Many values as numbers, by `number`, into `out`: NaN where they are None or no numbers.
+
+    Returns the places of values that are present and no numbers.
+    """
+    try:
+        struct.pack_into(f"{len(values)}d", out.data, 0, *values)
+    except (struct.error, OverflowError):
+        pass
+    else:
+        return []
+    if set(map(type, values)) <= _PLAIN:
+        with contextlib.suppress(OverflowError):
+            out[:] = np.array(values, np.float64)  # None becomes NaN
+            return []
+    wrong = []
+    for place, value in enumerate(values):
+        found = number(value)
+        if found is None and value is not None:
+            wrong.append(place)
+        out[place] = np.nan if found is None else found
+    return wrong
 
 
 def word(value: object) -> str | None:
@@ -75,4 +108,41 @@ def epoch_ms(value: object) -> int | None:
         return round(value * 1000)
     if size < 1e14:
         return round(value)
-    return round(value / 1000) if size < 1e17 else round(value / 1_000_000)
+    per_ms = 1000 if size < 1e17 else 1_000_000
+    return (value + per_ms // 2) // per_ms if isinstance(value, int) else round(value / per_ms)
+
+
+def epochs_ms(values: Sequence[object], out: NDArray[np.int64]) -> list[int]:
+    """Many points in time, by `epoch_ms`, into `out`, which is left as it is where a value is None.
+
+    Returns the places of values that are no points in time.
+    """
+    with contextlib.suppress(struct.error):
+        found = np.frombuffer(struct.pack(f"{len(values)}q", *values), np.int64)
+        if found.size and found.min() >= 1e11 and found.max() < 1e14:  # so none of them was a boolean
+            out[:] = found
+            return []
+    kinds = set(map(type, values))
+    if kinds in ({int}, {float}):
+        with contextlib.suppress(OverflowError):  # an integer of more than 64 bits: one by one
+            several = np.array(values)
+            if several.dtype.kind in "if" and (np.abs(several) < 1e20).all():
+                out[:] = _epochs_ms(several)
+                return []
+    wrong = []
+    for place, value in enumerate(values):
+        when = epoch_ms(value)
+        if when is not None:
+            out[place] = when
+        elif value is not None:
+            wrong.append(place)
+    return wrong
+
+
+def _epochs_ms(values: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64] | NDArray[np.float64]:
+    size = np.abs(values.astype(np.float64))
+    if values.dtype.kind == "i":
+        choices = [values * 1000, values, (values + 500) // 1000, (values + 500_000) // 1_000_000]
+    else:
+        choices = [np.rint(each) for each in (values * 1000, values, values / 1000, values / 1_000_000)]
+    return np.select([size < 1e11, size < 1e14, size < 1e17], choices[:3], choices[3])

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from monitor.demo.standins import Message
+from monitor.demo.standins.slack import Message
 from monitor.history import ClosedWindow, Status
 
 N_WINDOWS: Final = 12
@@ -77,7 +77,7 @@ def slack_panel(message: Message) -> RenderableType:
             lines += [Text(_plain(block["text"]["text"]), style="bold"), ""]
         elif block["type"] == "section":
             lines += [_mrkdwn(block["text"]["text"]), ""]
-        else:
+        elif block["type"] == "context":
             words = "  ".join(element["text"] for element in block["elements"])
             lines.append(Text.assemble((_plain(words).replace("`", ""), "dim")))
     edited = " (edited)" if message.edits else ""

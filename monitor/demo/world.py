@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from monitor.demo.standins import SlackStandIn, WebhookStandIn
+from monitor.demo.standins.slack import SlackStandIn
+from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.reference import kinds_of, seal
 from monitor.sources.embedded import PARTITIONS, EmbeddedBroker
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOPIC: Final = "predictions"
+GENTLER: Final = 20
+"""How many times longer the log takes when it is produced again."""
 PREDICTION, SCORE, TIME, ID = "y_pred", "y_pred_proba", "timestamp", "id"
 
 CONFIG: Final = """\
@@ -58,11 +61,13 @@ kind = "slack"
 channel = "#ml-alerts"
 token_env = "DRIFTD_DEMO_SLACK_TOKEN"
 base_url = "{slack}"
+allow_private = true
 
 [[channel]]
 name = "retrain-job"
 kind = "webhook"
 url = "{ci}/hooks/retrain"
+allow_private = true
 secret_env = "DRIFTD_DEMO_WEBHOOK_SECRET"
 
 [[retrain]]
@@ -124,7 +129,8 @@ class World:
 class Producer:
     """Sends the log to the broker in its order, at an even pace, in a thread.
 
-    forever: begin again after the end, later in event time, until the context is left.
+    forever: begin again after the end, later in event time and at a gentler pace, until the context is left or the
+    log has reached the present.
     """
 
     def __init__(self, world: World, seconds: float, *, forever: bool = False) -> None:
@@ -154,10 +160,10 @@ class Producer:
 
     def _work(self) -> None:
         span_ms = self._records[-1][TIME] - self._records[0][TIME] + 1000
-        began, shift_ms = time.monotonic(), 0
-        while not self._stop.is_set():
+        began, shift_ms, seconds, n_before = time.monotonic(), 0, self._seconds, 0
+        while not self._stop.is_set() and self._records[-1][TIME] + shift_ms < time.time() * 1000:
             for record in self._records:
-                due = began + self.n_sent * self._seconds / self.n_rows
+                due = began + (self.n_sent - n_before) * seconds / self.n_rows
                 while (wait := due - time.monotonic()) > 0 and not self._stop.is_set():
                     time.sleep(min(wait, 0.05))
                 if self._stop.is_set():
@@ -170,6 +176,7 @@ class Producer:
             if not self._forever:
                 return
             shift_ms += span_ms
+            began, seconds, n_before = time.monotonic(), self._seconds * GENTLER, self.n_sent
 
 
 def _free_port() -> int:

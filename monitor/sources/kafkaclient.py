@@ -18,6 +18,7 @@ from kafka.errors import (
     AuthorizationError,
     IllegalSaslStateError,
     KafkaConfigurationError,
+    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     SaslAuthenticationFailedError,
@@ -35,6 +36,9 @@ from monitor.errors import SourceError
 _LOGGER: Final = logging.getLogger("driftd.source")
 
 REQUEST_SECONDS: Final = 5.0
+RECEIVE_BYTES: Final = 1 << 18
+RECEIVE_TIMES: Final = 8
+"""Pieces of so many bytes, and so many of them, before the library is given what came."""
 REFUSALS: Final = (
     AuthorizationError,
     SaslAuthenticationFailedError,
@@ -101,16 +105,33 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
                 raise
             text = f"the certificate of {node.host} is not trusted ({cause.verify_message}); check ssl_cafile"
             raise KafkaConfigurationError(text) from fault
-        transport._sock_recv = _to_the_last_word(transport._sock_recv)
+        transport._sock_recv = _receiver(transport)
         return transport
 
 
-def _to_the_last_word(receive: Callable[[], tuple[bytes, Any]]) -> Callable[[], tuple[bytes, Any]]:
-    """A broker that refuses a login says so and hangs up; the library would throw away what came with the hang-up."""
+def _receiver(transport: Any) -> Callable[[], tuple[bytes, KafkaConnectionError | None]]:
+    """Takes what has come from a socket, in large pieces: the library's own takes 4 KiB at a time.
 
-    def received() -> tuple[bytes, Any]:
-        data, fault = receive()
-        return data, None if data else fault
+    A broker that refuses a login says so and hangs up; the library would throw away what came with the hang-up.
+    """
+    buffer = memoryview(bytearray(RECEIVE_BYTES))
+
+    def received() -> tuple[bytes, KafkaConnectionError | None]:
+        parts: list[bytes] = []
+        fault = None
+        while len(parts) < RECEIVE_TIMES:
+            try:
+                size = transport._sock.recv_into(buffer)
+            except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                break
+            except OSError as error:
+                fault = KafkaConnectionError(error)
+                break
+            if not size:
+                fault = KafkaConnectionError("socket disconnected")
+                break
+            parts.append(bytes(buffer[:size]))
+        return b"".join(parts), None if parts else fault
 
     return received
 

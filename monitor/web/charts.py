@@ -17,6 +17,9 @@ from monitor.web.svg import Frame
 BAR: Final = 22
 """Height of a word's two bars."""
 
+N_DOTS: Final = 100
+"""Windows from which on their marks are smaller, so that they do not cover each other."""
+
 
 def strip(windows: Sequence[ClosedWindow]) -> Html:
     """A model's latest windows, one mark each: how large a part of the columns drifts."""
@@ -126,10 +129,11 @@ def course(column: str, points: Sequence[ColumnPoint], since: int | None = None)
     highs = [point.effect_high if point.effect_high is not None else abs(point.effect or 0.0) for point in known]
     frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, 0, max(*highs, 0.05) * 1.05)
     area = [(p.index, _up(p.effect_low), _up(p.effect_high)) for p in points]
+    size = 3 if len(points) <= N_DOTS else 1.8
     dots = [
-        tag("circle", cx=frame.x(p.index), cy=frame.y(_up(p.effect) or 0.0), r=3, class_=f"dot {p.outcome}")
+        tag("circle", cx=frame.x(p.index), cy=frame.y(_up(p.effect) or 0.0), r=size, class_=f"dot {p.outcome}")
         for p in known
-    ]  # fmt: skip
+    ]
     begin = []
     if since is not None and points[0].index <= since <= points[-1].index:
         begin = [

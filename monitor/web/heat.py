@@ -44,7 +44,7 @@ def heat_map(
         for row in shown.tolist()
     ]
     windows = [glances[start][0] for start in starts]
-    heads = [tag("th", _head(window, i), scope="col") for i, window in enumerate(windows)]
+    heads = _heads(windows)
     each = (
         f"each cell the worst of up to {-(-len(glances) // len(starts))} windows" if len(starts) < len(glances) else ""
     )
@@ -116,17 +116,25 @@ def _cells(codes: NDArray[np.int8], effects: NDArray[np.float32]) -> Html:
 _FIXED: Final = {0: '<td class="o">·</td>', _UNKNOWN: '<td class="u">?</td>', ABSENT: '<td class="a"></td>'}
 
 
-def _head(window: ClosedWindow, i: int) -> Html:
-    """A window's name: every sixth is written out."""
-    words = (window.start or f"{window.index}")[:10]
-    return tag("span", words[5:] if window.start else words, title=words, class_=None if i % 6 == 0 else "hidden")
+def _heads(windows: Sequence[ClosedWindow]) -> list[Html]:
+    """Windows' names: every sixth is written out, with the year where there are several."""
+    names = [(window.start or f"{window.index}")[:10] for window in windows]
+    several = len({name[:4] for name, window in zip(names, windows, strict=True) if window.start}) > 1
+    shown = slice(0, 7) if several else slice(5, None)
+    heads = []
+    for i, (name, window) in enumerate(zip(names, windows, strict=True)):
+        words = tag("span", name[shown] if window.start else name, title=name, class_=None if i % 6 == 0 else "hidden")
+        heads.append(tag("th", words, scope="col"))
+    return heads
 
 
 def _key() -> Html:
     """What the cells mean."""
     entries = [("d0", "5"), ("d1", "10"), ("d2", "20"), ("d3", "40")]
     shades = [tag("span", words, class_=f"cell {class_}") for class_, words in entries]
-    return tag(
-        "p", shades, " drift, with its effect in hundredths  ", tag("span", "·", class_="cell o"), " ok  ",
-        tag("span", "?", class_="cell u"), " unknown", class_="legend",
-    )  # fmt: skip
+    keys = (
+        tag("span", shades, " drift, with its effect in hundredths"),
+        tag("span", tag("span", "·", class_="cell o"), " ok"),
+        tag("span", tag("span", "?", class_="cell u"), " unknown"),
+    )
+    return tag("p", keys, class_="legend")

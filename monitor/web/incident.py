@@ -39,9 +39,8 @@ def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str
         columns = found.changes[-1].episode.columns
         seen = _Seen(history, found.incident.model)
         drawn = [_column(seen, drifting) for drifting in columns[:N_COLUMNS]]
-        triggers = history.triggers()
+        triggers = history.triggers(incident=found.incident.id)
     episode, one = found.changes[-1].episode, found.incident
-    waiting = [entry for entry in triggers if entry.incident == one.id]
     rest = tag("p", f"{len(columns) - N_COLUMNS} more columns are in the table.") if len(columns) > N_COLUMNS else None
     tale = tag(
         "div",
@@ -52,8 +51,8 @@ def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str
     )
     side = tag(
         "aside",
-        section("What to do", incident_forms(request, found)),
-        section("Retraining", [_trigger(request, entry) for entry in waiting]) if waiting else None,
+        section("What to do", incident_forms(request, found), id_="do"),
+        section("Retraining", [_trigger(request, entry) for entry in triggers]) if triggers else None,
         section("What happened", _story(found)),
         section("Who was told", _deliveries(found)),
         aria_label="What was done and can be done",
@@ -65,6 +64,7 @@ def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str
         tag("h1", one.id, " ", badge(one.state, f"{one.state}, {one.severity}")),
         tag("p", f"{_headline(episode)}: {found.changes[-1].reason}.", class_="lead"),
         _times(found, episode),
+        tag("p", link("What to do", "#do"), class_="narrow"),
         tag("div", tale, side, class_="story"),
     )
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from monitor import config
 from monitor.channels import REGISTRY as CHANNELS
+from monitor.channels.http import HttpOptions
 from monitor.config import Config, Known, Rows, Span, load
 from monitor.errors import ConfigError
 
@@ -46,7 +47,7 @@ def test_the_example_is_a_valid_configuration():
 @pytest.mark.parametrize(
     "table",
     [config.Kafka, config.State, config.Budget, config.Model, config.Fields, config.Column, config.Rule,
-     config.Channel, config.Route, config.Retrain, config.Http],
+     config.Channel, config.Route, config.Retrain, config.Alert, config.Http],
 )  # fmt: skip
 def test_every_key_of_the_types_is_in_the_example(table: type[BaseModel]):
     text = EXAMPLE.read_text()
@@ -55,6 +56,32 @@ def test_every_key_of_the_types_is_in_the_example(table: type[BaseModel]):
             assert f"[model.{key}" in text
         elif not key.endswith("_env"):  # stands beside its _file
             assert re.search(rf"^\s*#?\s*{key} = ", text, re.MULTILINE), key
+
+
+def channels_in_the_example() -> dict[str, str]:
+    """The tables of channels by their kind, with what is commented out once made part of them."""
+    text = re.sub(r"(?m)^# ?", "", EXAMPLE.read_text())
+    tables = [table.split("\n\n")[0] for table in text.split("[[channel]]")[1:]]
+    return {re.search(r'kind = "(\w+)"', table)[1]: table for table in tables}
+
+
+@pytest.mark.parametrize("kind", sorted(CHANNELS))
+def test_every_key_of_every_channel_is_in_the_example(kind: str):
+    tables = channels_in_the_example()
+    for key in CHANNELS[kind].Options.model_fields:
+        table = tables["slack" if key in HttpOptions.model_fields else kind]
+        assert re.search(rf"\b{key}\b" if key.endswith("_env") else rf"(?m)^(# )?{key} = ", table), key
+
+
+@pytest.mark.parametrize("kind", sorted(CHANNELS))
+def test_every_channel_of_the_example_is_valid(tmp_path: Path, kind: str):
+    kinds = {kind: channel.Options for kind, channel in CHANNELS.items()}
+    table = channels_in_the_example()[kind]
+    if kind == "slack":
+        table = "\n".join(line for line in table.splitlines() if "webhook_file" not in line)
+    file = tmp_path / "driftd.toml"
+    file.write_text(f"{MINIMAL}[[channel]]{table}\n")
+    assert load(file, Known(["json"], ["psi"], kinds)).channel[0].kind == kind
 
 
 def test_defaults_stand_for_what_is_left_out(tmp_path: Path):

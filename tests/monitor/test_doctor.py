@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from monitor.demo.standins import SlackStandIn, WebhookStandIn, status
+from monitor.demo.standins import status
+from monitor.demo.standins.slack import SlackStandIn
+from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.demo.world import table
 from monitor.reference import kinds_of, seal
 from tests.monitor.test_cli import driftd

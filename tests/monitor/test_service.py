@@ -21,7 +21,9 @@ from confluent_kafka import Producer
 
 from monitor.cli import read_config
 from monitor.database import DATABASE
-from monitor.demo.standins import SlackStandIn, WebhookStandIn
+from monitor.demo.standins import not_json, redirect, status
+from monitor.demo.standins.slack import SlackStandIn
+from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.demo.world import table
 from monitor.frozen import thaw
 from monitor.reference import kinds_of, seal, unseal
@@ -53,10 +55,12 @@ kind = "slack"
 channel = "#alerts"
 token_env = "TEST_SLACK_TOKEN"
 base_url = "{slack}"
+allow_private = true
 [[channel]]
 name = "job"
 kind = "webhook"
 url = "{ci}/hook"
+allow_private = true
 secret_file = "../hook_secret"
 [[retrain]]
 model = "loan"
@@ -283,6 +287,8 @@ def test_stop_and_reload(real_broker: Any, setting: Setting, log: list[dict[str,
         config.write_text(good.replace('window = "10d"', 'window = "10d"\nversion = "9"'))
         child.send_signal(signal.SIGHUP)
         until(lambda: log_file.read_text().count("driftd is running") == 2, child)
+        setting.slack.order(not_json(f'{{"error": "{TOKEN}"}}'), status(401))
+        setting.ci.order(not_json(SECRET), redirect(f"https://elsewhere.example/{SECRET}"))
         setting.produce(log[2_000:], 2)
         until(lambda: settled(config, len(log)), child)
         began = time.monotonic()
@@ -292,8 +298,10 @@ def test_stop_and_reload(real_broker: Any, setting: Setting, log: list[dict[str,
     (body,) = query(config, "SELECT body FROM outbox WHERE purpose = 'retrain'")[0]
     assert json.loads(body)["version"] == "9"
     assert n_read(config) == len(log)
-    for secret in (TOKEN, SECRET):
-        assert secret not in log_file.read_text()
+    written = [file for file in config.parent.rglob("*") if file.is_file() and file.name != config.name]
+    assert {DATABASE, log_file.name} <= {file.name for file in written}
+    for secret in (TOKEN, SECRET, SECRET.removeprefix("whsec_")):
+        assert not any(secret.encode() in file.read_bytes() for file in written)
 
 
 def test_what_is_missing_stops_the_start_with_78_and_all_of_it(tmp_path: Path):

@@ -10,8 +10,6 @@ import httpx
 import pytest
 
 from monitor.demo.standins import (
-    SlackStandIn,
-    WebhookStandIn,
     drop_after_receipt,
     hang,
     not_json,
@@ -20,6 +18,8 @@ from monitor.demo.standins import (
     status,
     well,
 )
+from monitor.demo.standins.slack import SlackStandIn
+from monitor.demo.standins.webhook import WebhookStandIn
 
 TOKEN = "xoxb-test"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

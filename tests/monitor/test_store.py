@@ -15,6 +15,7 @@ import pytest
 from detectors import Bins, Profile
 from monitor.alert import Change, Episode, Seen, State
 from monitor.batch import Partition, Reject, Severity
+from monitor.channels import Attempt
 from monitor.database import BACKUP, DATABASE, is_locked, read_only
 from monitor.desk import Outcomes
 from monitor.engine import Commit
@@ -25,7 +26,7 @@ from monitor.outbox import Dead, Delivered, Pending
 from monitor.store import N_DEAD_LETTERS, Store, backup
 from monitor.tally import Tally
 from monitor.window import Window
-from tests.monitor.bodies import make_alert, make_notice
+from tests.bodies import make_alert, make_notice
 
 BINS = Bins.of({"x": np.arange(10.0)}, {})
 AT = Partition("t", 0)
@@ -87,6 +88,22 @@ def test_a_notice_is_queued_once_however_often_it_is_committed(store: Store):
     store.settle([("inc/ops/1", Delivered(""))], 2_000)
     store.apply(commit(1, [notice(1)]))
     assert store.due(10_000) == []
+
+
+def test_a_notice_that_was_on_its_way_when_the_process_died_may_repeat(store: Store):
+    """A claim is the mark; what is settled afterwards says whether any attempt may have got through."""
+    store.apply(commit(1, [notice(1)]))
+    (fresh,) = store.due(10_000)
+    assert fresh.attempt == Attempt(None, 1, False, fresh.queued_ms / 1000)
+    store.claim(["inc/ops/1"])
+    (again,) = store.due(10_000)
+    assert (again.attempt.ambiguous, again.attempt.number) == (True, 1)
+    store.settle([("inc/ops/1", Pending(0.0, "HTTP 429"))], 1_000)
+    assert store.due(10_000)[0].attempt == Attempt(None, 2, False, fresh.queued_ms / 1000)
+    store.settle([("inc/ops/1", Pending(0.0, "timeout", ambiguous=True))], 1_000)
+    assert store.due(10_000)[0].attempt == Attempt(None, 3, True, fresh.queued_ms / 1000)
+    store.settle([("inc/ops/1", Pending(0.0, "held back", ambiguous=True, tried=False))], 1_000)
+    assert store.due(10_000)[0].attempt == Attempt(None, 3, True, fresh.queued_ms / 1000)
 
 
 def test_dead_letters_are_kept_by_offset_and_bounded(store: Store):

@@ -43,6 +43,7 @@ features = "features"
 [[channel]]
 name = "alerts"
 kind = "slack"
+allow_private = true
 channel = "#alerts"
 token_file = "slack_token"
 base_url = "{slack}"

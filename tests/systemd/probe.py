@@ -70,7 +70,7 @@ def works() -> list[str]:
         "kafka",
         "confluent_kafka",
         "sqlite3",
-        "httpx",
+        "httpcore",
         "ssl",
     )
     return [importlib.import_module(name).__name__ for name in names]

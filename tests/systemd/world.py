@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from monitor.demo.standins import SlackStandIn
+from monitor.demo.standins.slack import SlackStandIn
 from monitor.demo.world import ID, PREDICTION, SCORE, TIME, table
 from monitor.sources.embedded import PARTITIONS, EmbeddedBroker
 

@@ -19,7 +19,7 @@ import pytest
 from monitor import service
 from monitor.batch import NO_TIME, Partition, Records
 from monitor.cli import read_config
-from monitor.demo.standins import WebhookStandIn
+from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.demo.world import _record, table
 from monitor.history import History
 from monitor.reference import kinds_of, seal
@@ -76,11 +76,13 @@ kind = "log"
 [[channel]]
 name = "hook"
 kind = "webhook"
+allow_private = true
 url = "{hook}/alerts"
 secret_file = "secret"
 [[channel]]
 name = "retrain-job"
 kind = "webhook"
+allow_private = true
 url = "{hook}/retrain"
 secret_file = "secret"
 [[route]]

@@ -1,0 +1,98 @@
+"""The columns of some records while a decoder fills them in, the same for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from detectors.bins import Cells, Floats
+from monitor.batch import Batch, Int64s, Records, Reject
+from monitor.decode import Layout
+from monitor.decode.value import Codes, epochs_ms, floats
+
+HEAD_BYTES: Final = 200
+INSPECT_EVERY: Final = 64
+"""Every record whose offset is a multiple of this is searched for columns that the reference does not have."""
+NAME_LENGTH: Final = 200
+
+
+class Sheet:
+    """Rows as columns. At first every value is missing and every event time is that of the log.
+
+    numbers: float64, shape (numeric columns, rows). words: cells, uint8, shape (categorical columns, rows).
+    mistakes: column and row of values that are present and not numbers.
+    """
+
+    def __init__(self, layout: Layout, codes: Sequence[Codes], records: Records, origin: Int64s | None = None) -> None:
+        """origin: which of the records each row comes from, ascending; None where every record is one row."""
+        self._layout = layout
+        self._codes = codes
+        self._records = records
+        self._origin = np.arange(records.offsets.size) if origin is None else origin
+        self._time_ms: Int64s = records.timestamps_ms[self._origin]
+        self._rejects: list[Reject] = []
+        self._refused: set[int] = set()
+        shape = self._origin.size
+        self.numbers: Floats = np.full((layout.bins.n_numeric, shape), np.nan)
+        self.words: Cells = np.zeros((len(layout.bins.categorical), shape), np.uint8)
+        self.mistakes: list[tuple[int, int]] = []
+
+    def fill(self, column: int, first: int, values: Sequence[Any]) -> None:
+        """Set a column, by its number in the layout, from the first row on; one number more is the event time."""
+        bins = self._layout.bins
+        if column < bins.n_numeric:
+            wrong = floats(values, self.numbers[column, first : first + len(values)])
+            self.mistakes += [(column, first + row) for row in wrong]
+        elif column < bins.n_columns:
+            cells = bytes(map(self._codes[column - bins.n_numeric].__getitem__, values))
+            self.words[column - bins.n_numeric, first : first + len(values)] = np.frombuffer(cells, np.uint8)
+        else:
+            self.stamp(first, values)
+
+    def stamp(self, first: int, values: Sequence[Any]) -> None:
+        """Set the event times of rows from the first one on; None keeps the log's; what is no time costs its row."""
+        part = self._time_ms[first : first + len(values)]
+        for row in epochs_ms(values, part):
+            words = f"the event time {str(values[row])[:40]!r} is neither epoch s/ms/us/ns nor RFC 3339"
+            self.refuse(first + row, "event_time", words)
+
+    def refuse(self, row: int, kind: str, reason: str) -> None:
+        """The row is none; its first reason counts."""
+        if row not in self._refused:
+            self._refused.add(row)
+            record = int(self._origin[row])
+            self.refuse_record(record, kind, reason, row - int(np.searchsorted(self._origin, record)))
+
+    def refuse_record(self, record: int, kind: str, reason: str, row: int = 0) -> None:
+        """The record gave no rows, or not this one of its rows."""
+        value = self._records.values[record]
+        head = bytes(value[:HEAD_BYTES]) if value is not None else b""
+        offset = int(self._records.offsets[record])
+        self._rejects.append(Reject(self._records.partition, offset, kind, reason, head, row))
+
+    def to_inspect(self) -> list[tuple[int, bytes | memoryview | None]]:
+        """Rows to be searched for columns that the reference does not have, each with its record's value."""
+        values, offsets = self._records.values, self._records.offsets[self._origin]
+        rows = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
+        return [(row, values[int(self._origin[row])]) for row in rows if row not in self._refused]
+
+    def batch(self, unknown: Iterable[tuple[int, Iterable[str]]] = ()) -> Batch:
+        """The rows that were filled in. unknown: each row that was inspected, and the strange columns in it."""
+        bins, records, n_rows = self._layout.bins, self._records, self._origin.size
+        invalid = None
+        if self.mistakes:
+            invalid = np.zeros(self.numbers.shape, np.bool_)
+            invalid[tuple(np.array(self.mistakes).T)] = True
+        found = [(row, list(names)) for row, names in unknown]
+        batch = Batch(
+            records.partition, records.offsets[self._origin], self._time_ms, self.numbers,
+            bins.cells(self.numbers, self.words, invalid), records.next_offset,
+            tuple(sorted(self._rejects, key=lambda reject: (reject.offset, reject.row))),
+            np.array([row for row, _ in found], np.int64),
+            tuple((row, name[:NAME_LENGTH]) for row, names in found for name in names),
+        )  # fmt: skip
+        refused = np.zeros(n_rows, np.bool_)
+        refused[list(self._refused)] = True
+        return batch.without(refused)

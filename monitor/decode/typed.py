@@ -1,0 +1,139 @@
+"""Records of one shape, read by a msgspec type that is made for it, and taken apart into columns without a loop.
+
+The type's fields stand in the order in which the records have their keys: then each key is found at the first look.
+Nothing here is done per record in Python as long as the records are as expected; what is not costs itself alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec.structs import astuple
+
+from monitor.decode import Layout, Path
+
+NUMBER: Final = float | bool | str | None
+"""What a numeric column takes at first; that a text is no number is seen when the values are taken out."""
+SCALAR: Final = str | int | float | bool | None
+
+V = TypeVar("V")
+R = TypeVar("R")
+
+
+def each(
+    stream: Callable[[Iterator[V]], Iterable[R]],
+    values: Sequence[V],
+    errors: tuple[type[Exception], ...],
+    otherwise: Callable[[int, Exception], R],
+) -> list[R]:
+    """What `stream` makes of all values, as fast as `list(stream(iter(values)))` while it raises none of the errors.
+
+    stream: takes one value for each that it gives. otherwise: stands in for a value at which an error was raised.
+    """
+    found: list[R] = []
+    todo = iter(values)
+    while True:
+        try:
+            found.extend(stream(todo))  # what comes before an error stays in the list
+        except errors as error:
+            found.append(otherwise(len(found), error))
+        else:
+            return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """One object within the records: by the place among its fields, the columns of each leaf, and inner objects."""
+
+    leaves: list[tuple[int, list[int]]]
+    inner: list[tuple[int, _Node]]
+
+    def columns(self, objects: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any]]]:
+        fields = list(zip(*map(astuple, objects), strict=True))
+        for place, columns in self.leaves:
+            for column in columns:
+                yield column, fields[place]
+        for place, node in self.inner:
+            yield from node.columns(fields[place])
+
+
+class Typed:
+    """Reads records whose keys come in the order of the given paths.
+
+    decode: one record. empty: a record in which everything is absent.
+    """
+
+    def __init__(self, layout: Layout, order: Iterable[Path]) -> None:
+        n_numeric = layout.bins.n_numeric
+        kinds: dict[Path, Any] = dict.fromkeys(layout.paths[:n_numeric], NUMBER)
+        kinds |= dict.fromkeys(layout.paths[n_numeric:], SCALAR)
+        columns: dict[Path, list[int]] = {}
+        for column, path in enumerate(layout.paths):
+            columns.setdefault(path, []).append(column)
+        if layout.timestamp is not None:
+            kinds[layout.timestamp] = SCALAR
+            columns.setdefault(layout.timestamp, []).append(len(layout.paths))
+        self._type, self._attributes = _record_type("Record", {path: kinds[path] for path in order})
+        self._node = _node(self._type, (), columns)
+        self.decode: Callable[[Any], Any] = msgspec.json.Decoder(self._type).decode
+        self.empty = self._type()
+
+    def loosely(self, document: Mapping[str, Any]) -> Any:
+        """A record with values that `decode` would refuse; they are judged when they are taken out."""
+        record = self._type()
+        for path, attribute in self._attributes.items():
+            value = at(document, path)
+            if value is not None:
+                value = () if isinstance(value, dict | list) else value  # one value that is no number and no word
+                inner, _, last = attribute.rpartition(".")
+                setattr(attrgetter(inner)(record) if inner else record, last, value)
+        return record
+
+    def columns(self, records: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any]]]:
+        """The values of every column of the layout, by its number; what stands for the event time comes as one more.
+
+        A column whose path leads through another column is not in it.
+        """
+        return self._node.columns(records) if records else iter(())
+
+
+def at(document: Any, path: Path) -> Any:
+    """What stands at the path; None where any step of it is absent."""
+    for key in path:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
+
+
+def _record_type(name: str, leaves: Mapping[Path, Any]) -> tuple[type[msgspec.Struct], dict[Path, str]]:
+    """A msgspec type with these leaves, and the dotted attribute under which each is found in it."""
+    fields: list[tuple[str, Any, Any]] = []
+    rename: dict[str, str] = {}
+    attributes: dict[Path, str] = {}
+    for i, key in enumerate(dict.fromkeys(path[0] for path in leaves)):
+        attribute = f"f{i}"
+        rename[attribute] = key
+        inner = {path[1:]: kind for path, kind in leaves.items() if path[0] == key}
+        if () in inner:
+            fields.append((attribute, inner[()], np.nan if inner[()] is NUMBER else None))
+            attributes[(key,)] = attribute
+        else:
+            nested, below = _record_type(f"{name}_{attribute}", inner)
+            fields.append((attribute, nested, msgspec.field(default_factory=nested)))
+            attributes |= {(key, *path): f"{attribute}.{dotted}" for path, dotted in below.items()}
+    return msgspec.defstruct(name, fields, rename=rename, kw_only=True, gc=False), attributes
+
+
+def _node(type_: type[msgspec.Struct], prefix: Path, columns: Mapping[Path, list[int]]) -> _Node:
+    node = _Node([], [])
+    for place, field in enumerate(msgspec.structs.fields(type_)):
+        path = (*prefix, field.encode_name)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            node.inner.append((place, _node(field.type, path, columns)))
+        else:
+            node.leaves.append((place, columns[path]))
+    return node
