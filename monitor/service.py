@@ -117,7 +117,10 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
         lines.append(Line(config, model, reference, saved, recall, board))
     engine = Engine(lines, board)
     kafka = config.kafka
-    source = KafkaSource(sorted(engine.topics), prepared.kafka, start=kafka.start if kafka else "earliest")
+    assert kafka is not None  # noqa: S101  # `prepare` has seen to it
+    source = KafkaSource(
+        sorted(engine.topics), prepared.kafka, start=kafka.start, out_of_range=kafka.out_of_range
+    )  # fmt: skip
     courier = Courier({name: opened() for name, opened in prepared.channels.items()})
     pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000 if kafka else 60.0)
     outside.metrics.configured({name: reference.id[:12] for name, reference in references.items()})

@@ -29,7 +29,9 @@ from faults.proxy import Proxy
 from monitor.channels.slack import reply, text
 from monitor.cli import read_config
 from monitor.database import DATABASE
-from monitor.demo.standins import Received, SlackStandIn, WebhookStandIn
+from monitor.demo.standins import Received
+from monitor.demo.standins.slack import SlackStandIn
+from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.frozen import unchecked
 from monitor.line import LineState
 from monitor.message import AlertBody
@@ -66,11 +68,13 @@ kind = "slack"
 channel = "#alerts"
 token_file = "slack_token"
 base_url = "{slack}"
+allow_private = true
 timeout = 2
 [[channel]]
 name = "job"
 kind = "webhook"
 url = "{ci}/hook"
+allow_private = true
 secret_file = "hook_secret"
 timeout = 2
 [[retrain]]
