@@ -6,6 +6,7 @@ import msgspec
 
 from monitor.alert import Change
 from monitor.decision import Verdict
+from monitor.decision.budget import Ledger
 from monitor.line import Counts
 from monitor.message import ColumnChange
 from monitor.retrain import Past, Trigger
@@ -25,7 +26,10 @@ class ClosedWindow(msgspec.Struct, frozen=True):
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
-    """How one model stands. n_waiting: rows in windows that are still open; incident: the one that is firing."""
+    """How one model stands. n_waiting: rows in windows that are still open; incident: the one that is firing.
+
+    budget: the ledger of each segment, where the model works under the budget and has closed a window.
+    """
 
     model: str
     counts: Counts
@@ -34,6 +38,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     last_window: ClosedWindow | None
     incident: str | None
     severity: str | None
+    budget: dict[str, Ledger] = {}
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import msgspec
 
 from detectors import Bins, Pair, Profile
-from monitor.config import Model, Rule
-from monitor.decision import Decision, Outcome, Scores, Verdict
+from monitor import allowance
+from monitor.allowance import Calibrations
+from monitor.config import Config, Model
+from monitor.decision import Decision, Outcome, Place, Scores, Verdict
+from monitor.decision.budget import Budget, Ledger
 from monitor.decision.family import Family
 from monitor.decision.rules import Thresholds
+from monitor.past import DEFAULT_ROWS, Past, Pasts
 from monitor.window import WHOLE, Window
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """What is normal for a model: a sealed reference, opened."""
+    """What is normal for a model: a sealed reference, opened.
+
+    pasts: its own windows, where they were sealed with it. calibrations: what was learnt of them, under some budget.
+    """
 
     id: str
     bins: Bins
     profile: Profile
+    pasts: Pasts = field(default_factory=dict)
+    calibrations: Calibrations = field(default_factory=Calibrations)
+
+    def side(self, segment: str) -> Profile:
+        """What a segment's windows are compared with: its own rows if they were sealed, else all."""
+        past: Past | None = self.pasts.get(segment)
+        return self.profile if segment == WHOLE or past is None else past.profile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,10 +62,14 @@ class Judge:
     decisions: tuple[Decision, ...]
 
     @classmethod
-    def of(cls, reference: Reference, model: Model, rules: Sequence[Rule]) -> Judge:
+    def of(cls, reference: Reference, config: Config, model: Model) -> Judge:
         """What the configuration asks for: the model's decision, and the rules that name it."""
-        own = tuple(rule for rule in rules if fnmatchcase(model.name, rule.model))
-        decisions: list[Decision] = [] if model.decision == "rules" else [Family()]
+        own = tuple(rule for rule in config.rule if fnmatchcase(model.name, rule.model))
+        decisions: list[Decision] = []
+        if model.decision == "budget":
+            decisions.append(budgeted(reference, config, model))
+        elif model.decision == "family":
+            decisions.append(Family())
         if own or model.decision == "rules":
             decisions.append(Thresholds(own))
         return cls(reference, tuple(decisions))
@@ -59,7 +77,7 @@ class Judge:
     def judge(self, window: Window, memory: bytes) -> tuple[Judged, bytes]:
         """Judge the next window of a segment; memory is b"" at first."""
         known = msgspec.msgpack.decode(memory, type=_Memory) if memory else _Memory()
-        scores = Scores(Pair(self.reference.profile, window.tally.profile))
+        scores = self._scores(window)
         said, kept = [], []
         for i, decision in enumerate(self.decisions):
             verdicts, remembered = decision.judge(scores, known.decisions[i] if known.decisions else b"")
@@ -83,16 +101,48 @@ class Judge:
         return judged, msgspec.msgpack.encode(_Memory(tuple(kept), since))
 
     def rejudge(self, window: Window, before: Sequence[Verdict]) -> Judged:
-        """Judge an amended window by itself; what was known of the runs of drift stays as it was said before."""
-        judged, _ = self.judge(window, b"")
+        """Judge an amended window by itself; what was known of the runs of drift stays as it was said before.
+
+        A run that began in an earlier window is remembered even while an amendment makes this one calm: the last word
+        must not depend on how late rows were divided among amendments.
+        """
+        scores = self._scores(window)
+        known = before[: self.reference.bins.n_columns]
+        said = [decision.again(scores, known) for decision in self.decisions]
         since = {verdict.column: verdict.since_window for verdict in before if verdict.since_window is not None}
-        dated = [
-            msgspec.structs.replace(verdict, since_window=since.get(verdict.column, window.index))
-            if verdict.outcome is Outcome.DRIFT
-            else verdict
-            for verdict in judged.verdicts
-        ]
-        return replace(judged, verdicts=tuple(dated))
+        dated = []
+        for verdict in (_merged(verdicts) for verdicts in zip(*said, strict=True)):
+            began = since.get(verdict.column, window.index)
+            known_run = verdict.outcome is Outcome.DRIFT or began < window.index
+            dated.append(msgspec.structs.replace(verdict, since_window=began) if known_run else verdict)
+        return Judged(window, (*dated, *unexpected(window)))
+
+    def _scores(self, window: Window) -> Scores:
+        panes = None if window.revision else window.tally.panes
+        place = Place(window.segment, window.index, window.start_ms, panes)
+        return Scores(Pair(self.reference.side(window.segment), window.tally.profile), place)
+
+
+def budgeted(
+    reference: Reference, config: Config, model: Model, progress: Callable[[float], None] = lambda _: None
+) -> Budget:
+    """The budget's decision for a model: as it was calibrated, if that was under this very budget; else anew."""
+    terms = allowance.of(config, model, reference.bins)
+    known = reference.calibrations.under(terms.key(reference.id))
+    return Budget.of(terms, reference.bins, _pasts(reference, terms), known, progress)
+
+
+def _pasts(reference: Reference, terms: allowance.Allowances) -> Pasts:
+    """The windows of every segment's reference; of all rows where the segment's own were not sealed."""
+    whole = reference.pasts.get(WHOLE) or Past(reference.profile, terms.cut, float(terms.cut.n_rows) or DEFAULT_ROWS)
+    return {segment: reference.pasts.get(segment, whole).under(terms.cut) for segment in terms.by_segment}
+
+
+def ledger(memory: bytes) -> Ledger | None:
+    """What the budget has come to in a segment, from what its judge remembers; None under another decision."""
+    known = msgspec.msgpack.decode(memory, type=_Memory) if memory else _Memory()
+    found = (Budget.ledger(kept) for kept in known.decisions[:1])
+    return next((each for each in found if each is not None), None)
 
 
 def unexpected(window: Window) -> tuple[Verdict, ...]:

@@ -70,7 +70,7 @@ class Kafka(_Table):
     """`[kafka]`: where the records are. Keys beyond these are kafka-python's consumer options, by their own names.
 
     mode, group, instance: see docs/operate.md. out_of_range: where to read on when Kafka has deleted records before
-    they were read, or whether to stop there. dead_letters: a topic for the records that became no row.
+    they were read, or whether to stop there.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -80,7 +80,6 @@ class Kafka(_Table):
     group: str = Field(default="driftd", min_length=1)
     instance: str = ""
     out_of_range: Literal["earliest", "latest", "stop"] = "earliest"
-    dead_letters: str = ""
     idle_timeout: DurationMs = _duration("1m")
 
 
@@ -122,12 +121,17 @@ class Column(_Table):
 
 
 class Model(_Table):
-    """`[[model]]`: one model, its log and its reference."""
+    """`[[model]]`: one model, its log and its reference.
+
+    schema_file, schema_registry: for formats whose records only name their schema, one of the two.
+    """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
     version: str | None = None
     topics: tuple[str, ...] = ()
     format: str = "json"
+    schema_file: Path | None = None
+    schema_registry: str | None = None
     reference: Path
     window: Annotated[Span | Rows, BeforeValidator(_window)] = Span(width_ms=3_600_000)
     slide: DurationMs | None = None

@@ -165,11 +165,15 @@ class Daemon:
             self._engine.jump(at, offset)
             self._outside.metrics.jumped(at, offset - wanted)
         now = time.time()
-        for records in found:
+        for i, records in enumerate(found):
             self._quiet[records.partition] = 0.0
+            try:
+                self._engine.step(records, int(now * 1000))
+            except SourceError:  # what decoding needs beside the records cannot be had just now; they are read again
+                self._source.seek({rest.partition: int(rest.offsets[0]) for rest in reversed(found[i:])})
+                raise
             self._n_rows += int(records.offsets.size)
             self._outside.metrics.read(records)
-            self._engine.step(records, int(now * 1000))
 
     def _tick(self) -> None:
         moment = self._moment()

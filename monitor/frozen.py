@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from detectors import Bins, Profile
+from detectors.bins import N_CELLS
 from monitor.batch import Partition
 from monitor.tally import Extent, Extents, Tally, union
-from monitor.window import Window
+from monitor.window import OPEN, Window
 
 _VERSION: Final = 1
 
@@ -21,6 +24,7 @@ class _Tally(msgspec.Struct, frozen=True, array_like=True):
     unknown: dict[str, int]
     n_inspected: int
     n_rows: int
+    panes: bytes = b""
 
 
 class _Window(msgspec.Struct, frozen=True, array_like=True):
@@ -36,11 +40,12 @@ class _Window(msgspec.Struct, frozen=True, array_like=True):
 
 
 def freeze(window: Window) -> bytes:
-    """A window as bytes; profiles carry their own check sums, and so does the whole."""
+    """A window as bytes; profiles carry their own check sums, as the whole does. Panes are kept of open ones only."""
     waiting = _frozen_tally(window.waiting) if window.waiting.n_rows else None
+    tally = window.tally if window.index == OPEN else replace(window.tally, panes=None)
     body = msgspec.msgpack.encode(
         _Window(
-            _VERSION, window.segment, window.start_ms, window.end_ms, _frozen_tally(window.tally), waiting,
+            _VERSION, window.segment, window.start_ms, window.end_ms, _frozen_tally(tally), waiting,
             window.n_late, window.index, window.revision,
         )
     )  # fmt: skip
@@ -86,11 +91,16 @@ def unchecked(data: bytes) -> bytes:
 
 def _frozen_tally(tally: Tally) -> _Tally:
     extents = tuple((at.topic, at.number, extent.first, extent.last) for at, extent in sorted(tally.extents.items()))
-    return _Tally(tally.profile.to_bytes(), extents, dict(tally.unknown), tally.n_inspected, tally.n_rows)
+    panes = b"" if tally.panes is None else zlib.compress(tally.panes.astype("<i4").tobytes(), level=1)
+    return _Tally(tally.profile.to_bytes(), extents, dict(tally.unknown), tally.n_inspected, tally.n_rows, panes)
 
 
 def _thawed_tally(found: _Tally, bins: Bins) -> Tally:
-    return Tally(Profile.from_bytes(bins, found.profile), _thawed_extents(found), found.unknown, found.n_inspected)
+    panes = None
+    if found.panes:
+        panes = np.frombuffer(zlib.decompress(found.panes), "<i4").reshape(-1, bins.n_columns, N_CELLS)
+    profile = Profile.from_bytes(bins, found.profile)
+    return Tally(profile, _thawed_extents(found), found.unknown, found.n_inspected, panes)
 
 
 def _thawed_extents(found: _Tally) -> Extents:

@@ -28,9 +28,10 @@ from monitor.account import (
 )
 from monitor.alert import Change
 from monitor.board import BoardState
-from monitor.check import Reference
+from monitor.check import Reference, ledger
 from monitor.database import is_locked, read_only
 from monitor.decision import Outcome, Verdict
+from monitor.decision.budget import Ledger
 from monitor.errors import DriftdError
 from monitor.frozen import thaw, unchecked
 from monitor.glance import QUANTILES, Glance, decode, levels
@@ -242,8 +243,13 @@ class History:
         episode = state.watch.desk.episode
         return ModelStatus(
             model, state.counts, n_windows, n_waiting, next(iter(self.windows(model, limit=1)), None),
-            episode.id if episode else None, episode.severity if episode else None,
+            episode.id if episode else None, episode.severity if episode else None, self._ledgers(model),
         )  # fmt: skip
+
+    def _ledgers(self, model: str) -> dict[str, Ledger]:
+        rows = self._db.execute("SELECT segment, body FROM memories WHERE model = ? ORDER BY segment", (model,))
+        found = {segment: ledger(unchecked(body)) for segment, body in rows}
+        return {segment: known for segment, known in found.items() if known is not None}
 
 
 @lru_cache(maxsize=8)

@@ -112,10 +112,10 @@ class Line:
         self.topics = frozenset(model.topics)
         self.layout = layout(model.fields, reference.bins)
         self._model = model
-        self._decoder: Decoder = DECODERS[model.format](self.layout)
+        self.decoder: Decoder = DECODERS[model.format](self.layout)
         subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
         self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
-        self._watch = Watch(model.name, Judge.of(reference, model, config.rule), recall, self._desk)
+        self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
         self._windows = _windows(model, reference, config.state.retention)
         self._shape = shape(model, reference)
         self._committed = saved
@@ -140,7 +140,7 @@ class Line:
         if records.next_offset <= known:
             return
         fresh = _from(records, known)
-        batch = _screened(self._decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
+        batch = _screened(self.decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
         if now_ms is not None:
             self._hearing = self._hearing.after(fresh, batch.rejects, now_ms)
         self.add(batch)
@@ -262,10 +262,11 @@ def shape(model: Model, reference: Reference) -> str:
 
 def _windows(model: Model, reference: Reference, retention_ms: int) -> Windows:
     segments = Segments.of(reference.bins, model.segments, model.max_segments)
+    panes = model.decision == "budget"
     if isinstance(model.window, Rows):
-        return RowWindows(reference.bins, model.window.n_rows, segments)
+        return RowWindows(reference.bins, model.window.n_rows, segments, panes=panes)
     span = Span(model.window.width_ms, model.lateness, retention_ms)
-    return TimeWindows(reference.bins, span, segments)
+    return TimeWindows(reference.bins, span, segments, panes=panes)
 
 
 def _from(records: Records, offset: int) -> Records:

@@ -29,6 +29,7 @@ class ColumnChange(msgspec.Struct, frozen=True, kw_only=True):
     """One column of an incident.
 
     what: one sentence for people. effect: size of the change (see `measure`), with its 95 % interval where known.
+    certainty: how sure it is and when the change itself began, in phrases (the p-value among them).
     since_window, since: the first window of this episode in which the column drifted; `since` is RFC 3339 or None.
     """
 
@@ -40,6 +41,7 @@ class ColumnChange(msgspec.Struct, frozen=True, kw_only=True):
     effect_low: float | None = None
     effect_high: float | None = None
     p_value: float | None = None
+    certainty: tuple[str, ...] = ()
     since_window: int
     since: str | None = None
 
@@ -207,7 +209,7 @@ def test_notice(channel: str, model: str, number: int) -> Notice:
     """A message that a person asked for, to see whether a channel works."""
     column = ColumnChange(
         column="example", segment=WHOLE, what="median 21,818 → 43,830", measure="ks", effect=0.44, effect_low=0.42,
-        effect_high=0.45, p_value=1e-12, since_window=0,
+        effect_high=0.45, p_value=1e-12, certainty=("p 1e-12",), since_window=0,
     )  # fmt: skip
     body = AlertBody(
         incident=f"test-{number}", model=model, version=None, segment=WHOLE, state="firing", change="opened",
@@ -261,6 +263,7 @@ def _column(drifting: Drifting) -> ColumnChange:
         effect_low=verdict.effect_low,
         effect_high=verdict.effect_high,
         p_value=verdict.p_value,
+        certainty=tuple(verdict.certainty()),
         since_window=drifting.since_window,
         since=rfc3339(drifting.since_ms),
     )

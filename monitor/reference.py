@@ -1,14 +1,16 @@
 """Sealed references: what is normal for a model, fixed once, in a directory that names itself by its content.
 
 A sealed reference holds the cells (`bins.json`), the profile of the reference rows on them (`profile.bin`), a small
-sample of rows (`sample.parquet`) and what a person wants to know (`reference.json`). Its id is the SHA-256 of the first
-three files, so that a changed byte is noticed and equal data give equal ids.
+sample of rows (`sample.parquet`), the windows of its rows if they were cut (`windows.bin`) and what a person wants to
+know (`reference.json`). Its id is the SHA-256 of all but the last, so that a changed byte is noticed and equal data
+give equal ids. What a calibration learnt lies beside them (`calibration.bin`); it follows from them.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,15 +18,37 @@ import msgspec
 import numpy as np
 
 from detectors import Bins, Kind, Profile
+from detectors.blocks import Cut, Rows
+from monitor import past
+from monitor.allowance import Calibrations, cut_of
+from monitor.batch import NO_TIME, Int64s
 from monitor.check import Reference
+from monitor.config import Model
 from monitor.errors import ReferenceFault
-from monitor.table import counted, is_numeric, numbers, word_counts
+from monitor.frozen import checked, unchecked
+from monitor.table import counted, is_numeric, numbers, times, word_counts
+from monitor.window import WHOLE, Segments
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE_ROWS: Final = 1_000
 _PARTS: Final = ("bins.json", "profile.bin", "sample.parquet")
+_WINDOWS: Final = "windows.bin"
+_CALIBRATION: Final = "calibration.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Slicing:
+    """How a reference's rows are cut into windows and segments, as the model's log will be.
+
+    time_ms: of each row, NO_TIME where it has none. segments, max_segments: as in the model's configuration.
+    """
+
+    cut: Cut
+    time_ms: Int64s
+    segments: tuple[str, ...] = ()
+    max_segments: int = 50
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +58,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     n_rows: int
     columns: dict[str, str]
+
+
+def slicing(frame: pd.DataFrame, model: Model) -> Slicing:
+    """How a model's reference is cut. frame: all of its columns, that of the time among them if there is one."""
+    name = model.fields.timestamp
+    known = name is not None and name in frame
+    time_ms = times(frame[name]) if known else np.full(len(frame), NO_TIME)
+    return Slicing(cut_of(model), time_ms, model.segments, model.max_segments)
 
 
 def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
@@ -64,17 +96,35 @@ def build(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> tuple[Bins, Profile
     return bins, Profile.of(bins, matrix, cells)
 
 
-def seal(frame: pd.DataFrame, kinds: Mapping[str, Kind], directory: Path) -> Reference:
-    """Build a reference and write it; equal rows give equal bytes. An existing directory is replaced file by file."""
+def seal(
+    frame: pd.DataFrame, kinds: Mapping[str, Kind], directory: Path, slicing: Slicing | None = None
+) -> Reference:  # fmt: skip
+    """Build a reference and write it; equal rows give equal bytes. An existing directory is replaced file by file.
+
+    slicing: without it nothing is learnt from how the rows' own windows differ, nor of segments.
+    """
     bins, profile = build(frame, kinds)
     directory.mkdir(parents=True, exist_ok=True)
+    for name in (_WINDOWS, _CALIBRATION):
+        (directory / name).unlink(missing_ok=True)
+    pasts: past.Pasts = {}
+    if slicing is not None:
+        rows = Rows(*counted(frame, bins), slicing.time_ms, np.ones(len(frame), np.bool_))
+        cells = Segments.of(bins, slicing.segments, slicing.max_segments).cells
+        pasts = past.by_segment(bins, rows, slicing.cut, cells, WHOLE)
+        (directory / _WINDOWS).write_bytes(past.freeze(pasts))
     (directory / "bins.json").write_bytes(bins.to_json())
     (directory / "profile.bin").write_bytes(profile.to_bytes())
     _sample(frame[list(kinds)]).to_parquet(directory / "sample.parquet", index=False)
     columns = {name: str(kind) for name, kind in zip(bins.names, bins.kinds, strict=True)}
     facts = Facts(version=1, id=_content_id(directory), n_rows=profile.n_rows, columns=columns)
     (directory / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
-    return Reference(facts.id, bins, profile)
+    return Reference(facts.id, bins, profile, pasts)
+
+
+def keep(directory: Path, calibrations: Calibrations) -> None:
+    """Lay what a calibration learnt beside the reference."""
+    (directory / _CALIBRATION).write_bytes(checked(msgspec.msgpack.encode(calibrations)))
 
 
 def facts(directory: Path) -> Facts:
@@ -101,14 +151,28 @@ def unseal(directory: Path) -> Reference:
                 f"{directory}: its files do not match its id {known.id[:12]} (found {found[:12]}); build it anew"
             )
         bins = Bins.from_json((directory / "bins.json").read_bytes())
-        return Reference(known.id, bins, Profile.from_bytes(bins, (directory / "profile.bin").read_bytes()))
+        profile = Profile.from_bytes(bins, (directory / "profile.bin").read_bytes())
+        windows = directory / _WINDOWS
+        pasts = past.thaw(windows.read_bytes(), bins) if windows.exists() else {}
+        return Reference(known.id, bins, profile, pasts, _calibrations(directory))
     except OSError as error:
         raise ReferenceFault(f"{directory}: {error.filename} cannot be read: {error.strerror}") from error
 
 
+def _calibrations(directory: Path) -> Calibrations:
+    file = directory / _CALIBRATION
+    if not file.exists():
+        return Calibrations()
+    try:
+        return msgspec.msgpack.decode(unchecked(file.read_bytes()), type=Calibrations)
+    except ValueError as error:  # of which msgspec's own is one
+        raise ReferenceFault(f"{file}: {error}; delete it, or make it anew with `driftd calibrate`") from error
+
+
 def _content_id(directory: Path) -> str:
     digest = hashlib.sha256()
-    for part in _PARTS:
+    parts = [*_PARTS, _WINDOWS] if (directory / _WINDOWS).exists() else _PARTS
+    for part in parts:
         digest.update(hashlib.sha256((directory / part).read_bytes()).digest())
     return digest.hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -18,9 +19,11 @@ from monitor.channels import REGISTRY as CHANNELS
 from monitor.channels import Channel
 from monitor.check import Reference
 from monitor.config import Channel as ChannelTable
-from monitor.config import Config
+from monitor.config import Config, Model
 from monitor.daemon import Daemon, Outside, Pace
 from monitor.database import Turn, identity
+from monitor.decode import REGISTRY as DECODERS
+from monitor.decode import Schemas
 from monitor.engine import Engine
 from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault, StoreDamaged, StoreFenced, StoreLocked
 from monitor.line import Line, shape
@@ -32,8 +35,10 @@ from monitor.schedule import Housekeeping, Job
 from monitor.secret import secrets
 from monitor.sources.group import Member
 from monitor.sources.kafka import KafkaSource
+from monitor.sources.registry import Registry, SchemaFile
 from monitor.store import Store, backup
 from monitor.systemd import Notifier
+from monitor.tune import settle
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +56,7 @@ class Prepared:
     folder: Path
     references: Mapping[str, Reference]
     channels: Mapping[str, Callable[[], Channel]]
+    schemas: Mapping[str, Schemas]
     kafka: Mapping[str, object]
     door: Door
 
@@ -62,12 +68,7 @@ class Prepared:
 def prepare(file: Path, config: Config) -> Prepared:
     """Open references and read secrets. ConfigError names everything that is missing."""
     folder, problems = file.parent, list[Problem]()
-    references: dict[str, Reference] = {}
-    for i, model in enumerate(config.model):
-        try:
-            references[model.name] = unseal(folder / model.reference)
-        except ReferenceFault as fault:
-            problems.append(Problem(f"model[{i}].reference", str(fault)))
+    references, schemas = _of_models(config, folder, problems)
     channels: dict[str, Callable[[], Channel]] = {}
     for i, table in enumerate(config.channel):
         try:
@@ -89,7 +90,26 @@ def prepare(file: Path, config: Config) -> Prepared:
     problems += _not_ours(folder / config.state.directory)
     if problems:
         raise ConfigError(str(file), problems)
-    return Prepared(config, folder, references, channels, kafka, opening)
+    return Prepared(config, folder, references, channels, schemas, kafka, opening)
+
+
+def _of_models(
+    config: Config, folder: Path, problems: list[Problem]
+) -> tuple[Mapping[str, Reference], Mapping[str, Schemas]]:
+    """What the models name: their references, and their schemas where they have such."""
+    references: dict[str, Reference] = {}
+    schemas: dict[str, Schemas] = {}
+    for i, model in enumerate(config.model):
+        try:
+            references[model.name] = unseal(folder / model.reference)
+        except ReferenceFault as fault:
+            problems.append(Problem(f"model[{i}].reference", str(fault)))
+        found = _schemas(model, folder, f"model[{i}]")
+        if isinstance(found, Problem):
+            problems.append(found)
+        elif found is not None:
+            schemas[model.name] = found
+    return references, schemas
 
 
 def channel(table: ChannelTable, folder: Path, where: str) -> Callable[[], Channel]:
@@ -115,6 +135,8 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
         reference = references[model.name]
         saved = store.load(model.name, shape(model, reference), reference.bins)
         lines.append(Line(config, model, reference, saved, recall, board))
+        if model.name in prepared.schemas:
+            lines[-1].decoder.look_up(prepared.schemas[model.name])
     engine = Engine(lines, board)
     kafka = config.kafka
     assert kafka is not None  # noqa: S101  # `prepare` has seen to it
@@ -198,6 +220,7 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
 
     def prune() -> None:
         chores.put(lambda _, store: store.prune(int(time.time() * 1000) - config.state.retention))
+        chores.put(lambda _, store: store.database.give_back())
 
     def summarise() -> None:
         jobs = {retrain.channel for retrain in config.retrain}
@@ -218,6 +241,7 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
 
 def serve(file: Path, read: Callable[[Path], Config]) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    settle()
     notifier, outside = Notifier(), Outside()
     notifier.more_time(STEP_SECONDS, "opening the references")
     control = Control(lambda: prepare(file, read(file)), notifier, outside)
@@ -358,6 +382,24 @@ def _work(control: Control, shift: Shift, store: Store, outside: Outside, notifi
         daemon.run(shift.wanted, notifier.progress)
     finally:
         jobs.stop()
+
+
+def _schemas(model: Model, folder: Path, where: str) -> Schemas | Problem | None:
+    """Where a model's schemas come from, or what is wrong with that."""
+    file, url = model.schema_file, model.schema_registry
+    if not DECODERS[model.format].needs_schemas:
+        if file is None and url is None:
+            return None
+        return Problem(f"{where}.schema_{'file' if file else 'registry'}", f"format {model.format!r} has no use for it")
+    if importlib.util.find_spec("fastavro") is None:
+        return Problem(f"{where}.format", f"format {model.format!r} needs the package fastavro: install driftd[avro]")
+    if (file is None) == (url is None):
+        found = "neither" if file is None else "both"
+        return Problem(f"{where}.schema_file", f"found {found} of schema_file and schema_registry, wanted one of them")
+    try:
+        return SchemaFile(folder / file) if file is not None else Registry(url or "")
+    except (OSError, ValueError) as error:
+        return Problem(f"{where}.schema_{'file' if file else 'registry'}", f"cannot be used: {error}")
 
 
 def _kafka_options(config: Config, folder: Path) -> Mapping[str, object]:

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Bins, Profile
-from detectors.bins import Cells, Floats
+from detectors.bins import N_CELLS, Cells, Floats
+from detectors.blocks import N_PANES
 from monitor.batch import Batch, Int64s, Partition
 
 Rows = NDArray[np.intp]
+Panes = NDArray[np.int32]
 N_UNKNOWN: Final = 100
 """Unknown columns that are kept by name: the first in alphabetical order, so that what is kept adds exactly too."""
 
@@ -40,13 +42,15 @@ Extents = Mapping[Partition, Extent]
 class Tally:
     """A set of rows, counted.
 
-    unknown: columns that the reference does not have, and in how many of the `n_inspected` rows they were.
+    unknown: columns that the reference does not have, and in how many of the `n_inspected` rows they were. panes: the
+    profile's counts, part by part of the window, shape (panes, columns, 256); None where nobody asked for them.
     """
 
     profile: Profile
     extents: Extents = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
     n_inspected: int = 0
+    panes: Panes | None = None
 
     @classmethod
     def empty(cls, bins: Bins) -> Tally:
@@ -63,6 +67,7 @@ class Tally:
             union(self.extents, other.extents),
             _first(Counter(self.unknown) + Counter(other.unknown)),
             self.n_inspected + other.n_inspected,
+            _together(self.panes, other.panes),
         )
 
     def as_window(self) -> Tally:
@@ -77,6 +82,10 @@ def union(*several: Extents) -> Extents:
         for partition, extent in extents.items():
             merged[partition] = merged[partition] | extent if partition in merged else extent
     return dict(sorted(merged.items()))
+
+
+def _together(panes: Panes | None, others: Panes | None) -> Panes | None:
+    return others if panes is None else panes if others is None else panes + others
 
 
 def _first(unknown: Counter[str]) -> Mapping[str, int]:
@@ -117,17 +126,21 @@ class Stack:
         unknown = [(row + begin, name) for batch, begin in placed for row, name in batch.unknown]
         return cls(bins, *arrays, inspected, unknown, [(batch.partition, begin) for batch, begin in placed])
 
-    def tally(self, rows: Rows, *, with_unknown: bool = False) -> Tally:
-        """Count the chosen rows, given in ascending order; their unknown columns only if asked."""
+    def tally(self, rows: Rows, pane: Rows | None = None, *, with_unknown: bool = False) -> Tally:
+        """Count the chosen rows, given in ascending order; their unknown columns only if asked.
+
+        pane: of each of them, if they are counted by panes too.
+        """
         everything = rows.size == self.time_ms.size
         numbers, cells = (self.numbers, self.cells) if everything else (self.numbers[:, rows], self.cells[:, rows])
         profile = Profile.of(self.bins, numbers, cells)
+        panes = None if pane is None else _by_pane(cells, pane)
         if not with_unknown:
-            return Tally(profile, self._extents(rows))
+            return Tally(profile, self._extents(rows), panes=panes)
         place = np.minimum(np.searchsorted(rows, self.inspected), max(rows.size - 1, 0))
         inspected = set(self.inspected[rows[place] == self.inspected].tolist()) if rows.size else set()
         unknown = Counter(name for row, name in self.unknown if row in inspected)
-        return Tally(profile, self._extents(rows), _first(unknown), len(inspected))
+        return Tally(profile, self._extents(rows), _first(unknown), len(inspected), panes)
 
     def _extents(self, rows: Rows) -> Extents:
         borders = np.searchsorted(rows, [begin for _, begin in self.runs] + [self.time_ms.size]).tolist()
@@ -138,3 +151,11 @@ class Stack:
                 if first < end
             )
         )
+
+
+def _by_pane(cells: Cells, pane: Rows) -> Panes:
+    """Counts of rows by pane, column and cell."""
+    n_columns = cells.shape[0]
+    place = (pane * n_columns)[None, :] + np.arange(n_columns)[:, None]
+    flat = np.bincount((place * N_CELLS + cells).ravel(), minlength=N_PANES * n_columns * N_CELLS)
+    return flat.reshape(N_PANES, n_columns, N_CELLS).astype(np.int32)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Bins
+from detectors.blocks import N_PANES
 from monitor.batch import NO_TIME, Batch, Int64s, Moment, Partition
 from monitor.tally import Rows, Stack, Tally
 
@@ -25,6 +26,9 @@ WHOLE: Final = "all"
 """The segment that holds every row."""
 BUFFER_ROWS: Final = 16_384
 """Rows that wait to be counted together; counting costs the same for one row as for some hundred."""
+
+OPEN: Final = -1
+"""The number of a window that has not closed."""
 
 Key = tuple[str, int]
 """Segment, and start of the window in epoch milliseconds (0 for the open window that is counted in rows)."""
@@ -57,7 +61,7 @@ class Window:
     tally: Tally
     waiting: Tally
     n_late: int = 0
-    index: int = -1
+    index: int = OPEN
     revision: int = 0
 
     @classmethod
@@ -113,13 +117,13 @@ class Segments:
         """Names of all segments, the whole first: the order in which windows of one span are given out."""
         return [WHOLE, *self.cells]
 
-    def split(self, stack: Stack, rows: Rows) -> Iterable[tuple[str, Tally]]:
-        """The chosen rows counted, as a whole and by segment; only what is not empty."""
-        yield WHOLE, stack.tally(rows, with_unknown=True)
+    def split(self, stack: Stack, rows: Rows, pane: Rows | None = None) -> Iterable[tuple[str, Tally]]:
+        """The chosen rows counted, as a whole and by segment; only what is not empty. pane: of each row, if asked."""
+        yield WHOLE, stack.tally(rows, pane, with_unknown=True)
         for name, (column, cell) in self.cells.items():
-            some = rows[stack.cells[column, rows] == cell]
-            if some.size:
-                yield name, stack.tally(some)
+            mine = stack.cells[column, rows] == cell
+            if mine.any():
+                yield name, stack.tally(rows[mine], None if pane is None else pane[mine])
 
 
 class Windows(Protocol):
@@ -169,12 +173,13 @@ class Span:
 
 
 class TimeWindows:
-    """Tumbling windows of event time, aligned to the epoch."""
+    """Tumbling windows of event time, aligned to the epoch. panes: whether rows are counted by quarters of them too."""
 
     needs_time = True
 
-    def __init__(self, bins: Bins, span: Span, segments: Segments) -> None:
+    def __init__(self, bins: Bins, span: Span, segments: Segments, *, panes: bool = False) -> None:
         self._bins = bins
+        self._panes = panes
         self._width_ms = span.width_ms
         self._lateness_ms = span.lateness_ms
         self._retention_ms = span.retention_ms
@@ -277,7 +282,8 @@ class TimeWindows:
             for tardy in (False, True):
                 rows = np.flatnonzero((starts == start_ms) & (late == tardy))
                 if rows.size:
-                    for segment, tally in self._segments.split(stack, rows):
+                    pane = (stack.time_ms[rows] - start_ms) * N_PANES // self._width_ms
+                    for segment, tally in self._segments.split(stack, rows, pane if self._panes else None):
                         yield Piece(segment, start_ms, start_ms + self._width_ms, tally, tardy)
 
     def _ends(self, time_ms: Int64s) -> Int64s:
@@ -292,8 +298,9 @@ class RowWindows:
 
     needs_time = False
 
-    def __init__(self, bins: Bins, n_rows: int, segments: Segments) -> None:
+    def __init__(self, bins: Bins, n_rows: int, segments: Segments, *, panes: bool = False) -> None:
         self._bins = bins
+        self._panes = panes
         self._n_rows = n_rows
         self._segments = segments
         self._buffer: list[Batch] = []
@@ -347,7 +354,8 @@ class RowWindows:
         stack, at = Stack.of(self._bins, buffer), 0
         while at < stack.time_ms.size:
             rows = np.arange(at, min(at + self._n_rows - self._n_open(), stack.time_ms.size))
-            for segment, tally in self._segments.split(stack, rows):
+            pane = (self._n_open() + np.arange(rows.size)) * N_PANES // self._n_rows
+            for segment, tally in self._segments.split(stack, rows, pane if self._panes else None):
                 window = self.open.get((segment, 0)) or Window.fresh(self._bins, segment)
                 self.open[segment, 0] = _spanning(window.with_rows(tally), stack.time_ms[rows])
             at += rows.size

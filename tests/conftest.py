@@ -1,14 +1,18 @@
-"""Brokers, started once for a whole run (with pytest-xdist: once for each worker)."""
+"""Brokers, started once for a whole run (with pytest-xdist: once for each worker); no test fails for being slow."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from broker.realbroker import RealBroker, available
 
 from monitor.sources.embedded import EmbeddedBroker
+
+hypothesis.settings.register_profile("driftd", deadline=None)
+hypothesis.settings.load_profile("driftd")
 
 
 @pytest.fixture(scope="session")

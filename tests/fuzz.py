@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import random
+import struct
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from detectors import Bins, Profile
 from monitor.batch import NO_TIME, Partition, Records
@@ -32,6 +35,20 @@ SECONDS = 2.0
 BINS = Bins.of(
     {"age": np.arange(90.0), "score": np.linspace(0, 1, 50)}, {"plan": {"free": 9, "paid": 5}, "on": {"true": 3}}
 )
+AVRO = json.dumps(
+    {
+        "type": "record",
+        "name": "R",
+        "fields": [
+            {"name": "score", "type": "double"},
+            {"name": "plan", "type": ["null", "string"]},
+            {
+                "name": "tags",
+                "type": {"type": "array", "items": {"type": "map", "values": ["null", "string", "bytes"]}},
+            },
+        ],
+    }
+)
 EXAMPLE = Path(__file__).parents[1] / "config.example.toml"
 
 
@@ -47,6 +64,7 @@ class Door:
 def decoder(name: str) -> Callable[[bytes], None]:
     fields = Fields(timestamp="ts", score="score", features="features")
     made = REGISTRY[name](layout(fields, BINS))
+    made.look_up(lambda _: AVRO)
 
     def enter(value: bytes) -> None:
         batch = made.decode(Records(Partition("t", 0), np.array([64]), np.array([NO_TIME]), [memoryview(value)], 65))
@@ -87,11 +105,21 @@ def doors(folder: Path) -> list[Door]:
     cells = BINS.cells(numbers, np.full((2, 50), 3, np.uint8))
     counted = Profile.of(BINS, numbers, cells)
     frozen = freeze(Window.fresh(BINS, "all", 0, 100).with_rows(Tally(counted)).closed(1))
-    record = {"ts": 1_700_000_000_000, "score": 0.5, "features": {"age": 33, "plan": "free", "on": True, "x": [1, {}]}}
+    record = {"ts": 1_700_000_000_000, "score": 0.5, "features": {"age": 33, "plan": "free", "on": True, "x": [1]}}
     odd = '{"ts": "2026-01-01T00:00:00Z", "score": null, "features": {"age": 1e400, "plan": "\\ud800", "on": ""}}'
     json_seeds = (json.dumps(record).encode(), odd.encode(), b"[" * 2_000, b'{"a":' * 500, b"\xff\xfe{}")
+    columns = {"ts": [1, 2], "score": [0.5, None], "features": {"age": [33, "x"], "plan": ["free", 1]}}
+    table = pa.table({"ts": [1, 2], "score": [0.5, None], "features": pa.array([record["features"], None])})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    seeds = {
+        "columns": (json.dumps(columns).encode(),),
+        "arrow": (sink.getvalue(),),
+        "avro": (b"\0\0\0\0\1" + struct.pack("<qd", 3, 0.5) + b"\x08free\x02\x04ab\0",),
+    }
     return [
-        *(Door(f"decode {name}", json_seeds, decoder(name)) for name in REGISTRY),
+        *(Door(f"decode {name}", (*json_seeds, *seeds.get(name, ())), decoder(name)) for name in REGISTRY),
         Door("profile", (counted.to_bytes(),), profile),
         Door("window", (frozen,), window),
         Door("configuration", (EXAMPLE.read_bytes(),), config(folder / "fuzz.toml")),

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitor.demo.standins import SlackStandIn
+from monitor.demo.standins.slack import SlackStandIn
 from monitor.sources.embedded import EmbeddedBroker
 
 ROOT: Final = Path(__file__).parents[1]
@@ -100,7 +100,7 @@ def folder(embedded_broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFac
         config = block(ROOT / "README.md", "[[model]]").replace(
             '["localhost:9092"]', f"{json.dumps(embedded_broker.bootstrap_servers)}\napi_version = [2, 0]"
         )
-        config = config.replace('kind = "slack"', f'kind = "slack"\nbase_url = "{slack.api_url}"')
+        config = config.replace('kind = "slack"', f'kind = "slack"\nbase_url = "{slack.api_url}"\nallow_private = true')
         (made / "driftd.toml").write_text(f'{config}\n[http]\nlisten = ""\n')
         done = driftd(made, "reference", "build", "--config", "driftd.toml", "--model", "credit", "validation.parquet")
         assert done.returncode == 0, done.stderr

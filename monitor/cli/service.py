@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from monitor import logs
 from monitor.channels import Attempt, Refused, Retry, Sent
 from monitor.cli import AsJson, ConfigFile, app, exit_code, history_of, out, print_json, read_config
+from monitor.decision.budget import Ledger
 from monitor.errors import ChannelFault, ConfigError, DriftdError
 from monitor.history import Explanation, Incident, ModelStatus
 from monitor.message import test_notice
@@ -51,6 +53,10 @@ def status(config: ConfigFile, *, json: AsJson = False) -> None:
     out.print(table)
     counted = ", ".join(f"{n} {state}" for state, n in found.outbox.items())
     out.print(f"notices: {counted or 'none so far'}")
+    for known in found.models:
+        for segment, ledger in known.budget.items():
+            for line in _ledger(ledger):
+                out.print(f"{known.model}, {segment}: {line}", markup=False, highlight=False, soft_wrap=True)
     for problem in found.problems:
         out.print(f"  not delivered: {problem}", markup=False)
 
@@ -138,21 +144,46 @@ def _cells(model: ModelStatus) -> tuple[str, ...]:
     return model.model, f"{model.counts.rows:,}", str(model.n_windows), window, verdicts, incident
 
 
+def _ledger(ledger: Ledger) -> Iterator[str]:
+    """What the budget has come to."""
+    yield (
+        f"budget {ledger.false_alarms:g} a {ledger.per} over everything; in {ledger.n_windows} windows "
+        f"({ledger.n_periods:.2g} {ledger.per}s) at most {ledger.expected:.2g} pages expected by chance, "
+        f"{ledger.pages} paged"
+    )
+    if ledger.replayed is not None and ledger.allowed is not None:
+        yield (
+            f"the reference's replay: {ledger.replayed:g} alarms where {ledger.allowed:.2g} are allowed, "
+            f"bar raised {ledger.raised:.2g} fold; {ledger.order}"
+        )
+    for column, why in ledger.off.items():
+        yield f"off paging: {column}, {why}"
+    if ledger.calibrating:
+        yield f"calibrating: {len(ledger.calibrating)} of {ledger.n_columns} columns"
+    if ledger.least:
+        worst = max(ledger.least, key=lambda column: ledger.least[column])
+        middle = sorted(ledger.least.values())[len(ledger.least) // 2]
+        yield (
+            f"smallest shift seen within 24 windows: {middle:.2g} standard deviations in the middle column, "
+            f"{ledger.least[worst]:.2g} in {worst}"
+        )
+
+
 def _print_incident(incident: Incident) -> None:
     out.print(f"{incident.id}: {incident.state}, {incident.severity}; {incident.reason}", markup=False)
     out.print(f"opened {incident.opened}, changed {incident.changed}, since window {incident.opened_window}")
 
 
 def _print_columns(found: Explanation) -> None:
-    table = Table("column", "segment", "what changed", "measure", "effect (95 %)", "p", "since window", box=None)
+    table = Table("column", "segment", "what changed", "measure", "effect (95 %)", "how sure", "since", box=None)
     for column in found.changes[-1].episode.columns:
         verdict = column.verdict
         effect = "" if verdict.effect is None else f"{verdict.effect:.3g}"
         if verdict.effect_low is not None and verdict.effect_high is not None:
             effect += f" ({verdict.effect_low:.3g} to {verdict.effect_high:.3g})"
-        p_value = "" if verdict.p_value is None else f"{verdict.p_value:.2g}"
         table.add_row(
-            verdict.column, column.segment, verdict.reason, verdict.measure, effect, p_value, str(column.since_window)
+            verdict.column, column.segment, verdict.reason, verdict.measure, effect, "; ".join(verdict.certainty()),
+            str(column.since_window),
         )  # fmt: skip
     out.print(table)
 

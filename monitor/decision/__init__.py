@@ -6,7 +6,8 @@ equal verdicts in any process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -14,7 +15,10 @@ import msgspec
 import numpy as np
 
 from detectors import REGISTRY, Detector, Pair, Score
-from monitor.batch import Severity
+from monitor import describe
+from monitor.batch import NO_TIME, Severity
+from monitor.tally import Panes
+from monitor.window import WHOLE
 
 MIN_ROWS: Final = 30
 """Fewer valid rows of a column are too few to call it ok."""
@@ -34,8 +38,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What is said of one column of one window, and why.
 
     measure: the detector that speaks; effect: its size (see the detector) with a 95 % interval where one is known.
-    p_value: corrected over the window. since_window: where the present run of drift began. quality: facts about the
-    data itself, each a phrase. faulty: the change is in the data's quality, nothing that a new model could learn.
+    p_value: corrected over the window. evidence: windows that chance takes to bring as much. since_window: where the
+    present run of drift began; began: the window in which the change itself did, the likeliest and the ends of a 95 %
+    interval. quality: facts about the data itself, each a phrase. faulty: the change is in the data's quality, nothing
+    that a new model could learn. by_chance: periods of the budget in which chance brings as much evidence once; period:
+    one of them. share: of the budget that is the column's. calibrating: too little is known yet of how the column moves
+    while nothing is wrong.
     """
 
     column: str
@@ -51,19 +59,52 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     p_value: float | None = None
     evidence: float | None = None
     since_window: int | None = None
+    began: tuple[int, int, int] | None = None
     quality: tuple[str, ...] = ()
     faulty: bool = False
+    by_chance: float | None = None
+    period: str = ""
+    share: float | None = None
+    calibrating: bool = False
+
+    def certainty(self) -> Iterator[str]:
+        """How sure the verdict is and when the change began, in a few phrases."""
+        if self.p_value is not None:
+            yield f"p {self.p_value:.2g}"
+        if self.by_chance is not None:
+            yield f"by chance once in {describe.number(self.by_chance)} {self.period}s"
+        if self.began is not None:
+            best, first, last = self.began
+            yield f"began in window {best}" + (f" ({first} to {last})" if first != last else "")
+        if self.share is not None and self.by_chance is not None:
+            yield f"{describe.percent(self.share)} of the budget"
+        if self.calibrating and self.by_chance is not None:
+            yield "calibrating"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where a window lies: its segment, its number there and its start (NO_TIME where rows have none).
+
+    panes: counts of its four quarters, shape (4, columns, 256); None where they were not counted.
+    """
+
+    segment: str = WHOLE
+    index: int = 0
+    start_ms: int = NO_TIME
+    panes: Panes | None = None
 
 
 class Scores(Mapping[str, Score]):
     """What every detector says of a pair, each worked out when first asked for.
 
     A detector that fails on one column fails on that one alone: the others are scored by themselves.
-    failures: why, by column.
+    place: of the current side. failures: why, by column.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, place: Place | None = None) -> None:
         self.pair = pair
+        self.place = place or Place()
         self.failures: dict[str, str] = {}
         self._known: dict[str, Score] = {}
 
@@ -104,6 +145,9 @@ class Decision(Protocol):
 
     def judge(self, scores: Scores, memory: bytes) -> tuple[tuple[Verdict, ...], bytes]:
         """One verdict per column, in the order of `bins.names`, and what to remember; memory is b"" at first."""
+
+    def again(self, scores: Scores, before: Sequence[Verdict]) -> tuple[Verdict, ...]:
+        """Verdicts on a window that was amended; before: what was said of its columns before, in the same order."""
 
 
 def finite(value: float) -> float | None:

@@ -6,6 +6,7 @@ changes too small to matter from counting, however many rows prove them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +45,10 @@ class Family:
         table = np.stack([p, effects, low, high])
         verdicts = (self._verdict(scores, i, real[:, i], table[:, :, i]) for i in range(scores.pair.bins.n_columns))
         return tuple(verdicts), memory
+
+    def again(self, scores: Scores, before: Sequence[Verdict]) -> tuple[Verdict, ...]:  # noqa: ARG002  # contract
+        """See `Decision.again`."""
+        return self.judge(scores, b"")[0]
 
     def _tests(self, scores: Scores) -> tuple[Floats, Floats, Floats, Floats]:
         """Corrected p-values, effects and their 95 % intervals: shape (tests, columns), the change of shape first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -35,6 +35,10 @@ class Thresholds:
             if held:
                 after[column] = held
         return tuple(verdicts), msgspec.msgpack.encode(after)
+
+    def again(self, scores: Scores, before: Sequence[Verdict]) -> tuple[Verdict, ...]:  # noqa: ARG002  # contract
+        """See `Decision.again`."""
+        return self.judge(scores, b"")[0]
 
     def _matching(self, column: str) -> list[int]:
         return [i for i, rule in enumerate(self.rules) if fnmatchcase(column, rule.column)]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Final
 
 from detectors import Bins
@@ -21,7 +22,7 @@ from monitor.config import Fields
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """Where a model's columns stand in a record.
 
@@ -35,6 +36,17 @@ class Layout:
     timestamp: Path | None = None
     features: Path = ()
     ignored: frozenset[str] = frozenset()
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Names in the features' object that are no surprise."""
+        depth, stamp = len(self.features), () if self.timestamp is None else (self.timestamp,)
+        return self.ignored | {path[depth] for path in (*self.paths, *stamp) if path[:depth] == self.features}
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The path of every column, and last that of the event time if there is one."""
+        return self.paths if self.timestamp is None else (*self.paths, self.timestamp)
 
 
 def layout(fields: Fields, bins: Bins) -> Layout:
@@ -63,10 +75,15 @@ def _path(dotted: str) -> Path:
     return tuple(dotted.split("."))
 
 
+Schemas = Callable[[int], str]
+"""The JSON text of a schema by its number. LookupError: there is none. SourceError: that cannot be learnt just now."""
+
+
 class Decoder(ABC):
     """One log format. Defining it with a `format` registers it."""
 
     format: ClassVar[str]
+    needs_schemas: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -76,9 +93,12 @@ class Decoder(ABC):
     @abstractmethod
     def __init__(self, layout: Layout) -> None: ...
 
+    def look_up(self, schemas: Schemas) -> None:  # noqa: B027  # most formats carry their own
+        """Where to find the schemas that the records only name; for formats that have such."""
+
     @abstractmethod
     def decode(self, records: Records) -> Batch:
-        """Rows of these records, in their order. Never raises for what a record holds."""
+        """Rows of these records, in their order. Never raises for what a record holds, only what `Schemas` does."""
 
 
 REGISTRY: Final[dict[str, type[Decoder]]] = {}

@@ -7,7 +7,6 @@ value by value.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -16,14 +15,13 @@ import msgspec
 from monitor.batch import Batch, Records
 from monitor.decode import Decoder, Layout, Path
 from monitor.decode.sheet import Sheet
-from monitor.decode.typed import Typed, at, each
-from monitor.decode.value import Codes
+from monitor.decode.typed import Typed, each
+from monitor.decode.value import Codes, Value, at, document
 
 CHUNK: Final = 512
 """Records that are decoded before they are taken apart: as many as stay in the processor's cache."""
 N_SHAPES: Final = 8
 """Orders of keys that are remembered."""
-Value = bytes | memoryview | None
 _REFUSED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
 """What a typed decoder raises; TypeError where there is no value."""
 
@@ -36,13 +34,10 @@ class NativeJson(Decoder):
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._codes = [Codes(column) for column in layout.bins.categorical]
-        self._untyped = msgspec.json.Decoder()
         self._shapes: dict[tuple[Path, ...], Typed] = {}
         stamp = [layout.timestamp] if layout.timestamp else []
         self._paths = tuple(dict.fromkeys([*layout.paths, *stamp]))
         self._typed = self._shape(self._paths)
-        depth = len(layout.features)
-        self._known = layout.ignored | {path[depth] for path in self._paths if path[:depth] == layout.features}
 
     def decode(self, records: Records) -> Batch:
         """See `Decoder.decode`. A tombstone is a reject of its own reason; absent event time is Kafka's timestamp."""
@@ -59,43 +54,28 @@ class NativeJson(Decoder):
         """The records as the type has them; an empty one in the place of each that is refused."""
 
         def otherwise(row: int, _: Exception) -> Any:
-            document = self._document(values[row])
-            if isinstance(document, dict):
-                return self._typed.loosely(document)
-            sheet.refuse(first + row, *document)
+            found = document(values[row])
+            if isinstance(found, dict):
+                return self._typed.loosely(found)
+            sheet.refuse(first + row, *found)
             return self._typed.empty
 
         return each(lambda todo: map(self._typed.decode, todo), values, _REFUSED, otherwise)
 
-    def _document(self, value: Value) -> dict[str, Any] | tuple[str, str]:
-        """A record as plain objects, or the kind and reason of its being none."""
-        if value is None:
-            return "tombstone", "the record has no value"
-        try:
-            document = self._untyped.decode(value)
-        except _REFUSED as error:
-            try:
-                document = json.loads(str(value, "utf-8"))  # takes NaN, Infinity and 1e999, which others write
-            except (ValueError, RecursionError):
-                return "not_json", f"not JSON: {error}"
-        if not isinstance(document, dict):
-            return "not_an_object", f"a JSON {type(document).__name__}, wanted an object"
-        return document
-
     def _inspect(self, sheet: Sheet) -> Iterator[tuple[int, list[str]]]:
         """Rows that are inspected, and the columns in each that the reference does not have."""
         for row, value in sheet.to_inspect():
-            document = self._document(value)
-            if isinstance(document, dict):  # the typed reading does not look into what it passes over
-                features = at(document, self._layout.features)
+            found = document(value)
+            if isinstance(found, dict):  # the typed reading does not look into what it passes over
+                features = at(found, self._layout.features)
                 names = features if isinstance(features, dict) else ()
-                yield row, [name for name in names if name not in self._known]
+                yield row, [name for name in names if name not in self._layout.known]
 
     def _learn(self, value: Value) -> None:
         """Read on in the order in which this record has its keys."""
-        document = self._document(value)
-        if isinstance(document, dict):
-            self._typed = self._shape(_arranged(self._paths, document))
+        found = document(value)
+        if isinstance(found, dict):
+            self._typed = self._shape(_arranged(self._paths, found))
 
     def _shape(self, order: tuple[Path, ...]) -> Typed:
         if order not in self._shapes and len(self._shapes) < N_SHAPES:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.bins import Cells, Floats
 from monitor.batch import Batch, Int64s, Records, Reject
@@ -46,7 +47,7 @@ class Sheet:
             wrong = floats(values, self.numbers[column, first : first + len(values)])
             self.mistakes += [(column, first + row) for row in wrong]
         elif column < bins.n_columns:
-            cells = bytes(map(self._codes[column - bins.n_numeric].__getitem__, values))
+            cells = self._codes[column - bins.n_numeric].cells(values)
             self.words[column - bins.n_numeric, first : first + len(values)] = np.frombuffer(cells, np.uint8)
         else:
             self.stamp(first, values)
@@ -57,6 +58,11 @@ class Sheet:
         for row in epochs_ms(values, part):
             words = f"the event time {str(values[row])[:40]!r} is neither epoch s/ms/us/ns nor RFC 3339"
             self.refuse(first + row, "event_time", words)
+
+    def time(self, first: int, times_ms: Int64s, present: NDArray[np.bool_]) -> None:
+        """Set the event times of rows from the first one on, where they are present."""
+        part = self._time_ms[first : first + times_ms.size]
+        part[present] = times_ms[present]
 
     def refuse(self, row: int, kind: str, reason: str) -> None:
         """The row is none; its first reason counts."""

@@ -16,6 +16,7 @@ import numpy as np
 from msgspec.structs import astuple
 
 from monitor.decode import Layout, Path
+from monitor.decode.value import at
 
 NUMBER: Final = float | bool | str | None
 """What a numeric column takes at first; that a text is no number is seen when the values are taken out."""
@@ -100,13 +101,6 @@ class Typed:
         A column whose path leads through another column is not in it.
         """
         return self._node.columns(records) if records else iter(())
-
-
-def at(document: Any, path: Path) -> Any:
-    """What stands at the path; None where any step of it is absent."""
-    for key in path:
-        document = document.get(key) if isinstance(document, dict) else None
-    return document
 
 
 def _record_type(name: str, leaves: Mapping[Path, Any]) -> tuple[type[msgspec.Struct], dict[Path, str]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from decimal import Decimal
+from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,13 +19,44 @@ from detectors.bins import INVALID, MISSING, UNSEEN, CategoricalColumn, Floats
 _PLAIN: Final = frozenset({float, int, bool, type(None)})
 
 
+_JSON: Final = msgspec.json.Decoder()
+Value = bytes | memoryview | None
+Fault = tuple[str, str]
+"""A kind, for counting, and a reason."""
+
+
+def document(value: Value) -> dict[str, Any] | Fault:
+    """A record's JSON object, or why there is none. NaN, Infinity and 1e999, which others write, are taken."""
+    if value is None:
+        return "tombstone", "the record has no value"
+    try:
+        found = _JSON.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            found = json.loads(str(value, "utf-8"))
+        except (ValueError, RecursionError):
+            return "not_json", f"not JSON: {error}"
+    if not isinstance(found, dict):
+        return "not_an_object", f"a JSON {type(found).__name__}, wanted an object"
+    return found
+
+
+def at(inside: Any, path: Sequence[str]) -> Any:
+    """What stands at the path; None where any step of it is absent."""
+    for key in path:
+        inside = inside.get(key) if isinstance(inside, dict) else None
+    return inside
+
+
 def number(value: object) -> float | None:
-    """A JSON value as a number; None when it is present but not one. Booleans are 0 and 1, text is never a number."""
+    """A value as a number; None when it is present but not one. Booleans are 0 and 1, text is never a number."""
     if isinstance(value, bool | int | float):
         try:
             return float(value)
         except OverflowError:  # an integer beyond any float: present, and not a number that can be counted
             return None
+    if isinstance(value, Decimal) and not value.is_nan():
+        return float(value)
     return None
 
 
@@ -72,6 +106,13 @@ class Codes(dict[object, int]):
 
     def __init__(self, column: CategoricalColumn) -> None:
         super().__init__(column.codes().items())
+
+    def cells(self, values: Sequence[object]) -> bytes:
+        """The cells of many values."""
+        try:
+            return bytes(map(self.__getitem__, values))
+        except TypeError:  # lists and objects cannot be looked up
+            return bytes(self[() if isinstance(value, dict | list) else value] for value in values)
 
     def __missing__(self, value: object) -> int:
         if value is None:

@@ -82,7 +82,7 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
     kept = rows[~rows.dropped]
     watermark = min(group.time_ms.max() for _, group in rows.groupby("partition")) - LATENESS_MS
     closed = kept[kept.end_ms <= watermark]
-    judge = Judge.of(reference, model, config.rule)
+    judge = Judge.of(reference, config, model)
     subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
     desk = Desk(config, model, subject, Board(config.alert.burst))
     next_index: Counter[str] = Counter()

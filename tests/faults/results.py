@@ -1,4 +1,4 @@
-"""What the runs of `make faults` found, and the table of it. `python -m faults.results RESULTS PAGE` writes the page."""
+"""What the runs of `make faults` found. `python -m faults.results RESULTS PAGE` writes the page with the table."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ Row = dict[str, Any]
 
 PAGE = """# Faults
 
-Written by `make faults`. Each run is one fault over one log of its own: a real Kafka, the service as a process of its own, a
-Slack and a retraining job played by servers on the same machine. A ledger keeps every record that Kafka took; in the end
-a judge computes from it, without the service, what every window holds, what is said of every column, how incidents go
-and which messages are due, and compares all of it bit by bit. A run in which the fault did not happen fails.
+Written by `make faults`. Each run is one fault over one log of its own: a real Kafka, the service as a process of its
+own, a Slack and a retraining job played by servers on the same machine. A ledger keeps every record that Kafka took; in
+the end a judge computes from it, without the service, what every window holds, what is said of every column, how
+incidents go and which messages are due, and compares all of it bit by bit. A run in which the fault did not happen
+fails.
 
 Lost, invented, duplicated: windows in which rows are missing, that should not be there, or that count rows twice.
-Repeated: messages that reached a receiver once more than they should; that may be where a process dies, or a line breaks,
-between a receiver's answer and its being written down, and only there (marked *). Wrong: runs in which anything at all was
-not as the judge says.
+Repeated: messages that reached a receiver once more than they should; that may be where a process dies, or a line
+breaks, between a receiver's answer and its being written down, and only there (marked \\*). Wrong: runs in which
+anything at all was not as the judge says.
 
 {summary}
 """
@@ -42,7 +43,7 @@ def read(file: Path) -> list[Row]:
 
 def page(rows: Iterable[Row]) -> str:
     """The whole page."""
-    from faults.fault import catalogue  # noqa: PLC0415 - the catalogue needs Kafka's client, the table does not
+    from faults.fault import catalogue
 
     runs: dict[str, list[Row]] = {name: [] for name in catalogue()}
     for row in rows:

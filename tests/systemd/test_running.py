@@ -52,11 +52,11 @@ def events(unit: Unit, pid: str) -> list[str]:
 
 
 def test_started_means_that_references_are_open_however_long_that_takes(unit: Unit):
-    unit.drop_in(LoadCredential=CREDENTIAL, TimeoutStartSec="4")
+    unit.drop_in(LoadCredential=CREDENTIAL, TimeoutStartSec="10")
     with Pipe(unit.box.path("/etc/driftd/reference/reference.json")) as pipe:
         unit.systemctl("start", "--no-block")
         until(lambda: unit.show("StatusText") == "opening the references", "it asks for the reference")
-        time.sleep(4)
+        time.sleep(10)
         assert unit.show("SubState") == "start", "neither ready nor out of time: it asked for more"
         pipe.feed()
     until(unit.is_active, "it starts")

@@ -80,7 +80,7 @@ def two_of_three_stopped(scene: Scene) -> int:
     return handed_on(scene, 3, signal.SIGTERM)
 
 
-@members(may_repeat=True, quick=True)
+@members(may_repeat=True)
 def one_of_two_killed(scene: Scene) -> int:
     """SIGKILL to the daemon of two that works; the other takes over when the session has timed out."""
     return handed_on(scene, 2, signal.SIGKILL)

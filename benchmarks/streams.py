@@ -1,0 +1,283 @@
+"""Simulated prediction logs with a known truth, as counts: what a reference, and the weeks after it, look like.
+
+A stream has 50 columns, 40 of numbers (32 values each) and 10 of words (6 each), in hourly windows of four panes. Under
+it moves a latent shift per column, in standard deviations: a season of the day with a second harmonic, an
+autoregressive wobble that is shared in part, and whatever else a condition adds. Counts are Poisson, so that windows
+have traffic, and every cell of it is what rows drawn one by one would give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from detectors import Bins, Profile
+from detectors.bins import MISSING, N_CELLS, UNSEEN
+from detectors.blocks import Blocks, panes_of
+from detectors.calibration import Allowance, Calibration, Material, calibrate
+from detectors.profile import N_SUMS
+from detectors.season import HOUR_MS, MONDAY_MS, Season
+from detectors.signals import Reading, Signals
+from detectors.vigil import Sight, Vigil
+
+N_NUMBERS, N_WORD_COLUMNS = 40, 10
+N_COLUMNS: Final = N_NUMBERS + N_WORD_COLUMNS
+N_VALUES: Final = 32
+WORDS: Final = np.array([0.38, 0.25, 0.2, 0.1, 0.05, 0.02])
+WEEK: Final = 168
+EDGES: Final = np.concatenate(([-np.inf], ndtri(np.arange(1, N_VALUES) / N_VALUES), [np.inf]))
+VALUE_CELLS: Final = slice(1, 1 + N_VALUES)
+NEW: Final = 1 + N_VALUES
+N_COMPACT: Final = NEW + 1
+"""Cells as they are simulated: missing, the values or words, and what the reference never held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a stream is like while nothing drifts.
+
+    rows: per hour, on average. season, wobble: ranges of amplitudes over columns, in standard deviations. rho: from
+    hour to hour. common: share of the wobble that all columns have in common. weeks: of reference. jump: of the traffic
+    after the reference. is_timed: whether the reference's rows have a time; else it is `rows_untimed` rows in no order.
+    """
+
+    name: str
+    rows: float = 2000
+    season: float = 0.3
+    wobble: tuple[float, float] = (0.02, 0.08)
+    rho: float = 0.7
+    common: float = 0.3
+    traffic: float = 0.7
+    heavy: bool = False
+    weekend: float = 0.0
+    batch: float = 0.0
+    spikes: float = 0.0
+    walk: float = 0.0
+    jump: float = 1.0
+    weeks: int = 4
+    is_timed: bool = True
+    rows_untimed: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happens to the first `n_columns` columns of a kind from the 25th hour on.
+
+    kind: level | spread | shape | new | missing. ramp: hours until the full size is reached. lasts: hours, 0 for good.
+    """
+
+    kind: str
+    size: float
+    n_columns: int = 10
+    ramp: int = 0
+    lasts: int = 0
+    begins: int = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A reference and the windows after it. counts: shape (windows, panes, columns, compact cells); live: the same."""
+
+    condition: Condition
+    reference: np.ndarray
+    live: np.ndarray
+
+
+def simulate(condition: Condition, hours: int, seed: int, change: Change | None = None) -> Stream:
+    """A stream of that condition with so many hours after the reference."""
+    rng = np.random.default_rng(seed)
+    n_panes = panes_of(condition.rows)
+    n_reference = condition.weeks * WEEK
+    n_hours = n_reference + hours
+    shift = _latent(condition, rng, n_hours, n_panes)
+    hour = np.arange(n_hours * n_panes).reshape(n_hours, n_panes) / n_panes
+    factor = 1 + condition.traffic * np.sin(2 * np.pi * (hour - 9) / 24)
+    factor[n_reference:] *= condition.jump
+    rows = condition.rows / n_panes * factor
+    grown = np.zeros(n_hours)
+    if change is not None:
+        at = n_reference + change.begins
+        grown[at:] = np.minimum((np.arange(n_hours - at) + 1) / max(change.ramp, 1), 1)
+        if change.lasts:
+            grown[at + change.lasts :] = 0
+    counts = np.empty((n_hours, n_panes, N_COLUMNS, N_COMPACT), np.int32)
+    for begin in range(0, n_hours, WEEK):
+        week = slice(begin, begin + WEEK)
+        share = _shares(shift[week], change, grown[week])
+        counts[week] = rng.poisson(rows[week, :, None, None] * share)
+    reference, live = counts[:n_reference], counts[n_reference:]
+    if not condition.is_timed:
+        pooled = reference.sum(axis=(0, 1)) / reference.sum(axis=(0, 1, 3))[:, None]
+        n_blocks = max(int(condition.rows_untimed // condition.rows), 1)
+        size = condition.rows_untimed / n_blocks / n_panes
+        reference = rng.poisson(size * pooled, (n_blocks, n_panes, *pooled.shape)).astype(np.int32)
+    return Stream(condition, reference, live)
+
+
+def _latent(condition: Condition, rng: np.random.Generator, hours: int, n_panes: int) -> np.ndarray:
+    """The shift of every column at every pane, shape (hours, panes, columns)."""
+    steps, n = hours * n_panes, N_COLUMNS
+    hour = np.arange(steps)[:, None] / n_panes
+    amplitude, phase = rng.uniform(0, condition.season, n), rng.uniform(0, 24, (2, n))
+    second = amplitude * rng.uniform(0, 0.5, n)
+    shift = amplitude * np.sin(2 * np.pi * (hour - phase[0]) / 24)
+    shift += second * np.sin(4 * np.pi * (hour - phase[1]) / 24)
+    shift += (hour // 24 % 7 >= 5) * rng.uniform(-condition.weekend, condition.weekend, n)
+    rho = condition.rho ** (1 / n_panes)
+    own, shared = (_autoregression(rng, steps, m, rho, condition.heavy) for m in (n, 1))
+    sign = rng.choice([-1, 1], n)
+    wobble = np.sqrt(1 - condition.common) * own + np.sqrt(condition.common) * shared * sign
+    shift += wobble * rng.uniform(*condition.wobble, n)
+    shift += (np.floor(hour) % 24 == 2) * condition.batch * (rng.random(n) < 0.3)
+    spikes = (rng.random((hours, n)) < 0.01) * rng.choice([-1, 1], (hours, n)) * condition.spikes
+    shift += np.repeat(spikes, n_panes, axis=0)
+    shift += np.cumsum(rng.standard_normal((steps, n)), axis=0) * condition.walk / np.sqrt(n_panes)
+    return shift.reshape(hours, n_panes, n)
+
+
+def _autoregression(rng: np.random.Generator, steps: int, n: int, rho: float, heavy: bool) -> np.ndarray:
+    shocks = rng.standard_t(4, (steps, n)) / np.sqrt(2) if heavy else rng.standard_normal((steps, n))
+    found = np.empty((steps, n))
+    found[0] = rng.standard_normal(n)
+    for t in range(1, steps):
+        found[t] = rho * found[t - 1] + np.sqrt(1 - rho * rho) * shocks[t]
+    return found
+
+
+def _shares(shift: np.ndarray, change: Change | None, grown: np.ndarray) -> np.ndarray:
+    """The share of each compact cell, shape (hours, panes, columns, cells)."""
+    share = np.zeros((*shift.shape, N_COMPACT))
+    level, spread = shift.copy(), np.ones(N_COLUMNS)
+    size = np.zeros(shift.shape[0])
+    kind, several = ("", slice(0, 0)) if change is None else (change.kind, slice(0, change.n_columns))
+    if change is not None:
+        size = grown * change.size
+    if kind == "level":
+        level[:, :, several] += size[:, None, None]
+    widths = np.ones((shift.shape[0], 1, N_COLUMNS)) * spread
+    if kind == "spread":
+        widths[:, :, several] += size[:, None, None]
+    edges = (EDGES - level[:, :, :N_NUMBERS, None]) / widths[:, :, :N_NUMBERS, None]
+    share[:, :, :N_NUMBERS, VALUE_CELLS] = np.diff(ndtr(edges), axis=-1)
+    if kind == "shape":
+        middle = (np.arange(N_VALUES) + 0.5) / N_VALUES
+        tilt = np.sqrt(7) * (20 * middle**3 - 30 * middle**2 + 12 * middle - 1)
+        share[:, :, several, VALUE_CELLS] *= 1 + size[:, None, None, None] * tilt
+    score = np.array([-1.0, 0.2, 0.8, 0.8, 1.5, 1.5])
+    score = (score - WORDS @ score) / np.sqrt(WORDS @ score**2 - (WORDS @ score) ** 2)
+    words = WORDS * np.exp(shift[:, :, N_NUMBERS:, None] * score)
+    share[:, :, N_NUMBERS:, 1 : 1 + WORDS.size] = words / words.sum(axis=-1, keepdims=True)
+    if kind == "words":
+        part = slice(N_NUMBERS, N_NUMBERS + change.n_columns)
+        moved = size[:, None, None] * share[:, :, part, 1]
+        share[:, :, part, 1] -= moved
+        share[:, :, part, 3] += moved
+    if kind == "new":
+        part = slice(N_NUMBERS, N_NUMBERS + change.n_columns)
+        share[:, :, part] *= 1 - size[:, None, None, None]
+        share[:, :, part, NEW] += size[:, None, None]
+    if kind == "missing":
+        share[:, :, several] *= 1 - size[:, None, None, None]
+        share[:, :, several, 0] += size[:, None, None]
+    return share
+
+
+class Line:
+    """A calibrated watch over a stream: what `driftd` does with it, from counts to alarms."""
+
+    def __init__(self, stream: Stream, alarms: float = 1.0) -> None:
+        self.stream = stream
+        self.bins = _bins()
+        self._places = _places(self.bins)
+        total = stream.reference.sum(axis=(0, 1))
+        reference = Profile(self.bins, self.counts(total), np.zeros((N_NUMBERS, N_SUMS), np.int64))
+        condition = stream.condition
+        self.signals = Signals.of(reference, condition.rows)
+        one = np.moveaxis(np.broadcast_to(np.eye(N_COMPACT, dtype=np.int32), (N_COLUMNS, N_COMPACT, N_COMPACT)), 1, 0)
+        self._rules = self.signals.read_counts(self.counts(one))
+        timed = condition.is_timed
+        n_blocks = len(stream.reference)
+        starts = MONDAY_MS + np.arange(n_blocks) * HOUR_MS * timed
+        blocks = Blocks(self.read(stream.reference), starts, np.zeros(N_COLUMNS, np.int64), 1.0, timed)
+        self.season = Season.of(HOUR_MS)
+        self.material = Material(
+            self.signals, self.signals.read(reference), self.signals.row_variance(reference), blocks, HOUR_MS
+        )
+        self.allowance = Allowance(alarms, float(WEEK), np.full(N_COLUMNS, 1 / N_COLUMNS))
+        self.calibration: Calibration = calibrate(self.material, self.allowance)
+        self.first_hour = condition.weeks * WEEK
+
+    def counts(self, compact: np.ndarray) -> np.ndarray:
+        """Compact counts on all cells."""
+        found = np.zeros((*compact.shape[:-1], N_CELLS), np.int64)
+        np.put_along_axis(found, np.broadcast_to(self._places, compact.shape), compact, axis=-1)
+        return found
+
+    def read(self, compact: np.ndarray) -> Reading:
+        """Readings of compact counts: every number of a reading is a sum over rows, so one per cell is all it takes."""
+        numbers = compact.astype(np.float64)
+        rules, layout = self._rules, self.signals
+
+        def total(rule: np.ndarray, column: np.ndarray) -> np.ndarray:
+            return np.rint(np.einsum("...kc,ck->...k", numbers[..., column, :], rule.astype(np.float64))).astype(
+                np.int64
+            )
+
+        everything = np.arange(N_COLUMNS)
+        return Reading(
+            compact.sum(axis=-1, dtype=np.int64)[..., 0], total(rules.valid, everything),
+            total(rules.totals, layout.column), total(rules.events, layout.event_column),
+        )  # fmt: skip
+
+    def watch(self, *, is_live: bool = True) -> Watched:
+        """Watch the stream to its end."""
+        null, terms = self.calibration.null, self.calibration.terms(self.allowance)
+        terms = replace(terms, is_live=is_live)
+        vigil = Vigil.begin(self.signals, null, terms)
+        readings = self.read(self.stream.live)
+        n = len(self.stream.live)
+        alarms, opened = (np.zeros((n, N_COLUMNS), np.bool_) for _ in range(2))
+        cells = self.season.cells(MONDAY_MS + (self.first_hour + np.arange(n)) * HOUR_MS)
+        for window in range(n):
+            cell = int(cells[window]) if len(null.season) > 1 else 0
+            vigil, seen = vigil.after(self.signals, null, terms, Sight(readings[window], 0.0, cell))
+            alarms[window], opened[window] = seen.alarm.loud, seen.opened
+        return Watched(alarms, opened, vigil, self.calibration)
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """What came of a stream: alarms and openings of columns' incidents, shape (windows, columns)."""
+
+    alarms: np.ndarray
+    opened: np.ndarray
+    vigil: Vigil
+    calibration: Calibration
+
+    @property
+    def pages(self) -> np.ndarray:
+        """Windows in which people are told something new, shape (windows,)."""
+        return self.opened.any(axis=1)
+
+
+def _bins() -> Bins:
+    words = {chr(97 + i): int(1e4 * share) for i, share in enumerate(WORDS)}
+    numbers = {f"x{i}": np.arange(N_VALUES, dtype=np.float64) for i in range(N_NUMBERS)}
+    return Bins.of(numbers, {f"w{i}": words for i in range(N_WORD_COLUMNS)})
+
+
+def _places(bins: Bins) -> np.ndarray:
+    """Where each compact cell lies among the 256, shape (columns, compact cells)."""
+    values = np.broadcast_to(np.arange(N_VALUES, dtype=np.float64), (N_NUMBERS, N_VALUES))
+    found = np.zeros((N_COLUMNS, N_COMPACT), np.intp)
+    found[:, 0], found[:, NEW] = MISSING, UNSEEN
+    found[:N_NUMBERS, VALUE_CELLS] = bins.cells(values, np.zeros((N_WORD_COLUMNS, N_VALUES), np.uint8))[:N_NUMBERS]
+    free = 200 + np.arange(N_VALUES)  # cells that no word has
+    found[N_NUMBERS:, VALUE_CELLS] = free
+    for row, column in enumerate(bins.categorical):
+        codes = column.codes()
+        found[N_NUMBERS + row, 1 : 1 + WORDS.size] = [codes[chr(97 + i)] for i in range(WORDS.size)]
+    return found

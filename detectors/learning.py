@@ -1,0 +1,102 @@
+"""How live windows teach how much a signal wobbles: only by excursions that came home.
+
+Squares and products of what windows leave wait until the smoothed level is near the reference's again. A shift that
+stays, or a ramp, never comes home, and so is never learnt as normal; a wobble does, and is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+
+from detectors.belief import CLIP, Wobble
+from detectors.bins import Bools, Floats
+from detectors.null import FLOOR, MAX_RHO, PRIOR_RHO, PRIOR_RHO_WINDOWS, Null
+
+SMOOTHING: Final = 0.25
+MAX_WEIGHT: Final = 500.0
+LONGEST: Final = 168.0
+"""An excursion that took more windows than this is not learnt: it was a change that somebody undid."""
+N_MOMENTS: Final = 6
+SQUARE, ONE, TWO, THREE, NOISE, COUNT = range(N_MOMENTS)
+"""Moments: square, products with the window one, two and three before, the noise's variance, windows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """What live windows have taught; arrays of shape (..., signals).
+
+    smooth: the level, smoothed over windows, against the reference. last: what the last three windows left, NaN for
+    none, shape (3, ...). waiting, learnt: moments, shape (6, ...).
+    """
+
+    smooth: Floats
+    last: Floats
+    waiting: Floats
+    learnt: Floats
+
+    @classmethod
+    def initial(cls, null: Null) -> Self:
+        """Nothing yet."""
+        shape = null.level.shape
+        moments = np.zeros((N_MOMENTS, *shape))
+        return cls(np.zeros(shape), np.full((3, *shape), np.nan), moments, moments)
+
+    def wobble(self, null: Null) -> Wobble:
+        """How much signals wobble, by the reference and by what was learnt."""
+        count = self.learnt[COUNT]
+        n = np.maximum(count, 1)
+        mean = self.learnt / n
+        live = np.maximum(mean[SQUARE] - mean[NOISE], 0)
+        rho = np.clip(mean[ONE:NOISE].sum(axis=0) / np.maximum(live + mean[ONE] + mean[TWO], 1e-9), 0, MAX_RHO)
+        weight = count * np.square(live / (live + mean[NOISE] + 1e-12))
+        before = np.where(null.rho_weight > 0, null.rho, PRIOR_RHO)
+        rho = (null.rho_weight * null.rho + PRIOR_RHO_WINDOWS * before + weight * rho) / (
+            null.rho_weight + PRIOR_RHO_WINDOWS + weight
+        )
+        rho = np.clip(rho, 0, MAX_RHO)
+        known = count * (1 - rho**2) / (1 + rho**2)
+        variance = (null.weight * _pooled(null, live, count) + known * live) / (null.weight + known)
+        return Wobble(
+            np.maximum(variance, FLOOR), rho, np.minimum(null.weight + known, np.maximum(MAX_WEIGHT, null.weight))
+        )
+
+    def after(self, null: Null, wobble: Wobble, rest: Floats, rows: Floats) -> Learning:
+        """What is learnt once a window has left `rest` beside level and season; rows, rest: shape (..., signals)."""
+        seen = rows > 0
+        noise = null.row_variance / np.maximum(rows, 1)
+        limit = CLIP * np.sqrt(wobble.variance + noise + null.offset)
+        rest_kept = np.clip(rest, -limit, limit)
+        products = [np.nan_to_num(rest_kept * before) for before in self.last]
+        new = np.stack([rest_kept * rest_kept, *products, noise, np.ones(rest.shape)])
+        waiting = self.waiting + np.where(seen, new, 0.0)
+        waiting = np.where(waiting[COUNT] > LONGEST, np.nan, waiting)  # until it is home
+        smooth = np.where(seen, (1 - SMOOTHING) * self.smooth + SMOOTHING * rest, self.smooth)
+        home = seen & (np.abs(smooth) <= self.home(null, noise))
+        last = np.where(seen, np.stack([rest_kept, *self.last[:2]]), self.last)
+        learnt = self.learnt + np.where(home, np.nan_to_num(waiting), 0.0)
+        return Learning(smooth, last, np.where(home, 0.0, waiting), learnt)
+
+    @staticmethod
+    def home(null: Null, noise: Floats) -> Floats:
+        """How near the reference's level is home."""
+        smoothed = noise * SMOOTHING / (2 - SMOOTHING)
+        return np.asarray(np.maximum(null.gate / 2, 2 * np.sqrt(null.offset + smoothed)))
+
+    def n_windows(self) -> Floats:
+        """Windows learnt of each signal, shape (..., signals)."""
+        return np.asarray(self.learnt[COUNT])
+
+
+def _pooled(null: Null, live: Floats, count: Floats) -> Floats:
+    """The reference's wobble; where its order shows none, no less than half of all signals show by now."""
+    if null.n_windows.max(initial=0) > 0:
+        return null.wobble
+    told: Bools = count >= 5
+    enough = told.sum(axis=-1, keepdims=True) >= 10
+    if not enough.any():
+        return null.wobble
+    middle = np.nanmedian(np.where(told, live, np.nan), axis=-1, keepdims=True)
+    return np.where(enough, np.maximum(null.wobble, np.nan_to_num(middle)), null.wobble)

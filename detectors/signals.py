@@ -1,0 +1,362 @@
+"""What a window is judged by: few numbers per column, each a mean over rows or a count of rare events.
+
+A signal is the mean, over the rows of a window, of a function of one value that the reference fixes: where its rank
+lies in the reference (level, spread, skew), whether it is a certain word, whether it is missing. Over the reference's
+rows every signal has mean 0 and variance 1, so the mean over n rows has variance 1 / n. What hardly ever happens in the
+reference (values outside it, missing ones, values of the wrong kind) has no normal law; it is counted as events.
+
+Both follow from a profile's counts by integer sums, so readings of parts of a window add up to that of the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, N_CELLS, Bins, Cells, Counts, Floats
+from detectors.profile import Profile
+
+FIXED: Final = 4096
+"""Rank functions are rounded to this fraction, so that sums over rows are integers and add in any order."""
+N_RANKS: Final = 3
+N_WORDS: Final = 8
+MIN_SHARE: Final = 0.005
+MIN_EXPECTED: Final = 5.0
+"""A share has a signal when so many rows per window are expected on either side of it; else it is counted as events."""
+
+Places = NDArray[np.intp]
+
+
+class Measure(StrEnum):
+    """What a signal measures."""
+
+    LEVEL = "level"
+    SPREAD = "spread"
+    SKEW = "skew"
+    SHARE = "share"
+    REST = "rest"
+    MISSING = "missing"
+
+
+class Event(StrEnum):
+    """What is counted one by one. OUTSIDE: out of the reference's range, or a word that it never held."""
+
+    OUTSIDE = "outside"
+    MISSING = "missing"
+    INVALID = "invalid"
+
+
+RANKS: Final = (Measure.LEVEL, Measure.SPREAD, Measure.SKEW)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """The signals and events of one set of rows, as integers. Leading axes may stand for several sets.
+
+    n_all: rows, shape (...). valid: rows that hold a value, shape (..., columns). totals: shape (..., signals); events:
+    shape (..., events).
+    """
+
+    n_all: Counts
+    valid: Counts
+    totals: Counts
+    events: Counts
+
+    def __add__(self, other: Reading) -> Reading:
+        return Reading(
+            self.n_all + other.n_all, self.valid + other.valid, self.totals + other.totals, self.events + other.events
+        )
+
+    def __getitem__(self, index: Any) -> Reading:
+        """Some of the sets, as arrays are indexed."""
+        return Reading(*(array[index] for array in (self.n_all, self.valid, self.totals, self.events)))
+
+    def sum(self, axis: int) -> Reading:
+        """The sets along an axis taken together."""
+        return Reading(*(array.sum(axis=axis) for array in (self.n_all, self.valid, self.totals, self.events)))
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """Which signals and events all columns of a reference have.
+
+    column, measure, cell: of each signal, by columns; cell is the word's, where it is a word's share.
+    mean, scale: a signal is (total / rows - mean) * scale. weights: rank functions times FIXED, shape
+    (numeric columns, 3, 254), zero where a column has no such signal.
+    event_column, event: of each kind of event.
+    """
+
+    bins: Bins
+    column: Places
+    measure: tuple[Measure, ...]
+    cell: Places
+    mean: Floats
+    scale: Floats
+    weights: Floats
+    event_column: Places
+    event: tuple[Event, ...]
+
+    @classmethod
+    def of(cls, reference: Profile, rows: float) -> Signals:
+        """The signals of a reference for windows of about so many rows."""
+        found, weights = [], np.zeros((reference.bins.n_numeric, N_RANKS, ABOVE - BELOW + 1))
+        events: list[tuple[int, Event]] = []
+        for row in range(reference.bins.n_columns):
+            counts = reference.counts[row]
+            if row < reference.bins.n_numeric:
+                own, weights[row] = _ranks(row, counts[BELOW:])
+            else:
+                own = _words(row, counts, rows)
+            missing = _share(row, Measure.MISSING, MISSING, counts[MISSING], counts.sum(), rows)
+            found += own + missing
+            kinds = (Event.OUTSIDE, Event.INVALID) if missing else tuple(Event)
+            events += [(row, kind) for kind in kinds]
+        return cls(
+            reference.bins,
+            np.array([signal[0] for signal in found], np.intp),
+            tuple(signal[1] for signal in found),
+            np.array([signal[2] for signal in found], np.intp),
+            np.array([signal[3] for signal in found], np.float64),
+            np.array([signal[4] for signal in found], np.float64),
+            weights,
+            np.array([row for row, _ in events], np.intp),
+            tuple(kind for _, kind in events),
+        )
+
+    @property
+    def n_signals(self) -> int:
+        return self.column.size
+
+    @property
+    def n_events(self) -> int:
+        return self.event_column.size
+
+    @property
+    def n_columns(self) -> int:
+        return self.bins.n_columns
+
+    @cached_property
+    def n_parts(self) -> Floats:
+        """Signals and kinds of events of each column together, shape (columns,); at least 1."""
+        sizes = (np.bincount(where, minlength=self.n_columns) for where in (self.column, self.event_column))
+        return np.maximum(sum(sizes), 1).astype(np.float64)
+
+    @cached_property
+    def is_share(self) -> NDArray[np.bool_]:
+        """Signals that are shares of rows, shape (signals,)."""
+        return np.array([measure not in RANKS for measure in self.measure], np.bool_)
+
+    @cached_property
+    def is_fault(self) -> NDArray[np.bool_]:
+        """Signals that tell of the data's quality, not of its values, shape (signals,)."""
+        return np.array([measure is Measure.MISSING for measure in self.measure], np.bool_)
+
+    def read(self, profile: Profile) -> Reading:
+        """The reading of a profile's rows."""
+        return self.read_counts(profile.counts)
+
+    def read_counts(self, counts: Counts) -> Reading:
+        """The readings of counts of shape (..., columns, 256)."""
+        n_all = counts.sum(axis=-1)
+        valid = n_all - counts[..., MISSING] - counts[..., INVALID]
+        totals = counts[..., self.column, self.cell]
+        if self._ranked.size:
+            numbers = counts[..., : self.bins.n_numeric, None, BELOW:].astype(np.float64)
+            ranks = np.vecdot(self.weights, numbers)  # sums of integers below 2**53: exact in any order
+            totals[..., self._ranked] = ranks[..., *self._rank_place].astype(np.int64)
+        for k in self._rest.tolist():
+            column = self.column[k]
+            listed = totals[..., self._shares[self.column[self._shares] == column]].sum(axis=-1)
+            totals[..., k] = valid[..., column] - listed
+        return Reading(n_all[..., 0], valid, totals, self._events(counts))
+
+    def read_rows(self, cells: Cells, group: Places, n_groups: int) -> Reading:
+        """The readings of groups of rows, shape (n_groups, ...).
+
+        cells: shape (columns, rows), from `Bins.cells`; group: of each row, negative for none.
+        """
+        chosen = group >= 0
+        if not chosen.all():
+            cells, group = cells[:, chosen], group[chosen]
+        known = np.arange(N_CELLS) >= BELOW
+        valid = np.stack([np.bincount(group, known[row], n_groups) for row in cells], axis=-1)
+        listed = np.zeros((n_groups, self.n_columns))
+        totals = np.empty((n_groups, self.n_signals))
+        place = dict(zip(self._ranked.tolist(), zip(*self._rank_place, strict=True), strict=True))
+        for k, (column, measure) in enumerate(zip(self.column.tolist(), self.measure, strict=True)):
+            table = np.zeros(N_CELLS)
+            if k in place:
+                table[BELOW:] = self.weights[place[k]]
+            elif measure is not Measure.REST:
+                table[self.cell[k]] = 1
+            totals[:, k] = np.bincount(group, table[cells[column]], n_groups)
+            if measure is Measure.SHARE:
+                listed[:, column] += totals[:, k]
+        totals[:, self._rest] = (valid - listed)[:, self.column[self._rest]]
+        events = np.empty((n_groups, self.n_events))
+        for i, (column, kind) in enumerate(zip(self.event_column.tolist(), self.event, strict=True)):
+            events[:, i] = np.bincount(
+                group, np.isin(np.arange(N_CELLS), self._cells_of(column, kind))[cells[column]], n_groups
+            )
+        return Reading(
+            np.bincount(group, minlength=n_groups), *(array.astype(np.int64) for array in (valid, totals, events))
+        )
+
+    def values(self, reading: Reading) -> tuple[Floats, Floats]:
+        """Of each signal its value, 0 without rows, and its rows; each of shape (..., signals)."""
+        rows = np.where(self.is_fault, reading.n_all[..., None], reading.valid[..., self.column]).astype(np.float64)
+        return np.where(rows > 0, (reading.totals / np.maximum(rows, 1) - self.mean) * self.scale, 0.0), rows
+
+    def event_rows(self, reading: Reading) -> Floats:
+        """Rows in which each kind of event could have happened, shape (..., events)."""
+        return np.where(self._of_values, reading.valid[..., self.event_column], reading.n_all[..., None]) * 1.0
+
+    def row_variance(self, reference: Profile) -> Floats:
+        """Variance of one row's signal among these rows, shape (signals,): 1 for the rows that fixed the signals."""
+        values, rows = self.values(self.read(reference))
+        share = np.clip(values / self.scale + self.mean, 0, 1)
+        variance = share * (1 - share) * self.scale**2
+        numbers = reference.numbers
+        if self._ranked.size:
+            squares = np.vecdot(np.square(self.weights), numbers[:, None, :])[self._rank_place]
+            second = squares / np.maximum(rows[self._ranked], 1) * self.scale[self._ranked] ** 2
+            first = values[self._ranked] + self.mean[self._ranked] * self.scale[self._ranked]
+            variance[self._ranked] = second - first**2
+        return np.maximum(variance, 1e-3)
+
+    def per_column(self, of_signals: Floats, of_events: Floats) -> Floats:
+        """Sums over the parts of each column, shape (..., columns)."""
+        return self._signal_groups.sum(of_signals) + self._event_groups.sum(of_events)
+
+    def best_of(self, of_signals: Floats, of_events: Floats) -> Floats:
+        """Largest part of each column, shape (..., columns); -inf where there is none."""
+        return np.maximum(self._signal_groups.max(of_signals), self._event_groups.max(of_events))
+
+    @cached_property
+    def _ranked(self) -> Places:
+        return np.flatnonzero(~self.is_share)
+
+    @cached_property
+    def _rank_place(self) -> tuple[Places, Places]:
+        order = [RANKS.index(self.measure[k]) for k in self._ranked]
+        return self.column[self._ranked], np.array(order, np.intp)
+
+    @cached_property
+    def _shares(self) -> Places:
+        return np.array([k for k, measure in enumerate(self.measure) if measure is Measure.SHARE], np.intp)
+
+    @cached_property
+    def _rest(self) -> Places:
+        return np.array([k for k, measure in enumerate(self.measure) if measure is Measure.REST], np.intp)
+
+    @cached_property
+    def _of_values(self) -> NDArray[np.bool_]:
+        return np.array([kind is Event.OUTSIDE for kind in self.event], np.bool_)
+
+    @cached_property
+    def _signal_groups(self) -> _Groups:
+        return _Groups(self.column, self.n_columns)
+
+    @cached_property
+    def _event_groups(self) -> _Groups:
+        return _Groups(self.event_column, self.n_columns)
+
+    @cached_property
+    def _event_cells(self) -> tuple[Places, Places]:
+        """First and second cell of each kind of event; the same one twice where there is but one."""
+        cells = [self._cells_of(*pair) for pair in zip(self.event_column.tolist(), self.event, strict=True)]
+        return np.array([c[0] for c in cells], np.intp), np.array([c[-1] for c in cells], np.intp)
+
+    def _cells_of(self, column: int, kind: Event) -> list[int]:
+        if kind is Event.OUTSIDE:
+            return [BELOW, ABOVE] if column < self.bins.n_numeric else [BELOW]
+        return [MISSING if kind is Event.MISSING else INVALID]
+
+    def _events(self, counts: Counts) -> Counts:
+        first, second = self._event_cells
+        found = counts[..., self.event_column, first]
+        return np.where(first != second, found + counts[..., self.event_column, second], found)
+
+
+class _Groups:
+    """Parts that lie together by column, reduced to one number per column."""
+
+    def __init__(self, column: Places, n_columns: int) -> None:
+        self._present, self._first = np.unique(column, return_index=True)
+        self._n_columns = n_columns
+
+    def sum(self, values: Floats) -> Floats:
+        return self._reduced(np.add, values, 0.0)
+
+    def max(self, values: Floats) -> Floats:
+        return self._reduced(np.maximum, values, -np.inf)
+
+    def _reduced(self, function: np.ufunc, values: Floats, nothing: float) -> Floats:
+        found = np.full((*values.shape[:-1], self._n_columns), nothing)
+        if self._present.size:
+            found[..., self._present] = function.reduceat(values, self._first, axis=-1)
+        return found
+
+
+_Signal = tuple[int, Measure, int, float, float]
+"""Column, measure, cell, mean of total / rows, and scale."""
+
+
+def _ranks(row: int, counts: Counts) -> tuple[list[_Signal], Floats]:
+    """Polynomials in the reference's mid-rank that are orthonormal over its cells, ties and all.
+
+    Rows outside the range count as those of the nearest cell.
+    """
+    weights, found = np.zeros((N_RANKS, counts.size)), []
+    n = counts.sum()
+    if n == 0:
+        return [], weights
+    share = counts / n
+    used = np.flatnonzero(share)
+    x = 2 * (np.cumsum(share) - share / 2) - 1
+    basis = [np.ones(counts.size)]
+    for power in range(1, N_RANKS + 1):
+        function = x**power
+        for _ in range(2):  # twice is enough
+            for other in basis:
+                function = function - (share @ (function * other)) * other
+        norm = np.sqrt(share @ function**2)
+        if power >= used.size or norm < 1e-6:
+            break
+        function = function / norm
+        basis.append(function)
+        whole = np.rint(function * FIXED)
+        whole[: used[0]], whole[used[-1] + 1 :] = whole[used[0]], whole[used[-1]]
+        mean = float(share @ whole)
+        deviation = float(np.sqrt(share @ whole**2 - mean**2))
+        weights[power - 1] = whole
+        found.append((row, RANKS[power - 1], 0, mean, 1 / deviation))
+    return found, weights
+
+
+def _words(row: int, counts: Counts, rows: float) -> list[_Signal]:
+    """Shares of the most frequent words, and of all others together."""
+    n = counts[BELOW:].sum()
+    found: list[_Signal] = []
+    listed = 0
+    for cell in range(FIRST, FIRST + N_WORDS):
+        signal = _share(row, Measure.SHARE, cell, counts[cell], n, rows)
+        found += signal
+        listed += counts[cell] if signal else 0
+    rest = _share(row, Measure.REST, 0, n - listed, n, rows)
+    if (len(found) == 1 and rest) or (len(found) == 2 and not rest):  # the second says what the first does
+        return found[:1]
+    return found + rest
+
+
+def _share(row: int, measure: Measure, cell: int, part: int, whole: int, rows: float) -> list[_Signal]:
+    """The signal of a share, if it is neither too small nor too large for a normal law."""
+    p = float(part / whole) if whole else 0.0
+    if not MIN_SHARE < p < 1 - MIN_SHARE or rows * p * (1 - p) < MIN_EXPECTED:
+        return []
+    return [(row, measure, cell, p, 1 / float(np.sqrt(p * (1 - p))))]

@@ -1,0 +1,128 @@
+"""The last windows in brief, for when something drifts: how large is it, and when did it begin.
+
+Sums over windows are kept in blocks that get longer with age (1, 2, 4 ... windows, four of each length), so that the
+beginning of a change is known about as exactly as its age, and a week of windows takes little room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+from scipy import special
+
+from detectors.belief import Wobble
+from detectors.bins import Bools, Floats
+from detectors.null import Null
+
+PER_LENGTH: Final = 4
+N_LENGTHS: Final = 6
+SURE: Final = 1.96
+LIKELY: Final = 1.92
+"""What a beginning's log likelihood may lack of the best one's to be within the 95 % interval."""
+
+Places = np.ndarray[Any, np.dtype[np.intp]]
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """The change of chosen parts since its likeliest beginning; arrays of shape (chosen,).
+
+    size: against the reference, in the signal's unit or as a rate. error: its standard error. age: windows since it
+    began, with the last; youngest, oldest: the ends of a 95 % interval of the age.
+    """
+
+    size: Floats
+    error: Floats
+    age: Floats
+    youngest: Floats
+    oldest: Floats
+
+    @property
+    def least(self) -> Floats:
+        """The smallest size that a 95 % interval holds, 0 if it holds none."""
+        return np.asarray(np.maximum(np.abs(self.size) - SURE * self.error, 0))
+
+    @property
+    def least_rate(self) -> Floats:
+        """The same for a rate of events, which a normal law does not hold for: Poisson's exact lower limit."""
+        count = np.square(self.size / self.error)
+        return np.asarray(
+            np.where(self.size > 0, special.gammaincinv(count, 0.025) / np.maximum(count, 1e-9), 0) * self.size
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Trail:
+    """Blocks of windows, the oldest first.
+
+    lengths: windows in each block. sums, rows: of what windows left beside level and season times rows, and the rows;
+    shape (blocks, ..., signals). events, event_rows: shape (blocks, ..., events).
+    """
+
+    lengths: tuple[int, ...]
+    sums: Floats
+    rows: Floats
+    events: Floats
+    event_rows: Floats
+
+    @classmethod
+    def none(cls, null: Null) -> Self:
+        """No window yet."""
+        signals, events = np.zeros((0, *null.level.shape)), np.zeros((0, *null.event_rate.shape))
+        return cls((), signals, signals, events, events)
+
+    def after(self, rest: Floats, rows: Floats, events: Floats, event_rows: Floats) -> Trail:
+        """With one more window; rest: what it left beside level and season."""
+        old = (self.sums, self.rows, self.events, self.event_rows)
+        new = (rest * rows, rows, events, event_rows)
+        arrays = [np.concatenate((block, added[None])) for block, added in zip(old, new, strict=True)]
+        lengths = [*self.lengths, 1]
+        for power in range(N_LENGTHS):
+            length = 2**power
+            if lengths.count(length) <= PER_LENGTH:
+                break
+            first = lengths.index(length)
+            if power < N_LENGTHS - 1:
+                for array in arrays:
+                    array[first + 1] += array[first]
+                lengths[first + 1] = 2 * length
+            del lengths[first]
+            arrays = [np.delete(array, first, axis=0) for array in arrays]
+        return Trail(tuple(lengths), *arrays)
+
+    def effect(self, null: Null, wobble: Wobble, chosen: Bools) -> Effect:
+        """The change of chosen signals (mask of shape (..., signals))."""
+        total, rows, ages = self._since(self.sums, chosen), self._since(self.rows, chosen), self._ages()
+        size = total / np.maximum(rows, 1)
+        rho, variance = wobble.rho[chosen], wobble.variance[chosen]
+        together = (1 + rho) / (1 - rho) - 2 * rho * (1 - rho**ages) / (ages * (1 - rho) ** 2)
+        noise = np.broadcast_to(null.row_variance, chosen.shape)[chosen] / np.maximum(rows, 1)
+        offset = np.broadcast_to(null.offset, chosen.shape)[chosen]
+        error = np.sqrt(offset + noise + variance * together / ages)
+        return self._best(size, error, np.where(rows > 0, np.square(size / error) / 2, 0.0))
+
+    def event_effect(self, null: Null, chosen: Bools) -> Effect:
+        """The rate of chosen events (mask of shape (..., events))."""
+        found, rows = self._since(self.events, chosen), self._since(self.event_rows, chosen)
+        usual, together = (np.broadcast_to(a, chosen.shape)[chosen] for a in (null.event_rate, null.event_size))
+        rate = found / np.maximum(rows, 1)
+        ratio = np.maximum(rate / usual, 1.0)
+        likelihood = np.maximum(found * np.log(ratio) - rows * (ratio - 1) * usual, 0) / together
+        return self._best(rate, np.sqrt(np.maximum(found, 1) * together) / np.maximum(rows, 1), likelihood)
+
+    def _since(self, array: Floats, chosen: Bools) -> Floats:
+        """Sums since each block's beginning, the youngest first, shape (blocks, chosen)."""
+        return np.asarray(array[:, chosen][::-1].cumsum(axis=0))
+
+    def _ages(self) -> Floats:
+        return np.cumsum(self.lengths[::-1], dtype=np.float64)[:, None]
+
+    def _best(self, size: Floats, error: Floats, likelihood: Floats) -> Effect:
+        best, ages = likelihood.argmax(axis=0), self._ages()
+        at = (best, np.arange(best.size))
+        likely = likelihood >= likelihood[at] - LIKELY
+        youngest = np.where(likely, ages, np.inf).min(axis=0)
+        oldest = np.where(likely, ages, 0.0).max(axis=0)
+        return Effect(size[at], error[at], ages[best, 0], youngest, oldest)

@@ -1,0 +1,246 @@
+"""One segment's columns under watch: all that is known of them, window by window, as one value.
+
+A window goes in as the readings of its panes, and out come the next state and what is to be said. All columns are one
+vector; leading axes may hold several independent watches side by side, as the replay of a reference does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+
+from detectors.alarm import LEADING, Alarm, Standing, Terms
+from detectors.belief import Belief, Span, Wobble
+from detectors.bins import Bools, Floats
+from detectors.evidence import Cap, Counted, Evidence
+from detectors.learning import Learning
+from detectors.null import GATE_RATE, TRUSTED_WINDOWS, Null
+from detectors.packed import pack, unpack
+from detectors.signals import Reading, Signals
+from detectors.trail import Effect, Trail
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """A window as it is judged. panes: shape (panes, ...); gap: windows without rows before it; cell: of the season."""
+
+    panes: Reading
+    gap: Floats | float = 0.0
+    cell: np.ndarray[Any, np.dtype[np.intp]] | int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a window showed; arrays of shape (..., columns).
+
+    ln_evidence: of what may be paged; alarm: see there; opened: columns whose incident opened now. wobble: of each
+    signal at the time.
+    """
+
+    ln_evidence: Floats
+    alarm: Alarm
+    opened: Bools
+    wobble: Wobble
+
+
+@dataclass(frozen=True, eq=False)
+class Vigil:
+    """The state of a watch."""
+
+    belief: Belief
+    learning: Learning
+    evidence: Evidence
+    trail: Trail
+    standing: Standing
+
+    @classmethod
+    def begin(cls, layout: Signals, null: Null, terms: Terms) -> Vigil:
+        """A watch that has seen nothing."""
+        learning = Learning.initial(null)
+        shape = (*null.level.shape[:-1], layout.n_columns)
+        return cls(
+            Belief.initial(null, learning.wobble(null)), learning, Evidence.none(null), Trail.none(null),
+            Standing.initial(shape, terms),
+        )  # fmt: skip
+
+    def calibrating(self, layout: Signals, null: Null) -> Bools:
+        """Columns of which too few windows are known yet, shape (..., columns)."""
+        known = null.n_windows[..., :1] + self.learning.n_windows()
+        nothing = np.full((*known.shape[:-1], layout.n_events), -np.inf)
+        least = -layout.best_of(-known, nothing)
+        return np.asarray(least < TRUSTED_WINDOWS)
+
+    def after(self, layout: Signals, null: Null, terms: Terms, sight: Sight) -> tuple[Vigil, Seen]:
+        """The state after a window, and what the window showed."""
+        wobble = self.learning.wobble(null)
+        belief, evidence, best = self._through_panes(layout, null, terms, sight, wobble)
+        whole = sight.panes.sum(axis=0)
+        values, rows = layout.values(whole)
+        rows = np.minimum(rows, null.most_rows)
+        expected, unsure = null.at(sight.cell)
+        rest = np.where(rows > 0, values - expected, 0.0)
+        counts = Counted(whole.events.astype(np.float64), layout.event_rows(whole))
+        trail = self.trail.after(rest, rows, counts.events, counts.rows)
+        learning = self.learning.after(null, wobble, rest, rows)
+        standing = self.standing.passed(terms, 1 + np.asarray(sight.gap))
+        variance = wobble.variance + null.row_variance / np.maximum(rows, 1) + null.offset + unsure
+        standing = standing.homeward(self._return(layout, null, rest, variance, counts))
+        found = Vigil(belief, learning, evidence, trail, standing)
+        silent = terms.silent | standing.wandering(terms)
+        alarm, ln_evidence = found._alarms(layout, null, terms, best, wobble, silent)
+        standing, opened = standing.after(terms, alarm, self.calibrating(layout, null))
+        after = Vigil(belief, learning, evidence, trail, standing)
+        after = after._reset(layout, null, wobble, alarm)
+        return after, Seen(ln_evidence, alarm, opened, wobble)
+
+    def effect(self, layout: Signals, null: Null, wobble: Wobble, column: int) -> tuple[int, Effect]:
+        """The part that speaks for a column, and its change by now; for a watch without leading axes."""
+        part = int(self.standing.part[column])
+        if part < layout.n_signals:
+            return part, self.trail.effect(null, wobble, np.arange(layout.n_signals) == part)
+        return part, self.trail.event_effect(null, np.arange(layout.n_events) == part - layout.n_signals)
+
+    def to_bytes(self) -> bytes:
+        """The state as bytes, numbers of four bytes each."""
+        arrays, facts = {}, {"version": VERSION, "lengths": self.trail.lengths}
+        for name, part in self._parts().items():
+            for field in fields(part):
+                value = getattr(part, field.name)
+                if field.name != "lengths":
+                    arrays[f"{name}.{field.name}"] = value.astype(_stored(value))
+        return pack(facts, arrays)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Vigil:
+        """Read what `to_bytes` wrote. ValueError when it is damaged or of another version."""
+        facts, arrays = unpack(data)
+        if facts["version"] != VERSION:
+            raise ValueError(f"a watch of version {facts['version']}; this driftd reads version {VERSION}")
+        kinds = {"belief": Belief, "learning": Learning, "evidence": Evidence, "trail": Trail, "standing": Standing}
+        parts: dict[str, Any] = {}
+        for name, kind in kinds.items():
+            own = {key.partition(".")[2]: _restored(a) for key, a in arrays.items() if key.partition(".")[0] == name}
+            parts[name] = kind(**own, **({"lengths": tuple(facts["lengths"])} if name == "trail" else {}))
+        return cls(**parts)
+
+    def _parts(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def _through_panes(
+        self, layout: Signals, null: Null, terms: Terms, sight: Sight, wobble: Wobble
+    ) -> tuple[Belief, Evidence, _Best]:
+        """Belief and evidence after the panes, and the strongest evidence on the way."""
+        belief, evidence = self.belief, self.evidence
+        n_panes = sight.panes.n_all.shape[0]
+        cap = Cap.below(layout, terms.ln_bar)
+        values, rows = layout.values(sight.panes)
+        event_rows = layout.event_rows(sight.panes)
+        best = _Best()
+        for pane in range(n_panes):
+            span = Span(1 / n_panes, sight.gap if pane == 0 else 0.0, sight.cell)
+            belief, surprise = belief.after(null, wobble, values[pane], rows[pane], span)
+            counts = Counted(sight.panes.events[pane].astype(np.float64), event_rows[pane])
+            evidence = evidence.after(null, surprise, counts, 1 / n_panes, cap)
+            if terms.by_window:
+                evidence = evidence.limited(self.evidence, cap, np.asarray(True))
+            best.see(layout, *evidence.parts(layout))
+        return belief, evidence, best
+
+    def _alarms(
+        self, layout: Signals, null: Null, terms: Terms, best: _Best, wobble: Wobble, silent: Bools
+    ) -> tuple[Alarm, Floats]:
+        of_signals, of_events = best.signals, best.events
+        faults = np.where(layout.is_fault, of_signals, 0.0), of_events
+        with np.errstate(divide="ignore"):
+            ln_all = np.log(layout.per_column(of_signals, of_events))
+            ln_loud = np.where(silent, np.log(layout.per_column(*faults)), ln_all)
+        enough, quiet = ln_loud >= terms.ln_bar, silent & (ln_all >= terms.ln_bar)
+        part, size = np.zeros(enough.shape, np.intp), np.zeros(enough.shape)
+        passed = np.zeros(enough.shape, np.bool_)
+        if (enough | quiet).any():
+            part, size, passed = self._leading(layout, null, wobble, best, enough, quiet)
+        return Alarm(enough & passed, quiet & ~enough & passed, enough & ~passed, part, size), ln_loud
+
+    def _leading(
+        self, layout: Signals, null: Null, wobble: Wobble, best: _Best, enough: Bools, quiet: Bools
+    ) -> tuple[np.ndarray[Any, np.dtype[np.intp]], Floats, Bools]:
+        """For columns with evidence: the strongest part whose change passes the gate, its size, if there is any."""
+        columns, events = layout.column, layout.event_column
+        asked = enough | quiet
+        total = layout.per_column(best.signals, best.events)
+        signals = asked[..., columns] & (best.signals >= LEADING * total[..., columns])
+        # A column that is paged for its faults alone is not opened by its values.
+        signals &= layout.is_fault | ~(enough & quiet)[..., columns]
+        counted = asked[..., events] & (best.events >= LEADING * total[..., events])
+        sizes, strength = np.zeros(signals.shape), np.full(signals.shape, -np.inf)
+        found = self.trail.effect(null, wobble, signals)
+        gate = np.broadcast_to(null.gate, signals.shape)[signals]
+        sizes[signals], strength[signals] = found.size, np.where(found.least >= gate, best.signals[signals], -np.inf)
+        rates, rate_strength = np.zeros(counted.shape), np.full(counted.shape, -np.inf)
+        found = self.trail.event_effect(null, counted)
+        gate = np.broadcast_to(null.event_gate, counted.shape)[counted]
+        likely = (found.size >= GATE_RATE) & (found.least_rate >= gate)
+        rates[counted], rate_strength[counted] = found.size, np.where(likely, best.events[counted], -np.inf)
+        strongest = layout.best_of(strength, rate_strength)
+        part, size = np.zeros(asked.shape, np.intp), np.zeros(asked.shape)
+        for offset, where, power, change in (
+            (0, columns, strength, sizes), (layout.n_signals, events, rate_strength, rates),
+        ):  # fmt: skip
+            first = np.isfinite(power) & (power == strongest[..., where])
+            index = np.nonzero(first)
+            part[(*index[:-1], where[index[-1]])] = offset + index[-1]
+            size[(*index[:-1], where[index[-1]])] = change[first]
+        return part, size, np.isfinite(strongest)
+
+    def _return(
+        self, layout: Signals, null: Null, rest: Floats, variance: Floats, counts: Counted
+    ) -> tuple[Floats, Floats]:
+        """How much likelier the window is if the change that a column told is over, as logarithms."""
+        size = self.standing.size[..., layout.column]
+        of_signals = (size * size - 2 * rest * size) / (2 * variance)
+        ratio = np.maximum(self.standing.size[..., layout.event_column] / null.event_rate, 1.0)
+        lost = counts.rows * (ratio - 1) * null.event_rate - counts.events * np.log(ratio)
+        return of_signals, lost / null.event_size
+
+    def _reset(self, layout: Signals, null: Null, wobble: Wobble, alarm: Alarm) -> Vigil:
+        """What alarmed begins anew from the reference, so that a change that lasts alarms again."""
+        told = alarm.loud | alarm.quiet
+        if not told.any():
+            return self
+        signals, events = told[..., layout.column], told[..., layout.event_column]
+        belief = self.belief.where(signals, Belief.initial(null, wobble))
+        return Vigil(belief, self.learning, self.evidence.where(signals, events), self.trail, self.standing)
+
+
+class _Best:
+    """The parts of each column's evidence at the pane where it was strongest."""
+
+    signals: Floats
+    events: Floats
+
+    def __init__(self) -> None:
+        self._total: Floats | None = None
+
+    def see(self, layout: Signals, signals: Floats, events: Floats) -> None:
+        """One more pane."""
+        total = layout.per_column(signals, events)
+        if self._total is None:
+            self.signals, self.events, self._total = signals, events, total
+            return
+        better = total > self._total
+        self.signals = np.where(better[..., layout.column], signals, self.signals)
+        self.events = np.where(better[..., layout.event_column], events, self.events)
+        self._total = np.maximum(total, self._total)
+
+
+def _stored(value: Floats) -> np.dtype[Any]:
+    return np.dtype(np.bool_ if value.dtype == np.bool_ else np.int32 if value.dtype.kind == "i" else np.float32)
+
+
+def _restored(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    kind = np.intp if value.dtype.kind == "i" else np.float64
+    return value.copy() if value.dtype == np.bool_ else value.astype(kind)

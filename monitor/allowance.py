@@ -1,0 +1,79 @@
+"""The stated budget, shared out: what every segment and column of a model may ring, and in how many windows.
+
+Each model that works under the budget has an equal part, of which each of its segments has an equal part, which its
+columns share by importance. All parts together are one, so that the alarms expected of all add up to the budget
+whatever depends on what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from detectors import Bins
+from detectors.blocks import Cut
+from detectors.calibration import VERSION, Allowance, Calibration
+from detectors.season import HOUR_MS
+from monitor.config import PERIODS_MS, Config, Model, Rows
+from monitor.window import WHOLE, Segments
+
+NO_CALIBRATION: Final = ""
+
+
+class Calibrations(msgspec.Struct, frozen=True):
+    """What was learnt of a reference's segments, as bytes, and under what: see `Allowances.key`."""
+
+    key: str = NO_CALIBRATION
+    by_segment: dict[str, bytes] = {}
+
+    def under(self, key: str) -> Mapping[str, Calibration]:
+        """What was learnt under this very budget; nothing if it was another. ValueError when it is damaged."""
+        if key != self.key:
+            return {}
+        return {segment: Calibration.from_bytes(data) for segment, data in self.by_segment.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Allowances:
+    """What a model's segments may ring. false_alarms, per: the whole budget, in words."""
+
+    false_alarms: float
+    per: str
+    cut: Cut
+    by_segment: Mapping[str, Allowance]
+
+    def key(self, reference: str) -> str:
+        """Names everything that a calibration rests on."""
+        digest = hashlib.sha256(f"{VERSION} {reference} {self.cut.width_ms} {self.cut.n_rows}".encode())
+        for segment, allowance in self.by_segment.items():
+            digest.update(f"{segment} {allowance.alarms!r} {allowance.period!r}".encode())
+            digest.update(allowance.shares.astype("<f8").tobytes())
+        return digest.hexdigest()
+
+
+def cut_of(model: Model) -> Cut:
+    """How a model's windows are cut."""
+    return Cut(0, model.window.n_rows) if isinstance(model.window, Rows) else Cut(model.window.width_ms)
+
+
+def of(config: Config, model: Model, bins: Bins) -> Allowances:
+    """What the configuration allows a model."""
+    cut = cut_of(model)
+    period_ms = PERIODS_MS[config.budget.per]
+    period = period_ms / min(cut.width_ms or HOUR_MS, HOUR_MS)  # windows without time, or longer, count as hours
+    n_models = max(sum(other.decision == "budget" for other in config.model), 1)
+    segments = Segments.of(bins, model.segments, model.max_segments)
+    weights = np.array([model.columns[n].importance if n in model.columns else 1.0 for n in bins.names], np.float64)
+    by_segment = {}
+    for segment in segments.order:
+        own = weights.copy()
+        if segment != WHOLE:
+            own[segments.cells[segment][0]] = 0.0  # it has but one value there
+        shares = own / max(own.sum(), 1e-300) / len(segments.order) / n_models
+        by_segment[segment] = Allowance(config.budget.false_alarms, period, shares)
+    return Allowances(config.budget.false_alarms, config.budget.per, cut, by_segment)
