@@ -142,8 +142,7 @@ class Member:
                 if not self._hung():
                     self._take_part()
             except InconsistentGroupProtocolError:
-                text = "group %s has members with another state; give all its members one [state] directory, or set "
-                text += "another group"
+                text = "group %s has members with another state; give it a name of its own, or one [state] directory"
                 _LOGGER.error(text, self._group, extra={"event": "group.refused", "group": self._group})
             except (KafkaError, OSError) as fault:
                 self._reporter.away(fault)
