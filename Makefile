@@ -1,10 +1,12 @@
 # make demo    the whole line on this machine, from nothing but Python and make
 # make test    set up and pass everything: lint, types, floors, tests
 # make bench   measure everything that has a goal
+# make faults  every fault over several seeds (SEEDS=5); ONLY=disk for some of them; goes on where it was stopped
 # make soak    an hour of service with faults sprinkled in: memory, files, threads, commits
 # make fuzz    a million mutated inputs at every door
 # make audit   known weaknesses of the packages that run
 # make dist    a release: dist/driftd-VERSION.tar.gz, to unpack and install from (dist-offline: with all packages in it)
+# make newest-kafka  the batch path against the newest kafka-python there is; warns, never fails
 # make lock    resolve the lock files anew
 PYTHON ?= python3
 VENV   ?= .venv
@@ -14,7 +16,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
 AXE    ?= $(HOME)/.cache/driftd/axe
 
-.PHONY: demo test lint axe audit bench fuzz soak dist dist-offline lock clean
+.PHONY: newest-kafka demo test lint axe audit bench fuzz soak dist dist-offline lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/driftd demo
@@ -49,8 +51,25 @@ audit:
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m tests.fuzz --runs 1000000
 
+SEEDS  ?= 5
+RUNS   := build/faults.jsonl
+
+faults: $(VENV)/.ready
+	mkdir -p build
+	DRIFTD_FAULT_SEEDS=$(SEEDS) DRIFTD_FAULT_RESULTS=$(abspath $(RUNS)) $(BIN)/pytest tests/faults -k "$(ONLY)"; \
+	code=$$?; PYTHONPATH=tests $(BIN)/python -m faults.results $(RUNS) docs/faults.md && exit $$code
+
 soak: $(VENV)/.ready
 	$(BIN)/python -m benchmarks._soak
+
+# A copy of this environment, so that the pinned one stays as it is.
+newest-kafka: $(VENV)/.ready
+	rm -rf $(VENV)-newest && $(PYTHON) -m venv $(VENV)-newest
+	echo "$$($(abspath $(BIN))/python -c 'import site; print(site.getsitepackages()[0])')" \
+		> "$$($(VENV)-newest/bin/python -c 'import site; print(site.getsitepackages()[0])')/beneath.pth"
+	$(VENV)-newest/bin/pip install --quiet --disable-pip-version-check --pre --upgrade --no-deps kafka-python
+	$(VENV)-newest/bin/python -m pytest -q -o addopts= tests/monitor/test_kafka_framing.py \
+		|| echo "WARNING: the batch path does not suit kafka-python $$($(VENV)-newest/bin/python -c 'import kafka; print(kafka.__version__)')"
 
 bench: $(VENV)/.ready
 	for script in benchmarks/[!_]*.py; do $(BIN)/python -m "benchmarks.$$(basename $$script .py)" || exit 1; done
@@ -92,4 +111,4 @@ lock:
 		-c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -67,12 +67,21 @@ class _Table(BaseModel):
 
 
 class Kafka(_Table):
-    """`[kafka]`: where the records are. Keys beyond these are kafka-python's consumer options, by their own names."""
+    """`[kafka]`: where the records are. Keys beyond these are kafka-python's consumer options, by their own names.
+
+    mode, group, instance: see docs/operate.md. out_of_range: where to read on when Kafka has deleted records before
+    they were read, or whether to stop there.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     bootstrap_servers: tuple[str, ...] = Field(min_length=1)
     start: Literal["earliest", "latest"] = "earliest"
+    mode: Literal["assign", "group"] = "assign"
+    group: str = Field(default="driftd", min_length=1)
+    instance: str = ""
+    out_of_range: Literal["earliest", "latest", "stop"] = "earliest"
     idle_timeout: DurationMs = _duration("1m")
+    sample: float = Field(default=1.0, gt=0, le=1)
 
 
 class State(_Table):
@@ -221,6 +230,13 @@ class Config(_Table):
     retrain: tuple[Retrain, ...] = ()
     alert: Alert = Alert()
     http: Http = Http()
+
+    @property
+    def unsampled(self) -> Config:
+        """The same for logs of which every record is looked at."""
+        if self.kafka is None or self.kafka.sample == 1:
+            return self
+        return self.model_copy(update={"kafka": self.kafka.model_copy(update={"sample": 1.0})})
 
     @property
     def hash(self) -> str:

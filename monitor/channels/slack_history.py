@@ -40,7 +40,8 @@ class History:
                 if messages is None:
                     return None
                 for message in messages:
-                    if _notice(message) == notice:
+                    # A thread begins with its parent, which says by whom it was edited last.
+                    if _notice(message) == notice and (thread is None or message["ts"] != thread[1]):
                         return str(message["ts"])
         except SlackApiError as error:
             if code(error) not in FOR_PEOPLE:

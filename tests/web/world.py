@@ -102,8 +102,9 @@ class ListSource:
     """Records from lists, in chunks."""
 
     logs: Mapping[Partition, list[bytes]] = {}
+    path = "batch"
 
-    def __init__(self, topics: Sequence[str], options: Any, *, start: str) -> None:
+    def __init__(self, topics: Sequence[str], options: Any, **_: Any) -> None:
         self._at = {at: 0 for at in self.logs if at.topic in topics}
         self.connected = True
 
