@@ -109,6 +109,7 @@ def test_no_other_site_can_send_a_form(world: World):
         mark = re.search(r'name="mark" value="([0-9a-f]+)"', page)
         assert mark
         fields = {"comment": "x", "hours": "1", "model": "none"}
+        before = client.get("/api/silences").json()
         for form, headers in (
             (fields, {}),
             (fields | {"mark": "0" * 64}, {}),
@@ -116,7 +117,7 @@ def test_no_other_site_can_send_a_form(world: World):
             (fields | {"mark": mark[1]}, {"Origin": "https://evil.example"}),
         ):
             assert client.post("/do/silence", data=form, headers=headers).status_code == 403
-        assert client.get("/api/silences").json() == []
+        assert client.get("/api/silences").json() == before
 
 
 def test_a_head_without_end_is_cut_off(world: World):
