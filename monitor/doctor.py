@@ -90,7 +90,7 @@ def _kafka(prepared: Prepared, clock: _Clock) -> Hop:
 def _model(prepared: Prepared, model: Model, clock: _Clock, *, send: bool) -> Iterator[Hop]:
     reference = prepared.references[model.name]
     model = model.model_copy(update={"window": Rows(n_rows=N_ROWS // N_WINDOWS)})  # whatever it is, as quickly
-    line = Line(prepared.config, model, reference, Saved(), lambda *_: None)
+    line = Line(prepared.config.unsampled, model, reference, Saved(), lambda *_: None)
     column, made = _drifting(reference)
     if model.format == "json":
         line.step(encoded(reference, line.layout, made))

@@ -131,13 +131,21 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """What every message about a model says of it. reference: its id; config: the hash of the configuration."""
+    """What every message about a model says of it.
+
+    reference: its id; config: the hash of the configuration; sample: the share of records that is looked at.
+    """
 
     model: str
     version: str | None
     n_columns: int
     reference: str
     config: str
+    sample: float = 1.0
+
+    def scaled(self, n_rows: int) -> int:
+        """Rows of the log that so many rows of the sample stand for."""
+        return round(n_rows / self.sample)
 
 
 def alert_body(subject: Subject, change: Change, retraining: str | None) -> AlertBody:
@@ -155,7 +163,7 @@ def alert_body(subject: Subject, change: Change, retraining: str | None) -> Aler
         summary=change.reason,
         columns=tuple(map(_column, episode.columns)),
         n_columns=subject.n_columns,
-        window=_facts(episode.window),
+        window=_facts(subject, episode.window),
         since=rfc3339(episode.since_ms),
         reference=subject.reference,
         retraining=retraining,
@@ -185,7 +193,7 @@ def retrain_body(subject: Subject, change: Change, trigger: str, reason: str) ->
         version=subject.version,
         reason=reason,
         columns=tuple(map(_column, episode.columns)),
-        window=_facts(episode.window),
+        window=_facts(subject, episode.window),
         since=rfc3339(episode.since_ms),
         rows=tuple(
             RowRange(topic=topic, partition=number, first_offset=first, last_offset=last)
@@ -246,10 +254,9 @@ def rfc3339(time_ms: int) -> str | None:
     return when.isoformat(timespec="milliseconds" if time_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
-def _facts(window: Seen) -> WindowFacts:
-    return WindowFacts(
-        index=window.index, start=rfc3339(window.start_ms), end=rfc3339(window.end_ms), n_rows=window.n_rows
-    )
+def _facts(subject: Subject, window: Seen) -> WindowFacts:
+    start, end = rfc3339(window.start_ms), rfc3339(window.end_ms)
+    return WindowFacts(index=window.index, start=start, end=end, n_rows=subject.scaled(window.n_rows))
 
 
 def _column(drifting: Drifting) -> ColumnChange:

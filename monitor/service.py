@@ -33,6 +33,7 @@ from monitor.schedule import Housekeeping, Job
 from monitor.secret import secrets
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.registry import Registry, SchemaFile
+from monitor.sources.sample import Sample
 from monitor.store import Store, backup
 from monitor.systemd import Notifier
 from monitor.tune import settle
@@ -135,7 +136,10 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
             lines[-1].decoder.look_up(prepared.schemas[model.name])
     engine = Engine(lines, board)
     kafka = config.kafka
-    source = KafkaSource(sorted(engine.topics), prepared.kafka, start=kafka.start if kafka else "earliest")
+    sample = Sample(kafka.sample) if kafka and kafka.sample < 1 else None
+    start = kafka.start if kafka else "earliest"
+    source = KafkaSource(sorted(engine.topics), prepared.kafka, start=start, sample=sample)
+    outside.metrics.reads_batches(source.path == "batch")
     courier = Courier({name: opened() for name, opened in prepared.channels.items()})
     pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000 if kafka else 60.0)
     outside.metrics.configured({name: reference.id[:12] for name, reference in references.items()})
