@@ -1,6 +1,7 @@
 # make demo    the whole line on this machine, from nothing but Python and make
 # make test    set up and pass everything: lint, types, floors, tests
 # make bench   measure everything that has a goal
+# make faults  every fault over several seeds (SEEDS=5); ONLY=disk for some of them; goes on where it was stopped
 # make soak    an hour of service with faults sprinkled in: memory, files, threads, commits
 # make fuzz    a million mutated inputs at every door
 # make dist    a release: dist/driftd-VERSION.tar.gz, to unpack and install from (dist-offline: with all packages in it)
@@ -35,6 +36,14 @@ $(AXE)/node_modules/axe-core/axe.min.js:
 
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m tests.fuzz --runs 1000000
+
+SEEDS  ?= 5
+RUNS   := build/faults.jsonl
+
+faults: $(VENV)/.ready
+	mkdir -p build
+	DRIFTD_FAULT_SEEDS=$(SEEDS) DRIFTD_FAULT_RESULTS=$(abspath $(RUNS)) $(BIN)/pytest tests/faults -k "$(ONLY)"; \
+	code=$$?; PYTHONPATH=tests $(BIN)/python -m faults.results $(RUNS) docs/faults.md && exit $$code
 
 soak: $(VENV)/.ready
 	$(BIN)/python -m benchmarks._soak

@@ -106,17 +106,20 @@ class Judge:
         return judged, msgspec.msgpack.encode(_Memory(tuple(kept), since, kinds))
 
     def rejudge(self, window: Window, before: Sequence[Verdict]) -> Judged:
-        """Judge an amended window by itself; what was known of the runs of drift stays as it was said before."""
+        """Judge an amended window by itself; what was known of the runs of drift stays as it was said before.
+
+        A run that began in an earlier window is remembered even while an amendment makes this one calm: the last word
+        must not depend on how late rows were divided among amendments.
+        """
         scores = self._scores(window)
         known = before[: self.reference.bins.n_columns]
         said = [decision.again(scores, known) for decision in self.decisions]
         since = {verdict.column: verdict.since_window for verdict in before if verdict.since_window is not None}
-        dated = [
-            msgspec.structs.replace(verdict, since_window=since.get(verdict.column, window.index))
-            if verdict.outcome is Outcome.DRIFT
-            else verdict
-            for verdict in (_merged(verdicts) for verdicts in zip(*said, strict=True))
-        ]
+        dated = []
+        for verdict in (_merged(verdicts) for verdicts in zip(*said, strict=True)):
+            began = since.get(verdict.column, window.index)
+            known_run = verdict.outcome is Outcome.DRIFT or began < window.index
+            dated.append(msgspec.structs.replace(verdict, since_window=began) if known_run else verdict)
         return Judged(window, (*dated, *unexpected(window)))
 
     def _scores(self, window: Window) -> Scores:

@@ -67,11 +67,19 @@ class _Table(BaseModel):
 
 
 class Kafka(_Table):
-    """`[kafka]`: where the records are. Keys beyond these are kafka-python's consumer options, by their own names."""
+    """`[kafka]`: where the records are. Keys beyond these are kafka-python's consumer options, by their own names.
+
+    mode, group, instance: see docs/operate.md. out_of_range: where to read on when Kafka has deleted records before
+    they were read, or whether to stop there.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     bootstrap_servers: tuple[str, ...] = Field(min_length=1)
     start: Literal["earliest", "latest"] = "earliest"
+    mode: Literal["assign", "group"] = "assign"
+    group: str = Field(default="driftd", min_length=1)
+    instance: str = ""
+    out_of_range: Literal["earliest", "latest", "stop"] = "earliest"
     idle_timeout: DurationMs = _duration("1m")
     sample: float = Field(default=1.0, gt=0, le=1)
 

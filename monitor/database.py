@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from monitor.errors import StoreDamaged, StoreError, StoreFull, StoreLocked, StoreNewer
+from monitor.errors import StoreDamaged, StoreError, StoreFenced, StoreFull, StoreLocked, StoreNewer
 from monitor.frozen import unchecked
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 DATABASE: Final = "driftd.db"
 BACKUP: Final = "driftd.backup.db"
 LOCK: Final = "driftd.lock"
+IDENTITY: Final = "driftd.id"
 LOCK_SECONDS: Final = 1.0
 """How long a lock that is held is waited for: a look at it (`is_locked`) holds it for an instant."""
 VACUUM_PAGES: Final = 2_000
@@ -48,20 +49,35 @@ class Design:
     sound: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Of a daemon that takes turns with others on one state. generation: later turns have higher ones; holder: names
+    the process."""
+
+    generation: int
+    holder: str
+
+
 class Database:
     """The database of one state directory, for the one process that writes it.
 
     recovered_from: where a damaged file was set aside, None when nothing was wrong.
     """
 
-    def __init__(self, directory: Path, design: Design) -> None:
-        """Open or create. StoreLocked when another process has it, StoreNewer when a later driftd wrote it."""
+    def __init__(self, directory: Path, design: Design, turn: Turn | None = None) -> None:
+        """Open or create. StoreLocked when another process has it, StoreNewer when a later driftd wrote it.
+
+        turn: None for a process that has the state to itself. A process with a turn takes over from one whose turn was
+        before, which may still run and not know: every later transaction of that one is refused.
+        """
         self.directory = directory
         self.recovered_from: Path | None = None
         self._design = design
-        self._lock = _locked(directory)
+        self._turn = turn
+        self._lock, alone = _locked(directory, shared=turn is not None)
         try:
             self._connection = self._opened()
+            self._take_over(alone)
         except BaseException:
             os.close(self._lock)
             raise
@@ -77,6 +93,7 @@ class Database:
         with _told(self.directory):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self.check_turn()
                 yield self._connection
             except BaseException:
                 self._connection.rollback()
@@ -86,6 +103,13 @@ class Database:
             except sqlite3.Error:
                 self._connection.rollback()
                 raise
+
+    def check_turn(self) -> None:
+        """StoreFenced when another process has taken over."""
+        if self._turn is not None:
+            found = self.rows("SELECT holder FROM turns")
+            if found != [(self._turn.holder,)]:
+                raise StoreFenced(f"{self.directory}: another daemon of the group works on this state by now")
 
     @property
     def n_bytes(self) -> int:
@@ -103,6 +127,7 @@ class Database:
         self._connection.close()
         self._set_aside(fault)
         self._connection = _connected(self.directory / DATABASE, self._design)
+        self._take_over(alone=True)  # a backup tells of turns that are over
 
     def close(self) -> None:
         """Let go of the file and the lock."""
@@ -116,6 +141,24 @@ class Database:
         except StoreDamaged as fault:
             self._set_aside(fault)
             return _connected(file, self._design)
+
+    def _take_over(self, alone: bool) -> None:
+        """Note whose turn it is. alone: no other process has the state open, so whatever turn was noted is over."""
+        if self._turn is None:
+            return
+        with _told(self.directory):
+            table = "CREATE TABLE IF NOT EXISTS turns (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT "
+            self._connection.execute(f"{table} NULL, holder TEXT NOT NULL)")
+            self._connection.execute(
+                """INSERT INTO turns VALUES (1, ?1, ?2) ON CONFLICT (one) DO UPDATE SET generation = ?1, holder = ?2
+                WHERE ?3 OR generation < ?1 OR holder = ?2""",
+                (self._turn.generation, self._turn.holder, alone),
+            )
+        try:
+            self.check_turn()
+        except StoreFenced as fault:
+            self._connection.close()
+            raise StoreLocked(str(fault)) from None
 
     def _set_aside(self, fault: StoreDamaged) -> None:
         file, backup = self.directory / DATABASE, self.directory / BACKUP
@@ -204,7 +247,8 @@ def read_only(directory: Path) -> sqlite3.Connection:
         return connection
 
 
-def _locked(directory: Path) -> int:
+def _locked(directory: Path, shared: bool) -> tuple[int, bool]:
+    """A handle that holds the lock, and whether nobody else does. shared: with others that take turns."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -212,16 +256,26 @@ def _locked(directory: Path) -> int:
         raise StoreError(f"{directory}: {error.strerror}; the state directory must be writable") from error
     give_up_at = time.monotonic() + LOCK_SECONDS
     while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() < give_up_at:
-                time.sleep(0.05)
-                continue
-            os.close(handle)
-            told = f"{directory}: another driftd works on this state; stop it, or set another [state] directory"
-            raise StoreLocked(told) from error
-        return handle
+        if _flock(handle, fcntl.LOCK_EX):
+            if shared:
+                _flock(handle, fcntl.LOCK_SH)
+            return handle, True
+        if shared and _flock(handle, fcntl.LOCK_SH):
+            return handle, False
+        if time.monotonic() < give_up_at:
+            time.sleep(0.05)
+            continue
+        os.close(handle)
+        told = f"{directory}: another driftd works on this state; stop it, or set another [state] directory"
+        raise StoreLocked(told)
+
+
+def _flock(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_locked(directory: Path) -> bool:
@@ -231,12 +285,27 @@ def is_locked(directory: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        # A daemon that takes turns lets a shared lock in, but no exclusive one.
+        return not (_flock(handle, fcntl.LOCK_SH) and _flock(handle, fcntl.LOCK_EX))
     finally:
         os.close(handle)
-    return False
+
+
+def identity(directory: Path) -> str:
+    """A name for the state in this directory that no other has; made when it is asked for the first time."""
+    file = directory / IDENTITY
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileExistsError):
+            fresh = directory / f"{IDENTITY}.{os.getpid()}"
+            fresh.write_text(os.urandom(8).hex())
+            try:
+                os.link(fresh, file)
+            finally:
+                fresh.unlink()
+        return file.read_text()
+    except OSError as error:
+        raise StoreError(f"{directory}: {error.strerror}; the state directory must be writable") from error
 
 
 def _connected(file: Path, design: Design) -> sqlite3.Connection:

@@ -4,9 +4,11 @@ DriftdError
 ├── ConfigError       the configuration; carries every problem found, not only the first
 ├── ReferenceFault    a sealed reference that is absent, damaged or does not fit
 ├── ChannelFault      a message that a person asked for was not delivered
+├── ReportFault       a report that cannot be made
 ├── SourceError       records cannot be read (Kafka away, file unreadable)
 └── StoreError        the state cannot be read or written
     ├── StoreLocked   another daemon works on the same state
+    ├── StoreFenced   another member of the group has taken over; nothing was written
     ├── StoreNewer    a later driftd wrote it
     ├── StoreDamaged  what is in the file is not what was written
     └── StoreFull     the disk takes nothing; nothing was written, trying again later is right
@@ -55,6 +57,10 @@ class ChannelFault(DriftdError):
     """A message that a person asked for was not delivered."""
 
 
+class ReportFault(DriftdError):
+    """An incident's report cannot be made."""
+
+
 class SourceError(DriftdError):
     """Records cannot be read."""
 
@@ -65,6 +71,10 @@ class StoreError(DriftdError):
 
 class StoreLocked(StoreError):
     """Another daemon works on the same state directory."""
+
+
+class StoreFenced(StoreError):
+    """Another member of the group works on the state by now; what this one did since is given up."""
 
 
 class StoreNewer(StoreError):

@@ -40,6 +40,11 @@ class Health:
         else:
             self._kafka = "ok" if n_assigned else "no partition was assigned yet"
 
+    def stood_by(self) -> None:
+        """Another daemon of the group works; this one is ready to."""
+        self._progress = time.monotonic()
+        self._kafka = "ok"
+
     def disk(self, fault: str = "") -> None:
         """Whether the disk takes what is written."""
         self._disk = fault or "ok"

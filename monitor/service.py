@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,19 +23,22 @@ from monitor.check import Reference
 from monitor.config import Channel as ChannelTable
 from monitor.config import Config, Model
 from monitor.daemon import Daemon, Outside, Pace
+from monitor.database import Turn, identity
 from monitor.decode import REGISTRY as DECODERS
 from monitor.decode import Schemas
 from monitor.engine import Engine
-from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault, StoreDamaged
+from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault, StoreDamaged, StoreFenced, StoreLocked
 from monitor.history import History
 from monitor.line import Line, shape
 from monitor.message import Notice
+from monitor.order import Answer
 from monitor.outbox import Courier
 from monitor.page import Door, Page, door
 from monitor.picture import picture
 from monitor.reference import unseal
 from monitor.schedule import Housekeeping, Job
 from monitor.secret import secrets
+from monitor.sources.group import Member
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.registry import Registry, SchemaFile
 from monitor.sources.sample import Sample
@@ -47,6 +50,7 @@ log = logging.getLogger(__name__)
 
 STEP_SECONDS: Final = 300.0
 """How long one step of the start may take; large states are read and checked as a whole."""
+STAND_BY_SECONDS: Final = 0.2
 _KAFKA_FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"}
 
 
@@ -141,9 +145,11 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
             lines[-1].decoder.look_up(prepared.schemas[model.name])
     engine = Engine(lines, board)
     kafka = config.kafka
-    sample = Sample(kafka.sample) if kafka and kafka.sample < 1 else None
-    start = kafka.start if kafka else "earliest"
-    source = KafkaSource(sorted(engine.topics), prepared.kafka, start=start, sample=sample)
+    assert kafka is not None  # noqa: S101  # `prepare` has seen to it
+    sample = Sample(kafka.sample) if kafka.sample < 1 else None
+    source = KafkaSource(
+        sorted(engine.topics), prepared.kafka, start=kafka.start, out_of_range=kafka.out_of_range, sample=sample
+    )  # fmt: skip
     outside.metrics.reads_batches(source.path == "batch")
     channels = {name: opened(tools(config, prepared.directory)) for name, opened in prepared.channels.items()}
     courier = Courier(channels)
@@ -218,6 +224,8 @@ class Control:
             fresh = self._read()
             if fresh.directory != self.prepared.directory:
                 raise ConfigError(str(fresh.folder), [Problem("state.directory", "cannot change while driftd runs")])
+            if (Membership.of(fresh) is None) != (Membership.of(self.prepared) is None):
+                raise ConfigError(str(fresh.folder), [Problem("kafka.mode", "cannot change while driftd runs")])
             self.page.listen(fresh.config)
         except DriftdError as fault:
             text = "the configuration was not reloaded, the old one stays in force: %s"
@@ -237,6 +245,7 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
 
     def prune() -> None:
         chores.put(lambda _, store: store.prune(int(time.time() * 1000) - config.state.retention))
+        chores.put(lambda _, store: store.database.give_back())
 
     def summarise() -> None:
         jobs = {retrain.channel for retrain in config.retrain}
@@ -262,24 +271,118 @@ def serve(file: Path, read: Callable[[Path], Config]) -> None:
     notifier.more_time(STEP_SECONDS, "opening the references")
     control = Control(lambda: prepare(file, read(file)), notifier, outside)
     control.install()
+    try:
+        while not control.stopping:
+            membership = Membership.of(control.prepared)
+            if membership is None:
+                _go_on(control, Shift(control), outside, notifier)
+            else:
+                _take_turns(control, membership, outside, notifier)
+        log.info("driftd has stopped", extra={"event": "service.stopped"})
+    finally:
+        control.page.close()
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What a place in the group of daemons that take turns on one state depends on."""
+
+    group: str
+    instance: str
+    topics: Sequence[str]
+    options: Mapping[str, object]
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> Membership | None:
+        """None for a daemon that has its state to itself."""
+        kafka = prepared.config.kafka
+        if kafka is None or kafka.mode != "group":
+            return None
+        topics = sorted({topic for model in prepared.config.model for topic in model.topics})
+        return cls(kafka.group, kafka.instance, topics, prepared.kafka)
+
+    def begin(self, directory: Path) -> Member:
+        """Join the group."""
+        return Member(self.topics, self.options, self.group, identity(directory), self.instance)
+
+
+class Shift:
+    """A stretch of work on the state. member, turn: None for a daemon that has it to itself."""
+
+    def __init__(self, control: Control, member: Member | None = None, turn: Turn | None = None) -> None:
+        self._control = control
+        self._member = member
+        self._membership = Membership.of(control.prepared)
+        self.turn = turn
+
+    def wanted(self) -> bool:
+        """Whether the present configuration is to go on."""
+        return self._control.wanted() and self._has_turn()
+
+    def lasts(self) -> bool:
+        """Whether there is to be more work, perhaps with another configuration."""
+        return not self._control.stopping and self._has_turn()
+
+    def _has_turn(self) -> bool:
+        if self._member is None:
+            return True
+        return self._member.turn() is not None and Membership.of(self._control.prepared) == self._membership
+
+
+def _go_on(control: Control, shift: Shift, outside: Outside, notifier: Notifier) -> None:
+    """Work on the state, one configuration after the other."""
     notifier.more_time(STEP_SECONDS, "opening the state")
-    store = Store(control.prepared.directory)
+    store = Store(control.prepared.directory, shift.turn)
     if store.database.recovered_from is not None:
         outside.metrics.recovered()
     try:
-        while not control.stopping:
+        while shift.lasts():
             notifier.more_time(STEP_SECONDS, "going on from the state")
             try:
-                _work(control, store, outside, notifier)
+                _work(control, shift, store, outside, notifier)
             except StoreDamaged as fault:
                 if store.database.recovered_from is not None:  # once may be an accident
                     raise
                 store.recover(fault)
                 outside.metrics.recovered()
-        log.info("driftd has stopped", extra={"event": "service.stopped"})
     finally:
-        control.page.close()
         store.close()
+
+
+def _take_turns(control: Control, membership: Membership, outside: Outside, notifier: Notifier) -> None:
+    """Stand by until it is this daemon's turn, work while it lasts, and stand by again."""
+    member = membership.begin(control.prepared.directory)
+    try:
+        while not control.stopping and Membership.of(control.prepared) == membership:
+            if (turn := _stand_by(control, member, outside, notifier)) is None:
+                continue
+            log.warning("it is this daemon's turn", extra={"event": "group.turn", "generation": turn.generation})
+            try:
+                _go_on(control, Shift(control, member, turn), outside, notifier)
+            except (StoreFenced, StoreLocked) as fault:
+                log.warning("%s; standing by", fault, extra={"event": "group.fenced"})
+                time.sleep(STAND_BY_SECONDS)
+    finally:
+        member.close()
+
+
+def _stand_by(control: Control, member: Member, outside: Outside, notifier: Notifier) -> Turn | None:
+    """Wait for this daemon's turn; None when it is to stop, or has another configuration."""
+    words = "standing by: another daemon of the group works, or Kafka is not there yet"
+    prepared = control.prepared
+    control.page.show(prepared.config, prepared.folder, prepared.directory, prepared.door)
+    notifier.ready(words)
+    log.info(words, extra={"event": "group.standing_by"})
+    while control.wanted():
+        if (generation := member.turn()) is not None:
+            return Turn(generation, member.holder)
+        for _, answer in outside.inbox.take():
+            answer.set_result(Answer(False, "this daemon stands by; ask the one of its group that works"))
+        outside.metrics.came_round({}, member.connected)
+        outside.health.stood_by()
+        notifier.progress(words)
+        time.sleep(STAND_BY_SECONDS)
+    return None
 
 
 def _not_ours(directory: Path) -> list[Problem]:
@@ -291,7 +394,7 @@ def _not_ours(directory: Path) -> list[Problem]:
     return [Problem("state.directory", told)]
 
 
-def _work(control: Control, store: Store, outside: Outside, notifier: Notifier) -> None:
+def _work(control: Control, shift: Shift, store: Store, outside: Outside, notifier: Notifier) -> None:
     """One configuration at work, until a stop or another one is wanted."""
     daemon = assemble(control.prepared, store, outside)
     jobs = housekeeping(control.prepared, store, outside)
@@ -301,7 +404,7 @@ def _work(control: Control, store: Store, outside: Outside, notifier: Notifier) 
         control.page.show(prepared.config, prepared.folder, prepared.directory, prepared.door)
         notifier.ready(daemon.status)
         log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
-        daemon.run(control.wanted, notifier.progress)
+        daemon.run(shift.wanted, notifier.progress)
     finally:
         jobs.stop()
 

@@ -21,7 +21,7 @@ from monitor.batch import Partition
 from monitor.board import BoardState
 from monitor.channels import Attempt
 from monitor.check import Judged, Reference
-from monitor.database import Database, Design
+from monitor.database import Database, Design, Turn
 from monitor.database import backup as copy_of
 from monitor.decision import Outcome, Verdict
 from monitor.engine import Commit
@@ -134,9 +134,9 @@ class OutboxFacts:
 class Store:
     """The state of one directory, for the one daemon that works on it."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open or create. StoreLocked, StoreNewer or StoreError when it cannot be had."""
-        self.database = Database(directory, DESIGN)
+    def __init__(self, directory: Path, turn: Turn | None = None) -> None:
+        """Open or create. StoreLocked, StoreNewer or StoreError when it cannot be had. turn: see `Database`."""
+        self.database = Database(directory, DESIGN, turn)
 
     def load(self, model: str, shape: str, bins: Bins) -> Saved:
         """What a model's line goes on from. Where open windows have another shape, their rows are read again."""
@@ -210,6 +210,7 @@ class Store:
 
     def due(self, now_ms: int, limit: int = 100) -> list[Due]:
         """Notices to be sent now, oldest first; of every incident and channel only the first that is not done."""
+        self.database.check_turn()
         rows = self.database.rows(
             f"""SELECT id, incident, channel, purpose, body, sum = {NOTICE_SUM}, attempts, queued_ms, doubtful,
                 (SELECT receipt FROM outbox AS sent WHERE sent.incident = o.incident AND sent.channel = o.channel

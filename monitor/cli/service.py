@@ -95,6 +95,21 @@ def explain(
         out.print(f"{sent.purpose} to {sent.channel}: {sent.state} after {sent.attempts} attempts{why}", markup=False)
 
 
+@app.command(epilog="Example: driftd report --config driftd.toml credit-5 --out credit-5.html")
+def report(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="An incident; a beginning of its id is enough.")],
+    config: ConfigFile,
+    to: Annotated[Path, typer.Option("--out", help="Where to write it.")] = Path("report.html"),
+) -> None:
+    """An incident's last window with drift beside its reference, as a report of Evidently: one HTML file."""
+    from monitor.report import make  # noqa: PLC0415
+
+    with history_of(config) as history:
+        incident = history.explain(identity).incident.id
+    made = make(config.parent / read_config(config).state.directory, incident, to)
+    out.print(f"{made}: {incident} beside its reference, {made.stat().st_size:,} bytes", markup=False)
+
+
 @app.command(epilog="Example: driftd backup --config driftd.toml --to /mnt/backups/driftd.db")
 def backup(
     config: ConfigFile,

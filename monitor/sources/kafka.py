@@ -77,13 +77,13 @@ class KafkaSource:
 
     topics: their names; those that do not exist yet are waited for. options: kafka-python's consumer options by its own
     names (bootstrap_servers, security_protocol, sasl_*, ssl_*, isolation_level, ...). start: where partitions begin for
-    which `seek` named no offset; partitions that appear later always begin at their earliest record. sample: the
-    records that are looked at, None for all.
+    which `seek` named no offset; partitions that appear later always begin at their earliest record. out_of_range: what
+    to do when Kafka has deleted records before they were read: go on at the earliest that is left, at the end, or stop.
+    sample: the records that are looked at, None for all.
 
     Nothing is connected before the first `poll`. While Kafka is away `poll` answers with nothing and `connected` is
     False; what waiting cannot cure (credentials, rights, damaged batches) is a SourceError, and the next `poll` tries
-    anew from the same offsets. When Kafka has deleted records before they were read, reading goes on at the earliest
-    that is left, and `losses` tells what is missing.
+    anew from the same offsets. When reading went on beyond records that are gone, `losses` tells what is missing.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class KafkaSource:
         options: Mapping[str, Any],
         *,
         start: Literal["earliest", "latest"] = "earliest",
+        out_of_range: Literal["earliest", "latest", "stop"] = "earliest",
         pace: Pace = PACE,
         sample: Sample | None = None,
     ) -> None:
@@ -106,6 +107,7 @@ class KafkaSource:
         self._reporter = Reporter(self._servers)
         self._start = start
         self._sample = sample
+        self._out_of_range = out_of_range
         self._pace = pace
         self._reader = batch_reader()
         self._client: Client | None = None
@@ -133,6 +135,8 @@ class KafkaSource:
         except (KafkaError, OSError) as fault:
             self._answer_to(fault)
             hurry = False
+        except SourceError:
+            raise
         except Exception as fault:
             # The IO thread died, or an inner part was not what it was: a new client is the only sound next step.
             self._drop()
@@ -325,11 +329,12 @@ class KafkaSource:
         self._caught_up &= found
 
     def _regain(self, client: Client, asked: Mapping[Partition, int]) -> None:
-        """Moves partitions whose offset is not in the log to the earliest record, and notes what was lost."""
+        """Moves partitions whose offset is not in the log to one that is, and notes what was lost."""
         first, end = client.first_offsets(asked), client.end_offsets(asked)
         for partition, offset in asked.items():
             if offset < first[partition]:
-                self._lose(client, partition, offset, first[partition], "Kafka deleted them before they were read")
+                onward = end[partition] if self._out_of_range == "latest" else first[partition]
+                self._lose(client, partition, offset, onward, "Kafka deleted them before they were read")
             elif offset > end[partition]:
                 self._lose(client, partition, offset, first[partition], "the log was cut or made anew")
 
@@ -347,10 +352,16 @@ class KafkaSource:
             self._regain(client, unknown)
 
     def _lose(self, client: Client, partition: Partition, asked: int, onward: int, cause: str) -> None:
-        text = "%s[%d]: records are gone, offset %d is not in the log (%s); reading on at %d"
+        if self._out_of_range == "stop":
+            text = (
+                f"{partition.topic}[{partition.number}]: offset {asked} is not in the log ({cause}; the next would be "
+            )
+            raise SourceError(f'{text}{onward}); out_of_range is "stop": set "earliest" or "latest" to go on')
+        text = "%s[%d]: records are gone, offset %d is not in the log (%s); reading on at %d, %d offsets are lost"
+        n_lost = max(0, onward - asked)
         lost = {"event": "kafka.records_lost", "topic": partition.topic, "partition": partition.number}
-        lost |= {"asked_offset": asked, "next_offset": onward}
-        _LOGGER.warning(text, partition.topic, partition.number, asked, cause, onward, extra=lost)
+        lost |= {"asked_offset": asked, "next_offset": onward, "n_lost": n_lost}
+        _LOGGER.warning(text, partition.topic, partition.number, asked, cause, onward, n_lost, extra=lost)
         self._losses.append((partition, asked, onward))
         self._next[partition] = onward
         client.seek(partition, onward)

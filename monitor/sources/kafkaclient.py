@@ -64,6 +64,7 @@ QUIETED: Final = {
     "kafka.net": logging.CRITICAL,
     "kafka.net.selector": logging.ERROR,
     "kafka.cluster": logging.CRITICAL,
+    "kafka.coordinator": logging.CRITICAL,
     "kafka.consumer.fetcher": logging.CRITICAL,
 }
 ISOLATION_LEVELS: Final = ("read_uncommitted", "read_committed")

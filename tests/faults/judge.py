@@ -82,7 +82,7 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
     kept = rows[~rows.dropped]
     watermark = min(group.time_ms.max() for _, group in rows.groupby("partition")) - LATENESS_MS
     closed = kept[kept.end_ms <= watermark]
-    judge = Judge.of(reference, model, config.rule)
+    judge = Judge.of(reference, config, model)
     subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
     desk = Desk(config, model, subject, Board(config.alert.burst))
     next_index: Counter[str] = Counter()
@@ -113,8 +113,8 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
         contents=sorted((key, _plain(judged.window)) for key, judged in final.items()),
         n_rows={key: judged.window.n_rows for key, judged in final.items()},
         verdicts={key: [_plainly(verdict) for verdict in judged.verdicts] for key, judged in final.items()},
-        changes=[[c.episode.id, c.episode.n_changes, _plainly(c)] for c in out.changes],
-        triggers=[[t.id, t.step, _plainly(t)] for t in out.triggers],
+        changes=sorted([c.episode.id, c.episode.n_changes, _plainly(c)] for c in out.changes),
+        triggers=sorted([t.id, t.step, _plainly(t)] for t in out.triggers),
         notices={n.id: [n.channel, n.purpose, _plainly(n.body)] for n in out.notices},
         counts={
             "rows": len(rows), "late": int(closed.late.sum()), "dropped": int(rows.dropped.sum()),
@@ -196,11 +196,7 @@ def _found(db: sqlite3.Connection, reference: Reference) -> Story:
     (state,) = (
         msgspec.json.decode(unchecked(body), type=LineState) for (body,) in db.execute("SELECT state FROM lines")
     )
-    changes = (
-        db.execute("SELECT incident, n, body FROM changes ORDER BY rowid")
-        if False
-        else db.execute("SELECT incident, n, body FROM changes ORDER BY made_ms, incident, n")
-    )
+    changes = db.execute("SELECT incident, n, body FROM changes ORDER BY incident, n")
     return Story(
         contents=sorted(((window.segment, window.start_ms), _plain(window)) for window in windows),
         n_rows={(window.segment, window.start_ms): window.n_rows for window in windows},
@@ -208,7 +204,7 @@ def _found(db: sqlite3.Connection, reference: Reference) -> Story:
         changes=[[incident, n, _stripped(json.loads(body))] for incident, n, body in changes],
         triggers=[
             [identity, step, _stripped(json.loads(body))]
-            for identity, step, body in db.execute("SELECT id, step, body FROM triggers ORDER BY made_ms, id")
+            for identity, step, body in db.execute("SELECT id, step, body FROM triggers ORDER BY id")
         ],
         notices={
             identity: [channel, purpose, _stripped(json.loads(body))]

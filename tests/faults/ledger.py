@@ -119,7 +119,7 @@ class Ledger:
             producer.produce(self.topic, record.value, partition=record.partition, on_delivery=taken(record))
             n_sent += 1
             producer.poll(0)
-        assert producer.flush(60) == 0, "the broker did not confirm everything"
+        assert producer.flush(240) == 0, "the broker did not confirm everything"
         assert not failed, failed[:3]
         return n_sent
 

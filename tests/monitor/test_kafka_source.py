@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from broker.realbroker import PASSWORD, USER, RealBroker
@@ -326,6 +326,29 @@ def test_records_deleted_before_they_were_read_are_reported(real_broker: RealBro
         assert [offset for offset, _ in found[Partition(topic, 0)]] == list(range(60, 100))
         assert [offset for offset, _ in found[Partition(topic, 1)]] == list(range(5, 10))
         assert one.losses() == [(Partition(topic, 0), 20, 60)]
+        assert one.losses() == []
+
+
+@pytest.mark.parametrize("rule", ["latest", "stop"])
+def test_what_to_do_about_deleted_records_can_be_chosen(
+    rule: Literal["latest", "stop"], real_broker: RealBroker, topic: str, produce: Any
+) -> None:
+    real_broker.create_topic(topic, 1)
+    produce(real_broker, topic, {0: numbered(0, 0, 100)})
+    at, admin = Partition(topic, 0), real_broker.admin()
+    admin.delete_records([Place(topic, 0, 60)])[Place(topic, 0)].result(30)
+    pace = Pace(recheck_seconds=0.3)
+    with closing(KafkaSource([topic], real_broker.consumer_options, out_of_range=rule, pace=pace)) as one:
+        one.seek({at: 20})
+        if rule == "latest":
+            until(one, lambda _: one.lag().get(at) == 0)
+            assert one.losses() == [(at, 20, 100)]
+            produce(real_broker, topic, {0: numbered(0, 100, 105)})
+            assert [offset for offset, _ in until(one, at_least(5))[at]] == list(range(100, 105))
+            return
+        for _ in range(2):  # it stays so until somebody decides
+            with pytest.raises(SourceError, match=r"offset 20 is not in the log .* the next would be 60.*\"stop\""):
+                until(one, at_least(1))
         assert one.losses() == []
 
 

@@ -50,7 +50,7 @@ def a_year_forward(scene: Scene) -> int:
     return stepped(scene, YEAR)
 
 
-@fault(quick=True)
+@fault()
 def a_year_back(scene: Scene) -> int:
     """The clock jumps back by a year: rows that are of today by their log are not of the future."""
     return stepped(scene, -YEAR)

@@ -231,7 +231,7 @@ def flipped(scene: Scene, table: str, column: str, where: str = "1") -> int:
     return n_flipped
 
 
-@restored(quick=True)
+@restored()
 def a_bit_of_the_progress_flipped(scene: Scene) -> int:
     """One bit of what a model goes on from is another; there is a backup."""
     return flipped(scene, "lines", "state") and recovered(scene)

@@ -176,7 +176,7 @@ def _make_anew(scene: Scene) -> None:
     scene.new_producer()
 
 
-@fault(quick=True, kafka='isolation_level = "read_committed"')
+@fault(kafka='isolation_level = "read_committed"')
 def aborted_transactions(scene: Scene) -> int:
     """Between the rows lie those of transactions that were aborted, and the markers of all of them."""
     settings = {"bootstrap.servers": scene.broker.bootstrap_servers, "transactional.id": scene.topic, "log_level": 0}

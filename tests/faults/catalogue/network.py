@@ -40,7 +40,7 @@ def a_narrow_line(scene: Scene) -> int:
     return troubled(scene, "bandwidth", 3, bandwidth=20_000)
 
 
-@behind(quick=True)
+@behind()
 def a_line_that_is_down(scene: Scene) -> int:
     """Connections are refused for two seconds."""
     return troubled(scene, "down", 2, down=True)
@@ -58,7 +58,7 @@ def a_line_in_slices(scene: Scene) -> int:
     return troubled(scene, "slice", 1, slice=50)
 
 
-@behind(quick=True)
+@behind()
 def answers_cut_off(scene: Scene) -> int:
     """Every connection is reset after 30 kB, in the middle of an answer."""
     return troubled(scene, "limit", 4, limit=30_000)

@@ -10,7 +10,7 @@ from functools import partial
 
 from faults.child import Harm
 from faults.fault import fault
-from faults.scene import Scene
+from faults.scene import SECONDS, Scene
 
 SOURCE, ENGINE, STORE = "monitor.sources.kafka:KafkaSource", "monitor.engine:Engine", "monitor.store:Store"
 killing = partial(fault, may_repeat=True)
@@ -22,14 +22,14 @@ def killed(scene: Scene, point: str, when: str = "after", *nth: int) -> int:
     """SIGKILL at this point, several times over, each time at another call; records keep coming all the while."""
     counts = nth or (1, 2, 4)
     for step, count in enumerate(counts, start=1):
-        scene.feed(step / (len(counts) + 1))
         with scene.daemon(Harm(point, when, count)) as daemon:
+            scene.feed_until_dead(daemon, step / (len(counts) + 1))
             assert daemon.died() == -signal.SIGKILL, daemon.tail()
     scene.finish()
     return scene.hits(point)
 
 
-@killing(quick=True)
+@killing()
 def killed_after_a_poll(scene: Scene) -> int:
     """SIGKILL when records have come from Kafka and nothing was done with them."""
     return killed(scene, f"{SOURCE}.poll", "after", 1, 3, 6)
@@ -53,7 +53,7 @@ def killed_before_the_transaction(scene: Scene) -> int:
     return killed(scene, f"{STORE}.apply", "before")
 
 
-@killing(quick=True)
+@killing()
 def killed_inside_the_transaction(scene: Scene) -> int:
     """SIGKILL when half of a commit is written: offsets and windows are, incidents and notices are not."""
     return killed(scene, "monitor.store:_apply_window", "after", 1, 7, 20)
@@ -186,7 +186,7 @@ def frozen_for_a_minute(scene: Scene) -> int:
     return 1
 
 
-@fault(quick=True)
+@fault()
 def started_twice(scene: Scene) -> int:
     """A second daemon on the same state directory: it is refused, and the first one works on."""
     scene.feed(0.4)
@@ -194,7 +194,7 @@ def started_twice(scene: Scene) -> int:
         scene.until(lambda: scene.n_windows() > 2, first)
         second = subprocess.run(
             [sys.executable, "-m", "monitor", "run", "--config", str(scene.config)], capture_output=True, text=True,
-            check=False, timeout=30,
+            check=False, timeout=SECONDS,
         )  # fmt: skip
         assert second.returncode == 1, second.stderr
         assert "another driftd works on this state" in second.stderr

@@ -21,7 +21,7 @@ def troubled(scene: Scene, slack: list[Trouble], job: list[Trouble]) -> int:
     return len(slack) + len(job) - len(scene.slack._faults) - len(scene.job._faults)
 
 
-@fault(quick=True)
+@fault()
 def too_many_requests(scene: Scene) -> int:
     """429 with Retry-After, on the first message and on a later one."""
     return troubled(scene, [status(429, 1), status(429, 1), well(), status(429, 1)], [status(429, 1)])

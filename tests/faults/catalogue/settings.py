@@ -13,7 +13,7 @@ def _running(scene: Scene, daemon: Daemon, n: int) -> bool:
     return daemon.log.read_text().count("driftd is running") >= n
 
 
-@fault(quick=True)
+@fault()
 def a_bad_configuration(scene: Scene) -> int:
     """SIGHUP with a configuration that is wrong, three times: the old one stays in force."""
     good = scene.config.read_text()
