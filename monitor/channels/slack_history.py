@@ -40,7 +40,9 @@ class History:
                 if messages is None:
                     return None
                 for message in messages:
-                    if _notice(message) == notice:
+                    # The first of a thread is what was edited for this very notice: no sign of a reply.
+                    edited = thread is not None and str(message.get("ts")) == thread[1]
+                    if _notice(message) == notice and not edited:
                         return str(message["ts"])
         except SlackApiError as error:
             if code(error) not in FOR_PEOPLE:
