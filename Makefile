@@ -4,6 +4,7 @@
 # make faults  every fault over several seeds (SEEDS=5); ONLY=disk for some of them; goes on where it was stopped
 # make soak    an hour of service with faults sprinkled in: memory, files, threads, commits
 # make fuzz    a million mutated inputs at every door
+# make audit   known weaknesses of the packages that run
 # make dist    a release: dist/driftd-VERSION.tar.gz, to unpack and install from (dist-offline: with all packages in it)
 # make newest-kafka  the batch path against the newest kafka-python there is; warns, never fails
 # make lock    resolve the lock files anew
@@ -15,7 +16,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
 AXE    ?= $(HOME)/.cache/driftd/axe
 
-.PHONY: newest-kafka demo test lint axe bench fuzz soak dist dist-offline lock clean
+.PHONY: demo test lint axe audit bench faults fuzz soak newest-kafka dist dist-offline lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/driftd demo
@@ -33,6 +34,19 @@ lint: $(VENV)/.ready
 axe: $(AXE)/node_modules/axe-core/axe.min.js
 $(AXE)/node_modules/axe-core/axe.min.js:
 	-npm install --silent --no-audit --no-fund --no-save --prefix $(AXE) axe-core@4.14.1
+
+# Known weaknesses of the packages that run. Where the advisory database cannot be reached, that is said and no failure.
+AUDIT := $(VENV)-audit
+audit:
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; } || \
+		{ echo "warning: pip-audit cannot be had; nothing was audited"; exit 0; }; \
+	$(AUDIT)/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock >$(AUDIT)/said 2>&1; \
+	status=$$?; cat $(AUDIT)/said; \
+	if test $$status -ne 0 && grep -qE "ServiceError|ConnectionError|Max retries|not be reached|Name or service" $(AUDIT)/said; \
+	then echo "warning: the advisory database cannot be reached; nothing was audited"; exit 0; fi; \
+	unknown=$$(grep -c "could not be audited" $(AUDIT)/said); test $$unknown -eq 0 || \
+		echo "warning: the advisory database does not know $$unknown packages"; \
+	exit $$status
 
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m tests.fuzz --runs 1000000

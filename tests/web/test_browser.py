@@ -18,6 +18,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from monitor import report
 from tests.web.world import NAMES, TOKEN, World, until
 
 AXE = Path(os.environ.get("DRIFTD_AXE", "~/.cache/driftd/axe/node_modules/axe-core/axe.min.js")).expanduser()
@@ -180,6 +181,32 @@ def test_a_column_of_any_name_is_shown_as_it_is_and_never_runs(world: World, ope
         assert page.get_by_role("heading", level=1).inner_text().startswith(name or "(no name)")
         assert page.locator("main script").count() == 0
         assert page.title().startswith(name or "(no name)")
+
+
+def test_an_inline_script_does_not_run(world: World, browser: Browser):
+    context = browser.new_context(base_url=world.url)
+    page = context.new_page()
+    page.goto("/")
+    page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+            document.body.insertAdjacentHTML("beforeend", "<img src='x' onerror='window.ran = true'>");
+        }"""
+    )
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.ran") is None
+    context.close()
+
+
+def test_a_report_shows_itself_within_its_frame(world: World, opened: Opened):
+    incident = world.incident("odd")
+    report.make(world.state, incident)
+    with opened(world, f"/incidents/{incident}/report") as page:
+        page.get_by_text("laid out from driftd's counts").wait_for()
+        page.get_by_text("Dataset Drift").first.wait_for()
+        assert page.evaluate("self.origin") == "null"
 
 
 def test_everything_can_be_read_without_scripts(world: World, opened: Opened):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -24,6 +25,18 @@ def test_everything_is_described(world: World):
         assert "401" in operation["responses"]
         if method == "post" and not re.fullmatch(r"/api/triggers/\{trigger\}", path):
             assert operation["security"] == [{"token": []}]
+
+
+def test_the_documentation_names_every_call_and_no_other(world: World):
+    with world.client() as client:
+        document = client.get("/api/schema/openapi.json").json()
+    wanted = {
+        f"{method.upper()} {path}": " ".join(operation["description"].split())
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    assert dict(re.findall(r"(?m)^\| `((?:GET|POST) [^`]+)` \| (.*) \|$", text)) == wanted
 
 
 def test_every_answer_is_as_described(world: World):
