@@ -16,7 +16,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
 AXE    ?= $(HOME)/.cache/driftd/axe
 
-.PHONY: newest-kafka demo test lint axe audit bench fuzz soak dist dist-offline lock clean
+.PHONY: demo test lint axe audit bench faults fuzz soak newest-kafka dist dist-offline lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/driftd demo

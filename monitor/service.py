@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 STEP_SECONDS: Final = 300.0
 """How long one step of the start may take; large states are read and checked as a whole."""
 STAND_BY_SECONDS: Final = 0.2
+FENCED_SECONDS: Final = 2.0
+"""How long a member that was refused keeps off the state; the group will tell it why."""
 _KAFKA_FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"}
 
 
@@ -361,7 +363,7 @@ def _take_turns(control: Control, membership: Membership, outside: Outside, noti
                 _go_on(control, Shift(control, member, turn), outside, notifier)
             except (StoreFenced, StoreLocked) as fault:
                 log.warning("%s; standing by", fault, extra={"event": "group.fenced"})
-                time.sleep(STAND_BY_SECONDS)
+                time.sleep(FENCED_SECONDS)
     finally:
         member.close()
 
