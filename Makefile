@@ -5,6 +5,7 @@
 # make soak    an hour of service with faults sprinkled in: memory, files, threads, commits
 # make fuzz    a million mutated inputs at every door
 # make dist    a release: dist/driftd-VERSION.tar.gz, to unpack and install from (dist-offline: with all packages in it)
+# make newest-kafka  the batch path against the newest kafka-python there is; warns, never fails
 # make lock    resolve the lock files anew
 PYTHON ?= python3
 VENV   ?= .venv
@@ -14,7 +15,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
 AXE    ?= $(HOME)/.cache/driftd/axe
 
-.PHONY: demo test lint axe bench fuzz soak dist dist-offline lock clean
+.PHONY: newest-kafka demo test lint axe bench fuzz soak dist dist-offline lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/driftd demo
@@ -46,6 +47,15 @@ faults: $(VENV)/.ready
 
 soak: $(VENV)/.ready
 	$(BIN)/python -m benchmarks._soak
+
+# A copy of this environment, so that the pinned one stays as it is.
+newest-kafka: $(VENV)/.ready
+	rm -rf $(VENV)-newest && $(PYTHON) -m venv $(VENV)-newest
+	echo "$$($(abspath $(BIN))/python -c 'import site; print(site.getsitepackages()[0])')" \
+		> "$$($(VENV)-newest/bin/python -c 'import site; print(site.getsitepackages()[0])')/beneath.pth"
+	$(VENV)-newest/bin/pip install --quiet --disable-pip-version-check --pre --upgrade --no-deps kafka-python
+	$(VENV)-newest/bin/python -m pytest -q -o addopts= tests/monitor/test_kafka_framing.py \
+		|| echo "WARNING: the batch path does not suit kafka-python $$($(VENV)-newest/bin/python -c 'import kafka; print(kafka.__version__)')"
 
 bench: $(VENV)/.ready
 	for script in benchmarks/[!_]*.py; do $(BIN)/python -m "benchmarks.$$(basename $$script .py)" || exit 1; done
@@ -87,4 +97,4 @@ lock:
 		-c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

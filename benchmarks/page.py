@@ -143,10 +143,11 @@ def main() -> None:
         server.show(application(site(Path(folder))))
         server.start()
         host, port = server.address
+        found = httpx.get(f"http://{host}:{port}/api/incidents?model=model-000", trust_env=False).json()
         paths = {
             "overview": "/",
             "incidents": "/incidents",
-            "incident, 10 columns": "/incidents/model-000",
+            "incident, 10 columns": f"/incidents/{found[0]['id']}",
             "model: 100 columns, 720 windows": "/models/model-050",
             "column, numeric": "/models/model-050/column?name=feature_003",
             "column, categorical": "/models/model-050/column?name=category_03",
@@ -156,7 +157,7 @@ def main() -> None:
         }
         print(f"{'page':56} {'seconds':>8} {'first':>8} {'KiB':>8} {'goal':>6}")
         met = True
-        with httpx.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://{host}:{port}", timeout=60, trust_env=False) as client:
             for name, path in paths.items():
                 seconds, first, n_bytes = measured(client, path)
                 print(f"{name:56} {seconds:8.4f} {first:8.4f} {n_bytes / 1024:8.0f} {GOAL:5.1f}s  "

@@ -16,7 +16,7 @@ from scipy.special import ndtr, ndtri
 
 from detectors import Bins, Profile
 from detectors.bins import MISSING, N_CELLS, UNSEEN
-from detectors.blocks import Blocks, panes_of
+from detectors.blocks import Blocks, folded, panes_of
 from detectors.calibration import Allowance, Calibration, Material, calibrate
 from detectors.profile import N_SUMS
 from detectors.season import HOUR_MS, MONDAY_MS, Season
@@ -243,7 +243,7 @@ class Line:
         cells = self.season.cells(MONDAY_MS + (self.first_hour + np.arange(n)) * HOUR_MS)
         for window in range(n):
             cell = int(cells[window]) if len(null.season) > 1 else 0
-            vigil, seen = vigil.after(self.signals, null, terms, Sight(readings[window], 0.0, cell))
+            vigil, seen = vigil.after(self.signals, null, terms, Sight(folded(readings[window]), 0.0, cell))
             alarms[window], opened[window] = seen.alarm.loud, seen.opened
         return Watched(alarms, opened, vigil, self.calibration)
 

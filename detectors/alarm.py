@@ -100,7 +100,7 @@ class Standing:
         """After the alarms of a window, and which columns' incidents opened."""
         clock = np.broadcast_to(self.clock[..., None], self.last.shape)
         any_alarm = alarm.loud | alarm.quiet
-        opened = any_alarm & (clock - self.last > terms.hold)
+        opened = (alarm.loud & ~self.firing & ~self.held) | (alarm.quiet & (clock - self.last > terms.hold))
         openings = np.where(opened, np.concatenate((self.openings[1:], clock[None])), self.openings)
         fresh = alarm.loud & ~self.firing
         wants = fresh & (calibrating if terms.is_live else np.zeros_like(fresh))

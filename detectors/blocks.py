@@ -43,6 +43,14 @@ def panes_of(rows: float) -> int:
     return next((n for n in (N_PANES, 2) if rows >= n * PANE_ROWS), 1)
 
 
+def folded(panes: Reading) -> Reading:
+    """A window's quarters, put together until each has enough rows. panes: shape (4, ...)."""
+    n = panes.n_all.shape[0]
+    kept = min(panes_of(float(panes.n_all.sum())), n)
+    arrays = (panes.n_all, panes.valid, panes.totals, panes.events)
+    return Reading(*(a.reshape(kept, n // kept, *a.shape[1:]).sum(axis=1) for a in arrays))
+
+
 @dataclass(frozen=True, eq=False)
 class Blocks:
     """Readings of successive blocks.

@@ -156,6 +156,16 @@ class Signals:
         """Signals that tell of the data's quality, not of its values, shape (signals,)."""
         return np.array([measure is Measure.MISSING for measure in self.measure], np.bool_)
 
+    @cached_property
+    def is_event_fault(self) -> NDArray[np.bool_]:
+        """Events of the data's quality, shape (events,): all but numbers out of range, which move as their level does.
+
+        A column of one value has no level, and so no range to wander from.
+        """
+        ranked = set(self.column[self._ranked].tolist())
+        pairs = zip(self.event_column.tolist(), self.event, strict=True)
+        return np.array([kind is not Event.OUTSIDE or column not in ranked for column, kind in pairs], np.bool_)
+
     def read(self, profile: Profile) -> Reading:
         """The reading of a profile's rows."""
         return self.read_counts(profile.counts)

@@ -77,20 +77,13 @@ class Trail:
         """With one more window; rest: what it left beside level and season."""
         old = (self.sums, self.rows, self.events, self.event_rows)
         new = (rest * rows, rows, events, event_rows)
-        arrays = [np.concatenate((block, added[None])) for block, added in zip(old, new, strict=True)]
-        lengths = [*self.lengths, 1]
-        for power in range(N_LENGTHS):
-            length = 2**power
-            if lengths.count(length) <= PER_LENGTH:
-                break
-            first = lengths.index(length)
-            if power < N_LENGTHS - 1:
-                for array in arrays:
-                    array[first + 1] += array[first]
-                lengths[first + 1] = 2 * length
-            del lengths[first]
-            arrays = [np.delete(array, first, axis=0) for array in arrays]
-        return Trail(tuple(lengths), *arrays)
+        lengths, firsts = _merged([*self.lengths, 1])
+        arrays = [np.concatenate((blocks, added[None])) for blocks, added in zip(old, new, strict=True)]
+        if len(firsts) < len(arrays[0]):
+            arrays = [np.add.reduceat(array, firsts, axis=0) for array in arrays]
+        if len(lengths) < len(firsts):
+            arrays = [array[1:] for array in arrays]
+        return Trail(lengths, *arrays)
 
     def effect(self, null: Null, wobble: Wobble, chosen: Bools) -> Effect:
         """The change of chosen signals (mask of shape (..., signals))."""
@@ -126,3 +119,21 @@ class Trail:
         youngest = np.where(likely, ages, np.inf).min(axis=0)
         oldest = np.where(likely, ages, 0.0).max(axis=0)
         return Effect(size[at], error[at], ages[best, 0], youngest, oldest)
+
+
+def _merged(lengths: list[int]) -> tuple[tuple[int, ...], list[int]]:
+    """Lengths of the blocks once those of one length that are too many are merged, and which blocks begin them.
+
+    There is one length less than beginnings if the oldest block is to be forgotten.
+    """
+    firsts = list(range(len(lengths)))
+    for power in range(N_LENGTHS):
+        length = 2**power
+        if lengths.count(length) <= PER_LENGTH:
+            break
+        oldest = lengths.index(length)
+        if power == N_LENGTHS - 1:
+            return tuple(lengths[1:]), firsts
+        lengths[oldest : oldest + 2] = [2 * length]
+        del firsts[oldest + 1]
+    return tuple(lengths), firsts

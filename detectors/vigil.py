@@ -154,7 +154,7 @@ class Vigil:
         self, layout: Signals, null: Null, terms: Terms, best: _Best, wobble: Wobble, silent: Bools
     ) -> tuple[Alarm, Floats]:
         of_signals, of_events = best.signals, best.events
-        faults = np.where(layout.is_fault, of_signals, 0.0), of_events
+        faults = np.where(layout.is_fault, of_signals, 0.0), np.where(layout.is_event_fault, of_events, 0.0)
         with np.errstate(divide="ignore"):
             ln_all = np.log(layout.per_column(of_signals, of_events))
             ln_loud = np.where(silent, np.log(layout.per_column(*faults)), ln_all)
@@ -162,29 +162,31 @@ class Vigil:
         part, size = np.zeros(enough.shape, np.intp), np.zeros(enough.shape)
         passed = np.zeros(enough.shape, np.bool_)
         if (enough | quiet).any():
-            part, size, passed = self._leading(layout, null, wobble, best, enough, quiet)
+            # A column that is paged for its faults alone is not opened by its values.
+            only = enough & silent
+            of_signals = np.where(only[..., layout.column], faults[0], of_signals)
+            of_events = np.where(only[..., layout.event_column], faults[1], of_events)
+            part, size, passed = self._leading(layout, null, wobble, (of_signals, of_events), enough | quiet)
         return Alarm(enough & passed, quiet & ~enough & passed, enough & ~passed, part, size), ln_loud
 
     def _leading(
-        self, layout: Signals, null: Null, wobble: Wobble, best: _Best, enough: Bools, quiet: Bools
+        self, layout: Signals, null: Null, wobble: Wobble, parts: tuple[Floats, Floats], asked: Bools
     ) -> tuple[np.ndarray[Any, np.dtype[np.intp]], Floats, Bools]:
-        """For columns with evidence: the strongest part whose change passes the gate, its size, if there is any."""
+        """For the columns asked for: the strongest part whose change passes the gate, its size, if there is any."""
         columns, events = layout.column, layout.event_column
-        asked = enough | quiet
-        total = layout.per_column(best.signals, best.events)
-        signals = asked[..., columns] & (best.signals >= LEADING * total[..., columns])
-        # A column that is paged for its faults alone is not opened by its values.
-        signals &= layout.is_fault | ~(enough & quiet)[..., columns]
-        counted = asked[..., events] & (best.events >= LEADING * total[..., events])
+        of_signals, of_events = parts
+        total = layout.per_column(of_signals, of_events)
+        signals = asked[..., columns] & (of_signals >= LEADING * total[..., columns])
+        counted = asked[..., events] & (of_events >= LEADING * total[..., events])
         sizes, strength = np.zeros(signals.shape), np.full(signals.shape, -np.inf)
         found = self.trail.effect(null, wobble, signals)
         gate = np.broadcast_to(null.gate, signals.shape)[signals]
-        sizes[signals], strength[signals] = found.size, np.where(found.least >= gate, best.signals[signals], -np.inf)
+        sizes[signals], strength[signals] = found.size, np.where(found.least >= gate, of_signals[signals], -np.inf)
         rates, rate_strength = np.zeros(counted.shape), np.full(counted.shape, -np.inf)
         found = self.trail.event_effect(null, counted)
         gate = np.broadcast_to(null.event_gate, counted.shape)[counted]
         likely = (found.size >= GATE_RATE) & (found.least_rate >= gate)
-        rates[counted], rate_strength[counted] = found.size, np.where(likely, best.events[counted], -np.inf)
+        rates[counted], rate_strength[counted] = found.size, np.where(likely, of_events[counted], -np.inf)
         strongest = layout.best_of(strength, rate_strength)
         part, size = np.zeros(asked.shape, np.intp), np.zeros(asked.shape)
         for offset, where, power, change in (

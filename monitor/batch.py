@@ -57,6 +57,7 @@ class Records:
     timestamps_ms: int64, shape (records,); Kafka's timestamp of each record, NO_TIME where there is none.
     values: the payloads; None is a tombstone.
     next_offset: where to read on once these records are committed.
+    n_passed: records among these that are in the log and were passed over, because only a sample is looked at.
     """
 
     partition: Partition
@@ -64,6 +65,11 @@ class Records:
     timestamps_ms: Int64s
     values: Sequence[bytes | memoryview | None]
     next_offset: int
+    n_passed: int = 0
+
+    @property
+    def n_read(self) -> int:
+        return int(self.offsets.size) + self.n_passed
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,10 +48,14 @@ class Judged:
 
 
 class _Memory(msgspec.Struct, frozen=True):
-    """What a Judge remembers of one segment: of each decision its bytes, and since when each column drifts."""
+    """What a Judge remembers of one segment: of each decision its bytes, and since when each column drifts.
+
+    kinds: of the decisions; what one remembers means nothing to another.
+    """
 
     decisions: tuple[bytes, ...] = ()
     since: dict[str, int] = {}
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,10 @@ class Judge:
         """Judge the next window of a segment; memory is b"" at first."""
         known = msgspec.msgpack.decode(memory, type=_Memory) if memory else _Memory()
         scores = self._scores(window)
+        kinds = tuple(type(decision).__name__ for decision in self.decisions)
         said, kept = [], []
         for i, decision in enumerate(self.decisions):
-            verdicts, remembered = decision.judge(scores, known.decisions[i] if known.decisions else b"")
+            verdicts, remembered = decision.judge(scores, known.decisions[i] if known.kinds == kinds else b"")
             said.append(verdicts)
             kept.append(remembered)
         merged = [_merged(verdicts) for verdicts in zip(*said, strict=True)]
@@ -98,7 +103,7 @@ class Judge:
             for verdict in merged
         ]
         judged = Judged(window, (*dated, *unexpected(window)))
-        return judged, msgspec.msgpack.encode(_Memory(tuple(kept), since))
+        return judged, msgspec.msgpack.encode(_Memory(tuple(kept), since, kinds))
 
     def rejudge(self, window: Window, before: Sequence[Verdict]) -> Judged:
         """Judge an amended window by itself; what was known of the runs of drift stays as it was said before.

@@ -81,6 +81,7 @@ class Kafka(_Table):
     instance: str = ""
     out_of_range: Literal["earliest", "latest", "stop"] = "earliest"
     idle_timeout: DurationMs = _duration("1m")
+    sample: float = Field(default=1.0, gt=0, le=1)
 
 
 class State(_Table):
@@ -229,6 +230,13 @@ class Config(_Table):
     retrain: tuple[Retrain, ...] = ()
     alert: Alert = Alert()
     http: Http = Http()
+
+    @property
+    def unsampled(self) -> Config:
+        """The same for logs of which every record is looked at."""
+        if self.kafka is None or self.kafka.sample == 1:
+            return self
+        return self.model_copy(update={"kafka": self.kafka.model_copy(update={"sample": 1.0})})
 
     @property
     def hash(self) -> str:

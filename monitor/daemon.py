@@ -172,7 +172,7 @@ class Daemon:
             except SourceError:  # what decoding needs beside the records cannot be had just now; they are read again
                 self._source.seek({rest.partition: int(rest.offsets[0]) for rest in reversed(found[i:])})
                 raise
-            self._n_rows += int(records.offsets.size)
+            self._n_rows += records.n_read
             self._outside.metrics.read(records)
 
     def _tick(self) -> None:

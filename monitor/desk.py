@@ -68,7 +68,9 @@ class Desk:
         dismissed = alert.still_dismissed(dismissed, closed)
         episode, change = alert.advance(self._model.name, self.state.episode, closed, self._policy, dismissed)
         kept = tuple((*key, incident) for key, incident in sorted(dismissed.items()))
-        self._set(episode=episode, dismissed=kept, n_rows=self.state.n_rows + closed[0].window.n_rows)
+        self._set(
+            episode=episode, dismissed=kept, n_rows=self.state.n_rows + self._subject.scaled(closed[0].window.n_rows)
+        )
         self._settle(change, now_ms)
 
     def hear(self, silent_since_ms: int, broken: str, now_ms: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from detectors.bins import FIRST
 from monitor.batch import NO_TIME, Batch, Partition, Records
-from monitor.channels import Attempt, Channel, Refused, Retry
+from monitor.channels import TOOLS, Attempt, Channel, Refused, Retry, Tools
 from monitor.check import Reference
 from monitor.config import Config, Model, Rows
 from monitor.decode import Layout
@@ -90,7 +90,7 @@ def _kafka(prepared: Prepared, clock: _Clock) -> Hop:
 def _model(prepared: Prepared, model: Model, clock: _Clock, *, send: bool) -> Iterator[Hop]:
     reference = prepared.references[model.name]
     model = model.model_copy(update={"window": Rows(n_rows=N_ROWS // N_WINDOWS)})  # whatever it is, as quickly
-    line = Line(prepared.config, model, reference, Saved(), lambda *_: None)
+    line = Line(prepared.config.unsampled, model, reference, Saved(), lambda *_: None)
     column, made = _drifting(reference)
     if model.format == "json":
         line.step(encoded(reference, line.layout, made))
@@ -157,10 +157,10 @@ def _alerts(commit: ModelCommit | None) -> Iterator[Notice]:
             yield msgspec.structs.replace(notice, id=identity, incident=identity, body=body)
 
 
-def _sent(opened: Callable[[], Channel], notice: Notice, send: bool) -> tuple[bool, str]:
+def _sent(opened: Callable[[Tools], Channel], notice: Notice, send: bool) -> tuple[bool, str]:
     if not send:
         return True, "not sent"
-    channel = opened()
+    channel = opened(TOOLS)
     try:
         outcome = channel.send(notice, Attempt(queued_at=time.time()))
     finally:

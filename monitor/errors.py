@@ -4,6 +4,7 @@ DriftdError
 ├── ConfigError       the configuration; carries every problem found, not only the first
 ├── ReferenceFault    a sealed reference that is absent, damaged or does not fit
 ├── ChannelFault      a message that a person asked for was not delivered
+├── ReportFault       a report that cannot be made
 ├── SourceError       records cannot be read (Kafka away, file unreadable)
 └── StoreError        the state cannot be read or written
     ├── StoreLocked   another daemon works on the same state
@@ -54,6 +55,10 @@ class ReferenceFault(DriftdError):
 
 class ChannelFault(DriftdError):
     """A message that a person asked for was not delivered."""
+
+
+class ReportFault(DriftdError):
+    """An incident's report cannot be made."""
 
 
 class SourceError(DriftdError):

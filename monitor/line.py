@@ -33,7 +33,7 @@ SKEW_MS: Final = 3_600_000
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Rows of one model since its first record.
+    """Rows of one model since its first record; of a sample, the rows that it stands for, but in `rejected`.
 
     dropped: late rows of windows that are not kept any more; lost: records that Kafka deleted before they were read;
     rejected: records that became no row, by kind.
@@ -113,7 +113,9 @@ class Line:
         self.layout = layout(model.fields, reference.bins)
         self._model = model
         self.decoder: Decoder = DECODERS[model.format](self.layout)
-        subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
+        sample = config.kafka.sample if config.kafka else 1.0
+        subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash, sample)
+        self._scaled = subject.scaled
         self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
         self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
         self._windows = _windows(model, reference, config.state.retention)
@@ -218,8 +220,8 @@ class Line:
             judged=tuple(watch.judged),
             out=out,
             rejects=tuple(self._rejects),
-            n_rows=self._n_rows - self._windows.n_again,
-            n_late=watch.n_late,
+            n_rows=self._scaled(self._n_rows - self._windows.n_again),
+            n_late=self._scaled(watch.n_late),
             n_open=len(now.open),
         )
         self._committed, watch.judged, self._desk.out, self._rejects = now, [], Outcomes(), []
@@ -241,9 +243,9 @@ class Line:
         rejected = Counter(self._counts.rejected)
         rejected.update(reject.kind for reject in self._rejects)
         self._counts = Counts(
-            self._counts.rows + self._n_rows - self._windows.n_again,
-            self._counts.late + self._watch.n_late,
-            self._counts.dropped + self._windows.n_dropped,
+            self._counts.rows + self._scaled(self._n_rows - self._windows.n_again),
+            self._counts.late + self._scaled(self._watch.n_late),
+            self._counts.dropped + self._scaled(self._windows.n_dropped),
             self._counts.lost + self._n_lost,
             dict(sorted(rejected.items())),
         )

@@ -29,7 +29,7 @@ class ColumnChange(msgspec.Struct, frozen=True, kw_only=True):
     """One column of an incident.
 
     what: one sentence for people. effect: size of the change (see `measure`), with its 95 % interval where known.
-    certainty: how sure it is and when the change itself began, in phrases (the p-value among them).
+    certainty: how sure it is and when the change itself began, in phrases.
     since_window, since: the first window of this episode in which the column drifted; `since` is RFC 3339 or None.
     """
 
@@ -131,13 +131,21 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """What every message about a model says of it. reference: its id; config: the hash of the configuration."""
+    """What every message about a model says of it.
+
+    reference: its id; config: the hash of the configuration; sample: the share of records that is looked at.
+    """
 
     model: str
     version: str | None
     n_columns: int
     reference: str
     config: str
+    sample: float = 1.0
+
+    def scaled(self, n_rows: int) -> int:
+        """Rows of the log that so many rows of the sample stand for."""
+        return round(n_rows / self.sample)
 
 
 def alert_body(subject: Subject, change: Change, retraining: str | None) -> AlertBody:
@@ -155,7 +163,7 @@ def alert_body(subject: Subject, change: Change, retraining: str | None) -> Aler
         summary=change.reason,
         columns=tuple(map(_column, episode.columns)),
         n_columns=subject.n_columns,
-        window=_facts(episode.window),
+        window=_facts(subject, episode.window),
         since=rfc3339(episode.since_ms),
         reference=subject.reference,
         retraining=retraining,
@@ -185,7 +193,7 @@ def retrain_body(subject: Subject, change: Change, trigger: str, reason: str) ->
         version=subject.version,
         reason=reason,
         columns=tuple(map(_column, episode.columns)),
-        window=_facts(episode.window),
+        window=_facts(subject, episode.window),
         since=rfc3339(episode.since_ms),
         rows=tuple(
             RowRange(topic=topic, partition=number, first_offset=first, last_offset=last)
@@ -209,7 +217,7 @@ def test_notice(channel: str, model: str, number: int) -> Notice:
     """A message that a person asked for, to see whether a channel works."""
     column = ColumnChange(
         column="example", segment=WHOLE, what="median 21,818 → 43,830", measure="ks", effect=0.44, effect_low=0.42,
-        effect_high=0.45, p_value=1e-12, certainty=("p 1e-12",), since_window=0,
+        effect_high=0.45, p_value=1e-12, since_window=0,
     )  # fmt: skip
     body = AlertBody(
         incident=f"test-{number}", model=model, version=None, segment=WHOLE, state="firing", change="opened",
@@ -221,6 +229,18 @@ def test_notice(channel: str, model: str, number: int) -> Notice:
         id=f"test-{number}", incident=body.incident, channel=channel, purpose=Purpose.ALERT, model=model, window=0,
         body=body,
     )  # fmt: skip
+
+
+def test_call(channel: str, model: str, number: int) -> Notice:
+    """A call to a retraining job that a person asked for, to see what the job would get."""
+    alert = test_notice(channel, model, number).body
+    body = RetrainBody(
+        trigger=f"test-{number}", incident=alert.incident, model=model, version=None,
+        reason="This is a test: a person asked for it; nothing has drifted.", columns=alert.columns,
+        window=alert.window, since=None, rows=(RowRange(topic="example", partition=0, first_offset=0, last_offset=0),),
+        reference=alert.reference, config="none", test=True,
+    )  # fmt: skip
+    return notice(body.trigger, channel, Purpose.RETRAIN, body)
 
 
 def notice(identity: str, channel: str, purpose: Purpose, body: Body) -> Notice:
@@ -246,10 +266,9 @@ def rfc3339(time_ms: int) -> str | None:
     return when.isoformat(timespec="milliseconds" if time_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
-def _facts(window: Seen) -> WindowFacts:
-    return WindowFacts(
-        index=window.index, start=rfc3339(window.start_ms), end=rfc3339(window.end_ms), n_rows=window.n_rows
-    )
+def _facts(subject: Subject, window: Seen) -> WindowFacts:
+    start, end = rfc3339(window.start_ms), rfc3339(window.end_ms)
+    return WindowFacts(index=window.index, start=start, end=end, n_rows=subject.scaled(window.n_rows))
 
 
 def _column(drifting: Drifting) -> ColumnChange:

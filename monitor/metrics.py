@@ -50,6 +50,7 @@ class Metrics:
         self._records = counter("kafka_records_consumed", "Records read", "topic")
         self._lag = gauge("kafka_consumer_lag_records", "Records known to be unread", "topic", "partition")
         self._logged = gauge("kafka_last_record_timestamp_seconds", "When the newest record was logged", "topic")
+        self._batch_path = gauge("kafka_batch_path", "Whether whole batches are read; 0 is record by record, slower")
         self._connected = gauge("kafka_connected", "Whether a broker's connection stands")
         self._lost = counter("records_lost", "Records that Kafka deleted before they were read", "topic")
         self._rejected = counter("records_rejected", "Records that became no row", "model", "reason")
@@ -101,6 +102,10 @@ class Metrics:
             for state in (State.FIRING, State.NODATA, State.ERROR):
                 self._incidents.labels(model, state).set(0)
 
+    def reads_batches(self, yes: bool) -> None:
+        """Which way Kafka is read."""
+        self._batch_path.set(yes)
+
     def refused(self) -> None:
         """A reload was refused."""
         self._reload_ok.set(0)
@@ -119,7 +124,7 @@ class Metrics:
     def read(self, records: Records) -> None:
         """Records came."""
         topic = records.partition.topic
-        self._records.labels(topic).inc(records.offsets.size)
+        self._records.labels(topic).inc(records.n_read)
         logged_ms = int(records.timestamps_ms.max(initial=NO_TIME))
         if logged_ms != NO_TIME:
             self._logged.labels(topic).set(logged_ms / 1000)

@@ -160,7 +160,8 @@ class _Task:
 
 
 class Courier:
-    """Sends notices in one thread per channel: one at a time there, in the order in which they were submitted.
+    """Sends notices in one thread per channel: one at a time there, in the order in which they were submitted, and no
+    faster than the channel's own pace.
 
     Every notice that is submitted comes back once from `results`, unless the courier is closed before its turn. The
     channels are the courier's from here on, and are closed with it. clock: monotonic seconds.
@@ -231,10 +232,11 @@ class Courier:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self, name: str, channel: Channel) -> None:
-        tasks = self._queues[name]
-        while (task := tasks.get()) is not None and not self._closing.is_set():
+        tasks, free_at = self._queues[name], 0.0
+        while (task := tasks.get()) is not None and not self._closing.wait(max(0.0, free_at - time.monotonic())):
             held = self._breakers[name].held(self._clock())
             self._results.put((task.notice.id, held or self._try(name, channel, task)))
+            free_at = free_at if held else time.monotonic() + channel.pace
         try:
             channel.close()
         except Exception:  # the thread ends here in any case

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from monitor.board import Board
 from monitor.channels import REGISTRY as CHANNELS
-from monitor.channels import Channel
+from monitor.channels import TOOLS, Channel, Tools
 from monitor.check import Reference
 from monitor.config import Channel as ChannelTable
 from monitor.config import Config, Model
@@ -26,16 +28,20 @@ from monitor.decode import REGISTRY as DECODERS
 from monitor.decode import Schemas
 from monitor.engine import Engine
 from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault, StoreDamaged, StoreFenced, StoreLocked
+from monitor.history import History
 from monitor.line import Line, shape
+from monitor.message import Notice
 from monitor.order import Answer
 from monitor.outbox import Courier
 from monitor.page import Door, Page, door
+from monitor.picture import picture
 from monitor.reference import unseal
 from monitor.schedule import Housekeeping, Job
 from monitor.secret import secrets
 from monitor.sources.group import Member
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.registry import Registry, SchemaFile
+from monitor.sources.sample import Sample
 from monitor.store import Store, backup
 from monitor.systemd import Notifier
 from monitor.tune import settle
@@ -57,7 +63,7 @@ class Prepared:
     config: Config
     folder: Path
     references: Mapping[str, Reference]
-    channels: Mapping[str, Callable[[], Channel]]
+    channels: Mapping[str, Callable[[Tools], Channel]]
     schemas: Mapping[str, Schemas]
     kafka: Mapping[str, object]
     door: Door
@@ -71,7 +77,7 @@ def prepare(file: Path, config: Config) -> Prepared:
     """Open references and read secrets. ConfigError names everything that is missing."""
     folder, problems = file.parent, list[Problem]()
     references, schemas = _of_models(config, folder, problems)
-    channels: dict[str, Callable[[], Channel]] = {}
+    channels: dict[str, Callable[[Tools], Channel]] = {}
     for i, table in enumerate(config.channel):
         try:
             channels[table.name] = channel(table, folder, f"channel[{i}]")
@@ -114,13 +120,13 @@ def _of_models(
     return references, schemas
 
 
-def channel(table: ChannelTable, folder: Path, where: str) -> Callable[[], Channel]:
+def channel(table: ChannelTable, folder: Path, where: str) -> Callable[[Tools], Channel]:
     """What opens a configured channel; its secrets are read here. ConfigError when they cannot be, or do not fit."""
     extra = table.model_extra or {}
     kind = CHANNELS[table.kind]
     opened = partial(kind, table.name, kind.Options.model_validate(extra), secrets(extra, folder, where))
     try:
-        opened().close()
+        opened(TOOLS).close()
     except ValueError as error:
         raise ConfigError(str(folder), [Problem(where, str(error))]) from None
     return opened
@@ -142,13 +148,32 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     engine = Engine(lines, board)
     kafka = config.kafka
     assert kafka is not None  # noqa: S101  # `prepare` has seen to it
+    sample = Sample(kafka.sample) if kafka.sample < 1 else None
     source = KafkaSource(
-        sorted(engine.topics), prepared.kafka, start=kafka.start, out_of_range=kafka.out_of_range
+        sorted(engine.topics), prepared.kafka, start=kafka.start, out_of_range=kafka.out_of_range, sample=sample
     )  # fmt: skip
-    courier = Courier({name: opened() for name, opened in prepared.channels.items()})
+    outside.metrics.reads_batches(source.path == "batch")
+    channels = {name: opened(tools(config, prepared.directory)) for name, opened in prepared.channels.items()}
+    courier = Courier(channels)
+    for listening in channels.values():
+        listening.listen(outside.inbox.ask)
     pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000 if kafka else 60.0)
     outside.metrics.configured({name: reference.id[:12] for name, reference in references.items()})
     return Daemon(engine, source, store, courier, outside, pace)
+
+
+def tools(config: Config, directory: Path) -> Tools:
+    """What channels work with: the page where an incident is shown, and its picture. directory: of the state."""
+    page = config.http.public_url.rstrip("/")
+
+    def link(incident: str) -> str:
+        return f"{page}/incidents/{quote(incident, safe='')}" if page else ""
+
+    def drawn(notice: Notice) -> bytes | None:
+        with contextlib.closing(History(directory)) as history:
+            return picture(history, notice)
+
+    return Tools(picture=drawn, link=link)
 
 
 def _in_force(prepared: Prepared, store: Store) -> Mapping[str, Reference]:

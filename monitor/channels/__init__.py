@@ -116,12 +116,13 @@ class Channel(ABC):
 
     kind: the word in the configuration. Options: pydantic model of the keys that this kind adds to `name` and `kind`;
     a key `x_file` or `x_env` names a secret and arrives resolved in `secrets["x"]`, never in a value. purposes: of the
-    notices that it takes; the others it refuses.
+    notices that it takes; the others it refuses. pace: seconds to leave between two notices, as the receiver wants it.
     """
 
     kind: ClassVar[str]
     Options: ClassVar[type[BaseModel]]
     purposes: ClassVar[frozenset[Purpose]] = frozenset(Purpose)
+    pace: float = 0.0
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -82,6 +82,9 @@ class SlackOptions(HttpOptions):
         description="What to do when a message may have been posted and the channel's history cannot be read (scopes "
         "channels:history, for private channels groups:history): post it again, marked, or give it up.",
     )
+    pace: float = Field(
+        default=1.0, ge=0, le=60, description="Seconds between two messages; Slack takes about one a second."
+    )
     base_url: str = Field(default=_API, description="Where the Slack API is; for stand-ins and forwarding proxies.")
 
     @property
@@ -121,6 +124,7 @@ class SlackChannel(Channel):
     def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
         self._options = own(options, SlackOptions)
         self._name = name
+        self.pace = self._options.pace
         self._tools = tools
         http = Http(self._options, secrets, tools)
         self._hook: IncomingWebhook | None = None

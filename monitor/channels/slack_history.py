@@ -40,9 +40,8 @@ class History:
                 if messages is None:
                     return None
                 for message in messages:
-                    # The first of a thread is what was edited for this very notice: no sign of a reply.
-                    edited = thread is not None and str(message.get("ts")) == thread[1]
-                    if _notice(message) == notice and not edited:
+                    # A thread begins with its parent, which says by whom it was edited last.
+                    if _notice(message) == notice and (thread is None or message["ts"] != thread[1]):
                         return str(message["ts"])
         except SlackApiError as error:
             if code(error) not in FOR_PEOPLE:

@@ -52,6 +52,8 @@ def numbers(column: ColumnChange) -> str:
     found = [] if column.effect is None else [f"{column.measure[:60]} {column.effect:.3g}"]
     if found and column.effect_low is not None and column.effect_high is not None:
         found[0] += f" (95 % {column.effect_low:.3g} to {column.effect_high:.3g})"
+    if column.p_value is not None:
+        found.append(f"p {column.p_value:.2g}")
     found += column.certainty
     since = "" if column.since is None else f" ({column.since[:40]})"
     return " · ".join([*found, f"since window {column.since_window}{since}"])

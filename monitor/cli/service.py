@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +11,11 @@ import typer
 from rich.table import Table
 
 from monitor import logs
-from monitor.channels import Attempt, Refused, Retry, Sent
 from monitor.cli import AsJson, ConfigFile, app, exit_code, history_of, out, print_json, read_config
+from monitor.decision import Verdict
 from monitor.decision.budget import Ledger
-from monitor.errors import ChannelFault, ConfigError, DriftdError
+from monitor.errors import ConfigError, DriftdError
 from monitor.history import Explanation, Incident, ModelStatus
-from monitor.message import test_notice
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +95,21 @@ def explain(
         out.print(f"{sent.purpose} to {sent.channel}: {sent.state} after {sent.attempts} attempts{why}", markup=False)
 
 
+@app.command(epilog="Example: driftd report --config driftd.toml credit-5 --out credit-5.html")
+def report(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="An incident; a beginning of its id is enough.")],
+    config: ConfigFile,
+    to: Annotated[Path, typer.Option("--out", help="Where to write it.")] = Path("report.html"),
+) -> None:
+    """An incident's last window with drift beside its reference, as a report of Evidently: one HTML file."""
+    from monitor.report import make  # noqa: PLC0415
+
+    with history_of(config) as history:
+        incident = history.explain(identity).incident.id
+    made = make(config.parent / read_config(config).state.directory, incident, to)
+    out.print(f"{made}: {incident} beside its reference, {made.stat().st_size:,} bytes", markup=False)
+
+
 @app.command(epilog="Example: driftd backup --config driftd.toml --to /mnt/backups/driftd.db")
 def backup(
     config: ConfigFile,
@@ -110,30 +123,6 @@ def backup(
 
     made = copy(config.parent / read_config(config).state.directory, to)
     out.print(f"{made}: {made.stat().st_size:,} bytes, every page and check sum is right", markup=False)
-
-
-@app.command("test-alert", epilog="Example: driftd test-alert --config driftd.toml ml-alerts")
-def test_alert(channel: str, config: ConfigFile) -> None:
-    """Send one message, marked as a test, to a channel, and say what came of it."""
-    from monitor.service import channel as channel_of  # noqa: PLC0415
-
-    checked = read_config(config)
-    tables = {table.name: (i, table) for i, table in enumerate(checked.channel)}
-    if channel not in tables:
-        raise typer.BadParameter(f"{config} has no channel {channel!r}; it has: {', '.join(tables) or 'none'}")
-    number, table = tables[channel]
-    opened = channel_of(table, config.parent, f"channel[{number}]")()
-    try:
-        outcome = opened.send(test_notice(channel, checked.model[0].name, int(time.time())), Attempt())
-    finally:
-        opened.close()
-    match outcome:
-        case Sent(receipt):
-            out.print(f"sent to {channel}{f', receipt {receipt}' if receipt else ''}", markup=False)
-        case Retry(reason):
-            raise ChannelFault(f"{channel} did not take it, a later try may work: {reason}")
-        case Refused(reason):
-            raise ChannelFault(f"{channel} refused it: {reason}")
 
 
 def _cells(model: ModelStatus) -> tuple[str, ...]:
@@ -169,6 +158,12 @@ def _ledger(ledger: Ledger) -> Iterator[str]:
         )
 
 
+def _sure(verdict: Verdict) -> Iterator[str]:
+    if verdict.p_value is not None:
+        yield f"p {verdict.p_value:.2g}"
+    yield from verdict.certainty()
+
+
 def _print_incident(incident: Incident) -> None:
     out.print(f"{incident.id}: {incident.state}, {incident.severity}; {incident.reason}", markup=False)
     out.print(f"opened {incident.opened}, changed {incident.changed}, since window {incident.opened_window}")
@@ -182,7 +177,7 @@ def _print_columns(found: Explanation) -> None:
         if verdict.effect_low is not None and verdict.effect_high is not None:
             effect += f" ({verdict.effect_low:.3g} to {verdict.effect_high:.3g})"
         table.add_row(
-            verdict.column, column.segment, verdict.reason, verdict.measure, effect, "; ".join(verdict.certainty()),
+            verdict.column, column.segment, verdict.reason, verdict.measure, effect, "; ".join(_sure(verdict)),
             str(column.since_window),
         )  # fmt: skip
     out.print(table)

@@ -20,6 +20,8 @@ from monitor.batch import NO_TIME, Severity
 from monitor.tally import Panes
 from monitor.window import WHOLE
 
+RARE: Final = 1e6
+"""Beyond so many periods it does not matter how many."""
 MIN_ROWS: Final = 30
 """Fewer valid rows of a column are too few to call it ok."""
 QUALITY: Final = frozenset({"missing", "type_error", "out_of_range", "unseen", "constant", "duplicate", "row_count"})
@@ -69,10 +71,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     def certainty(self) -> Iterator[str]:
         """How sure the verdict is and when the change began, in a few phrases."""
-        if self.p_value is not None:
-            yield f"p {self.p_value:.2g}"
         if self.by_chance is not None:
-            yield f"by chance once in {describe.number(self.by_chance)} {self.period}s"
+            rare = self.by_chance >= RARE
+            yield f"by chance once in {'over a million' if rare else describe.number(self.by_chance)} {self.period}s"
         if self.began is not None:
             best, first, last = self.began
             yield f"began in window {best}" + (f" ({first} to {last})" if first != last else "")

@@ -13,7 +13,7 @@ import numpy as np
 from detectors import Bins
 from detectors.alarm import Terms
 from detectors.bins import Bools, Floats
-from detectors.blocks import panes_of
+from detectors.blocks import PANE_ROWS, folded
 from detectors.calibration import Allowance, Calibration, calibrate
 from detectors.season import Season
 from detectors.signals import Event, Measure, Signals
@@ -86,12 +86,10 @@ class Ward:
     def sight(self, scores: Scores, last_ms: int) -> Sight:
         """The window as it is judged."""
         place, current = scores.place, scores.pair.current
-        n_panes = panes_of(current.n_rows)
-        if place.panes is None or n_panes == 1:
+        if place.panes is None or current.n_rows < 2 * PANE_ROWS:
             panes = self.layout.read(current)[None]
         else:
-            counts = place.panes.reshape(n_panes, -1, *place.panes.shape[1:]).sum(axis=1, dtype=np.int64)
-            panes = self.layout.read_counts(counts)
+            panes = folded(self.layout.read_counts(place.panes.astype(np.int64)))
         if not self.width_ms or place.start_ms == NO_TIME:
             return Sight(panes)
         gap = 0.0 if last_ms == NO_TIME else max((place.start_ms - last_ms) / self.width_ms - 1, 0.0)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_U16, _U32, _I32, _I64 = (struct.Struct(f"<{code}").unpack_from for code in "HIiq")
+
+
 class ArrowStream(Decoder):
     """Decodes Arrow IPC streams; a nested path is a field of a struct column."""
 
@@ -35,6 +38,7 @@ class ArrowStream(Decoder):
         self._pa: Any = pa
         self._layout = layout
         self._codes = [Codes(column) for column in layout.bins.categorical]
+        self._named: pa.Schema | None = None
 
     def decode(self, records: Records) -> Batch:
         """See `Decoder.decode`."""
@@ -70,7 +74,9 @@ class ArrowStream(Decoder):
             with self._pa.ipc.open_stream(value) as reader:
                 table: pa.Table = reader.read_all()
             table.validate(full=True)
-            _read_names(table.schema)
+            if self._named is None or not self._named.equals(table.schema):
+                _read_names(table.schema)
+                self._named = table.schema
         except (self._pa.ArrowException, OSError, ValueError, TypeError, IndexError, struct.error) as error:
             return "not_arrow", f"not an Arrow IPC stream: {str(error)[:200] or type(error).__name__}"
         if len(set(table.schema.names)) < len(table.schema.names):
@@ -100,8 +106,9 @@ class ArrowStream(Decoder):
 
     def _fill(self, table: pa.Table, first: int, sheet: Sheet) -> None:
         bins, rows = self._layout.bins, slice(first, first + table.num_rows)
+        members: dict[Path, dict[str, Any]] = {(): dict(zip(table.schema.names, table.columns, strict=True))}
         for column, path in enumerate(self._layout.places):
-            array = self._at(table, path)
+            array = self._at(path, members)
             if array is None or not len(array):
                 continue
             if column < bins.n_numeric:
@@ -117,16 +124,17 @@ class ArrowStream(Decoder):
             else:
                 sheet.stamp(first, array.to_pylist())
 
-    def _at(self, table: pa.Table, path: Path) -> Any:
-        """The column at a path, as one array; None where there is none."""
-        if path[0] not in table.schema.names:
-            return None
-        array = table.column(path[0]).combine_chunks()
-        for key in path[1:]:
-            if not self._pa.types.is_struct(array.type) or array.type.get_field_index(key) < 0:
-                return None
-            array = array.flatten()[array.type.get_field_index(key)]  # what is in a null struct is null
-        return array
+    def _at(self, path: Path, members: dict[Path, dict[str, Any]]) -> Any:
+        """The column at a path, as one array; None where there is none. members: of every struct taken apart so far."""
+        above, key = path[:-1], path[-1]
+        if above not in members:
+            struct_ = self._at(above, members)
+            members[above] = {}
+            if struct_ is not None and self._pa.types.is_struct(struct_.type):
+                names = [field.name for field in struct_.type]
+                members[above] = dict(zip(names, struct_.flatten(), strict=True))  # what is in a null struct is null
+        array = members[above].get(key)
+        return array.combine_chunks() if isinstance(array, self._pa.ChunkedArray) else array
 
     def _floats(self, array: Any) -> tuple[Floats, Any]:
         """A column as numbers, and which of its values are present and none."""
@@ -191,34 +199,26 @@ def _seconds(pa: Any, array: Any) -> Any:
 
 def _header(metadata: memoryview, *, dictionary: bool) -> tuple[int, bool]:
     """Rows that a batch says it has, and whether its body is compressed: two fields of Arrow's Message flatbuffer."""
-    message = _Table(metadata, struct.unpack_from("<I", metadata, 0)[0])
-    batch = message.inner(2)
+    batch = _inner(metadata, _U32(metadata, 0)[0], 2)
     if dictionary:
-        batch = batch.inner(1)
-    at = batch.field(0)
-    return (struct.unpack_from("<q", metadata, at)[0] if at else 0), bool(batch.field(3))
+        batch = _inner(metadata, batch, 1)
+    length = _field(metadata, batch, 0)
+    return (_I64(metadata, length)[0] if length else 0), bool(_field(metadata, batch, 3))
 
 
-class _Table:
-    """One table of a flatbuffer."""
+def _field(data: memoryview, table: int, number: int) -> int:
+    """Where the value of a table's field stands in a flatbuffer; 0 where it is absent."""
+    vtable = table - _I32(data, table)[0]
+    if vtable < 0:
+        raise ValueError("a table outside its message")
+    entry = 4 + 2 * number
+    offset = _U16(data, vtable + entry)[0] if entry + 2 <= _U16(data, vtable)[0] else 0
+    return table + offset if offset else 0
 
-    def __init__(self, data: memoryview, at: int) -> None:
-        self._data, self._at = data, at
-        self._vtable = at - struct.unpack_from("<i", data, at)[0]
-        if self._vtable < 0:
-            raise ValueError("a table outside its message")
-        (self._size,) = struct.unpack_from("<H", data, self._vtable)
 
-    def field(self, number: int) -> int:
-        """Where a field's value stands; 0 where it is absent."""
-        entry = 4 + 2 * number
-        if entry + 2 > self._size:
-            return 0
-        (offset,) = struct.unpack_from("<H", self._data, self._vtable + entry)
-        return self._at + offset if offset else 0
-
-    def inner(self, number: int) -> _Table:
-        at = self.field(number)
-        if not at:
-            raise ValueError("a message without its header")
-        return _Table(self._data, at + struct.unpack_from("<I", self._data, at)[0])
+def _inner(data: memoryview, table: int, number: int) -> int:
+    """Where the table stands that is a field of this one."""
+    place = _field(data, table, number)
+    if not place:
+        raise ValueError("a message without its header")
+    return place + int(_U32(data, place)[0])

@@ -10,10 +10,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal
 
+import numpy as np
 from kafka import TopicPartition
 from kafka.consumer.fetcher import RecordTooLargeError
 from kafka.errors import (
@@ -31,12 +32,14 @@ from kafka.errors import (
     UnsupportedSaslMechanismError,
     UnsupportedVersionError,
 )
+from numpy.typing import NDArray
 
-from monitor.batch import Partition, Records
+from monitor.batch import Int64s, Partition, Records
 from monitor.errors import SourceError
 from monitor.sources.kafkaclient import REFUSALS, Attempt, Client, client_options
 from monitor.sources.kafkawatch import Reporter, StallGuard
-from monitor.sources.recordbatch import batch_reader, frame, record_frames, sound
+from monitor.sources.recordbatch import batch_reader, everything, frame, record_frames, sound
+from monitor.sources.sample import Sample
 
 _LOGGER: Final = logging.getLogger("driftd.source")
 
@@ -76,6 +79,7 @@ class KafkaSource:
     names (bootstrap_servers, security_protocol, sasl_*, ssl_*, isolation_level, ...). start: where partitions begin for
     which `seek` named no offset; partitions that appear later always begin at their earliest record. out_of_range: what
     to do when Kafka has deleted records before they were read: go on at the earliest that is left, at the end, or stop.
+    sample: the records that are looked at, None for all.
 
     Nothing is connected before the first `poll`. While Kafka is away `poll` answers with nothing and `connected` is
     False; what waiting cannot cure (credentials, rights, damaged batches) is a SourceError, and the next `poll` tries
@@ -90,6 +94,7 @@ class KafkaSource:
         start: Literal["earliest", "latest"] = "earliest",
         out_of_range: Literal["earliest", "latest", "stop"] = "earliest",
         pace: Pace = PACE,
+        sample: Sample | None = None,
     ) -> None:
         if not topics:
             raise ValueError("no topics; name at least one")
@@ -101,6 +106,7 @@ class KafkaSource:
         self._servers = servers if isinstance(servers, str) else ", ".join(servers)
         self._reporter = Reporter(self._servers)
         self._start = start
+        self._sample = sample
         self._out_of_range = out_of_range
         self._pace = pace
         self._reader = batch_reader()
@@ -238,10 +244,16 @@ class KafkaSource:
         return [records for records in found if records is not None]
 
     def _records(self, client: Client, partition: Partition, pieces: Sequence[Any]) -> Records | None:
+        seen: list[int] = []
+
+        def keep(offsets: Int64s) -> NDArray[np.bool_]:
+            seen.append(offsets.size)
+            return everything(offsets) if self._sample is None else self._sample.chosen(partition, offsets)
+
         if self._reader is None:
-            return Records(partition, *record_frames(pieces), next_offset=pieces[-1].offset + 1)
+            return _noted(Records(partition, *record_frames(pieces, keep), next_offset=pieces[-1].offset + 1), seen)
         try:
-            frames = frame(pieces)
+            frames = frame(pieces, keep)
         except CorruptRecordError:
             # What comes before the bad batch is delivered; the fault is raised by the next poll.
             good, fault = sound(pieces)
@@ -250,8 +262,9 @@ class KafkaSource:
             self._pending = CorruptRecordError(f"{partition.topic}[{partition.number}]: {_text(fault)}")
             if not good:
                 return None
-            frames, pieces = frame(good), good
-        return Records(partition, *frames, next_offset=pieces[-1].next_offset) if frames[0].size else None
+            seen.clear()
+            frames, pieces = frame(good, keep), good
+        return _noted(Records(partition, *frames, next_offset=pieces[-1].next_offset), seen)
 
     def _note_positions(self, client: Client) -> None:
         lag = {}
@@ -400,6 +413,12 @@ class KafkaSource:
             client.close()
         if attempt is not None:
             attempt.abandon()
+
+
+def _noted(records: Records, seen: Sequence[int]) -> Records | None:
+    """The records, and how many were passed over; None when there were none at all."""
+    n_passed = sum(seen) - records.offsets.size
+    return replace(records, n_passed=n_passed) if records.offsets.size + n_passed else None
 
 
 def _text(fault: BaseException | None) -> str:

@@ -7,10 +7,11 @@ library's own path on batches the library builds, once per process, and stay out
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -22,13 +23,15 @@ from kafka.errors import CorruptRecordError, KafkaError
 from kafka.protocol.consumer import IsolationLevel
 from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
-from kafka.record.util import crc32c_c, decode_varint
+from kafka.record.util import calc_crc32c, crc32c_c, decode_varint
 from numpy.typing import NDArray
 
 from monitor.batch import NO_TIME, Int64s
 
 _LOGGER: Final = logging.getLogger("driftd.source")
 
+_CRC_AT: Final = 17
+_ATTRIBUTES_AT: Final = 21
 Value = bytes | memoryview | None
 Frames = tuple[Int64s, Int64s, list[Value]]
 """Offsets, timestamps in milliseconds, values: one entry a record."""
@@ -183,13 +186,26 @@ def _milliseconds(timestamp: int | None) -> int:
 
 # ---- batches -> records
 
+Keep = Callable[[Int64s], NDArray[np.bool_]]
 
-def frame(pieces: Sequence[Piece]) -> Frames:
-    """The records of one partition's batches, in order. CorruptRecordError when the bytes contradict themselves."""
+
+def everything(offsets: Int64s) -> NDArray[np.bool_]:
+    """Wants all records."""
+    return np.ones(offsets.size, np.bool_)
+
+
+def frame(pieces: Sequence[Piece], keep: Keep = everything) -> Frames:
+    """The records of one partition's batches, in order. CorruptRecordError when the bytes contradict themselves.
+
+    keep: which records are wanted, by their offsets; the others are not taken out.
+    """
     packed = [piece for piece in pieces if isinstance(piece, Packed)]
     if len(packed) == len(pieces):
-        return _frame_packed(packed)
-    parts = [_frame_packed([piece]) if isinstance(piece, Packed) else _frame_loose(piece) for piece in pieces]
+        return _frame_packed(packed, keep)
+    parts = [
+        _frame_packed([piece], keep) if isinstance(piece, Packed) else _kept(_frame_loose(piece), keep)
+        for piece in pieces
+    ]
     values = [value for part in parts for value in part[2]]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), values
 
@@ -204,26 +220,34 @@ def sound(pieces: Sequence[Piece]) -> tuple[Sequence[Piece], CorruptRecordError 
     return pieces, None
 
 
-def record_frames(records: Sequence[Any]) -> Frames:
+def record_frames(records: Sequence[Any], keep: Keep = everything) -> Frames:
     """The same as `frame`, from the client's own records."""
     offsets = np.array([record.offset for record in records], dtype=np.int64)
     times = np.array([_milliseconds(record.timestamp) for record in records], dtype=np.int64)
-    return offsets, times, [record.value for record in records]
+    return _kept((offsets, times, [record.value for record in records]), keep)
+
+
+def _kept(frames: Frames, keep: Keep) -> Frames:
+    offsets, times, values = frames
+    wanted = keep(offsets)
+    if wanted.all():
+        return frames
+    return offsets[wanted], times[wanted], [values[index] for index in np.flatnonzero(wanted).tolist()]
 
 
 def _frame_loose(piece: Loose) -> Frames:
     return np.array(piece.offsets, dtype=np.int64), np.array(piece.timestamps_ms, dtype=np.int64), piece.values
 
 
-def _frame_packed(batches: Sequence[Packed]) -> Frames:
+def _frame_packed(batches: Sequence[Packed], keep: Keep) -> Frames:
     try:
-        return _split(batches)
+        return _split(batches, keep)
     except (IndexError, ValueError) as fault:
         where = f"the record batch at offset {batches[0].base_offset}" + (" or a later one" if len(batches) > 1 else "")
         raise CorruptRecordError(f"{where} has a structure that cannot be: {fault}") from fault
 
 
-def _split(batches: Sequence[Packed]) -> Frames:
+def _split(batches: Sequence[Packed], keep: Keep) -> Frames:
     # Small batches are joined first: NumPy's fixed cost is then paid once per fetch, not once per batch.
     payload: bytes | bytearray = batches[0].payload if len(batches) == 1 else b"".join(b.payload for b in batches)
     begins = _borders(batches)
@@ -254,14 +278,15 @@ def _split(batches: Sequence[Packed]) -> Frames:
     times = np.repeat([batch.base_ms for batch in batches], counts)
     times += np.where(np.repeat([batch.append_time for batch in batches], counts), 0, time_delta)
     times[times == -1] = NO_TIME
+    wanted = offsets >= np.repeat([batch.floor for batch in batches], counts)
+    wanted[wanted] = keep(offsets[wanted])
+    if not wanted.all():
+        offsets, times, at, size, value_size = (some[wanted] for some in (offsets, times, at, size, value_size))
     view = memoryview(payload)
     values: list[Value] = [view[begin:end] for begin, end in zip(at.tolist(), (at + size).tolist(), strict=True)]
     for index in np.flatnonzero(value_size < 0).tolist():
         values[index] = None
-    wanted = offsets >= np.repeat([batch.floor for batch in batches], counts)
-    if wanted.all():
-        return offsets, times, values
-    return offsets[wanted], times[wanted], [values[index] for index in np.flatnonzero(wanted).tolist()]
+    return offsets, times, values
 
 
 def _borders(batches: Sequence[Packed]) -> Int64s:
@@ -328,16 +353,26 @@ def batch_reader() -> type | None:
 
 
 def self_test(reader: type) -> None:
-    """Reads batches built by kafka-python on both paths. ValueError when they differ."""
+    """Reads batches built by kafka-python on both paths. ValueError when they differ.
+
+    With every codec that is installed: null and empty keys and values, headers, begins within a batch, a control batch
+    between others; and a damaged batch, which both must refuse.
+    """
     for codec, present in enumerate((True, True, *(_has(name) for name in ("snappy", "lz4", "zstd")))):
         if not present:
             continue
-        log_bytes = _sample_batch(codec, 100, 3) + _sample_batch(codec, 107, 40)
+        log_bytes = _sample_batch(codec, 100, 3) + _as_control(_sample_batch(0, 103, 1)) + _sample_batch(codec, 107, 40)
         for start in (100, 101, 105, 110):
             theirs = record_frames(take(Fetcher.PartitionRecords, log_bytes, start))
             ours = frame(take(reader, log_bytes, start))
             if not same(ours, theirs):
                 raise ValueError(f"codec {codec} from offset {start}: the two paths disagree")
+        damaged = bytearray(_sample_batch(codec, 100, 3))
+        damaged[-1] ^= 1
+        for kind in (Fetcher.PartitionRecords, reader):
+            with contextlib.suppress(CorruptRecordError):
+                take(kind, bytes(damaged), 100)
+                raise ValueError(f"codec {codec}: a batch whose check sum is wrong is taken for whole")
 
 
 def take(reader: type, log_bytes: bytes, start: int) -> list[Any]:
@@ -352,6 +387,14 @@ def same(one: Frames, other: Frames) -> bool:
 
 def _has(codec: str) -> bool:
     return bool(getattr(kafka.codec, f"has_{codec}")())
+
+
+def _as_control(batch: bytes) -> bytes:
+    """The batch marked as one of Kafka's own about transactions; its check sum holds."""
+    changed = bytearray(batch)
+    changed[_ATTRIBUTES_AT + 1] |= 0x20
+    struct.pack_into(">I", changed, _CRC_AT, calc_crc32c(bytes(changed[_ATTRIBUTES_AT:])))
+    return bytes(changed)
 
 
 def _sample_batch(codec: int, offset: int, count: int) -> bytes:

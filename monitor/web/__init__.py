@@ -23,9 +23,9 @@ from litestar.response import Redirect
 from litestar.types import Message, Scope
 
 from monitor import __version__
-from monitor.errors import StoreError
+from monitor.errors import ReportFault, StoreError
 from monitor.history import Unknown
-from monitor.web import api, column, forms, health, incident, layout, lists, live, model, overview
+from monitor.web import api, column, forms, health, incident, layout, lists, live, model, overview, report
 from monitor.web.html import path, tag
 from monitor.web.site import Site, may_read, site_of
 
@@ -46,7 +46,14 @@ _SAFE: Final = {
 PAGES: Final = Router(
     "/",
     guards=[may_read],
-    route_handlers=[overview.overview, incident.incident, *lists.HANDLERS, *model.HANDLERS, *column.HANDLERS],
+    route_handlers=[
+        overview.overview,
+        incident.incident,
+        report.shown,
+        *lists.HANDLERS,
+        *model.HANDLERS,
+        *column.HANDLERS,
+    ],
 )
 _HEADERS: Final = [(name.encode(), words.encode()) for name, words in _SAFE.items()]
 
@@ -63,13 +70,18 @@ def application(site: Site) -> Litestar:
         components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
     )
     app = Litestar(
-        [api.ROUTER, PAGES, *health.HANDLERS, *live.HANDLERS, *forms.HANDLERS],
+        [api.ROUTER, PAGES, *health.HANDLERS, *live.HANDLERS, *forms.HANDLERS, report.made],
         dependencies={"site": Provide(lambda: site, sync_to_thread=False)},
         state=State({"site": site}),
         openapi_config=schema,
         request_max_body_size=BODY_BYTES,
         before_send=[_guarded],
-        exception_handlers={Unknown: _unknown, StoreError: _unreadable, HTTPException: _refused},
+        exception_handlers={
+            Unknown: _unknown,
+            StoreError: _unreadable,
+            ReportFault: _not_made,
+            HTTPException: _refused,
+        },
         logging_config=None,
         debug=False,
     )
@@ -93,6 +105,11 @@ def _unknown(request: Asked, fault: Exception) -> Response[Any]:
 def _unreadable(request: Asked, fault: Exception) -> Response[Any]:
     log.error("a page cannot be shown: %s", fault, extra={"event": "page.failed"})
     return _fault(request, 503, str(fault))
+
+
+def _not_made(request: Asked, fault: Exception) -> Response[Any]:
+    log.warning("%s", fault, extra={"event": "report.not_made"})
+    return _fault(request, 409, str(fault))
 
 
 def _refused(request: Asked, fault: HTTPException) -> Response[Any]:

@@ -17,6 +17,7 @@ from monitor.web.svg import Frame
 BAR: Final = 22
 """Height of a word's two bars."""
 
+Box = tuple[float, float, float, float]
 N_DOTS: Final = 100
 """Windows from which on their marks are smaller, so that they do not cover each other."""
 
@@ -26,13 +27,14 @@ def strip(windows: Sequence[ClosedWindow]) -> Html:
     n_drift = sum(bool(window.outcomes.get(Outcome.DRIFT)) for window in windows)
     label = f"the last {len(windows)} windows, {n_drift} with drift" if windows else "no window yet"
     frame = Frame(0, max(len(windows), 12), 0, 1, width=240, height=24, left=0, right=0, top=1, bottom=1)
-    marks = []
+    calm, unsure, moved = list[Box](), list[Box](), list[Box]()
     for i, window in enumerate(windows):
         share = window.outcomes.get(Outcome.DRIFT, 0) / max(sum(window.outcomes.values()), 1)
         is_known = bool(window.outcomes.get(Outcome.OK) or window.outcomes.get(Outcome.DRIFT))
-        marks.append(svg.box(frame, i + 0.1, 0, i + 0.9, 1, "calm" if is_known else "unsure"))
+        (calm if is_known else unsure).append((i + 0.1, 0, i + 0.9, 1))
         if share:
-            marks.append(svg.box(frame, i + 0.1, 0, i + 0.9, max(share, 0.2), "moved"))
+            moved.append((i + 0.1, 0, i + 0.9, max(share, 0.2)))
+    marks = [svg.boxes(frame, calm, "calm"), svg.boxes(frame, unsure, "unsure"), svg.boxes(frame, moved, "moved")]
     return svg.drawing(frame, label, marks, class_="strip")
 
 

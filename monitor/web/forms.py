@@ -85,6 +85,11 @@ def trigger_forms(request: Asked, entry: TriggerEntry) -> Part:
 
 
 def form(request: Asked, action: str, words: str, fixed: Fields, *fields: Part, lead: str = "") -> Part:
+    """One form that gives an order, for who has logged in."""
+    return form_at(request, path("do", action), words, fixed, *fields, lead=lead)
+
+
+def form_at(request: Asked, address: str, words: str, fixed: Fields, *fields: Part, lead: str = "") -> Part:
     """One form, for who has logged in."""
     session = session_of(request)
     if session is None:
@@ -97,7 +102,7 @@ def form(request: Asked, action: str, words: str, fixed: Fields, *fields: Part, 
         fields,
         tag("button", words, type="submit"),
         method="post",
-        action=path("do", action),
+        action=address,
         class_="act",
     )
 
@@ -130,7 +135,7 @@ def login(request: Asked, next_: FromQuery[str] = "/") -> Response[str]:
 @post("/login", status_code=200, include_in_schema=False)
 async def log_in(request: Asked) -> Response[Any]:
     """Give a session for the token."""
-    fields = await _fields(request)
+    fields = await fields_of(request)
     following, name, gate = local(fields.get("next", "/")), fields.get("name", "").strip()[:80], site_of(request).gate
     if not is_same_site(request.headers):
         raise PermissionDeniedException("this form was sent by another site")
@@ -148,7 +153,7 @@ async def log_in(request: Asked) -> Response[Any]:
 @post("/logout", status_code=200, include_in_schema=False)
 async def log_out(request: Asked) -> Response[Any]:
     """End the session in this browser."""
-    _own(request, await _fields(request))
+    own(request, await fields_of(request))
     response = Redirect("/", status_code=303)
     response.set_cookie(_cookie(request, "", 0))
     return response
@@ -157,8 +162,8 @@ async def log_out(request: Asked) -> Response[Any]:
 @post("/do/{action:str}", status_code=200, include_in_schema=False)
 async def act(site: Here, request: Asked) -> Response[Any]:
     """Do what a form asks."""
-    fields = await _fields(request)
-    session = _own(request, fields)
+    fields = await fields_of(request)
+    session = own(request, fields)
     make = ORDERS.get(str(request.path_params["action"]))
     if make is None:
         raise ValidationException("no such form")
@@ -215,12 +220,13 @@ def _login(request: Asked, following: str, fault: str = "", name: str = "") -> R
     )  # fmt: skip
 
 
-async def _fields(request: Asked) -> Fields:
+async def fields_of(request: Asked) -> Fields:
+    """What a form sent; files are left out."""
     form_data = await request.form()
     return {name: value for name, value in form_data.items() if isinstance(value, str)}
 
 
-def _own(request: Asked, fields: Fields) -> Session:
+def own(request: Asked, fields: Fields) -> Session:
     """The session of a form that was made for it."""
     session = session_of(request)
     if session is None:

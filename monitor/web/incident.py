@@ -21,6 +21,7 @@ from monitor.web import charts
 from monitor.web.forms import incident_forms, trigger_forms
 from monitor.web.html import Html, Part, table, tag
 from monitor.web.layout import badge, column_link, facts, link, model_link, moment, page, section
+from monitor.web.report import report_part
 from monitor.web.site import Here
 from monitor.window import WHOLE
 
@@ -55,6 +56,7 @@ def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str
         section("Retraining", [_trigger(request, entry) for entry in triggers]) if triggers else None,
         section("What happened", _story(found)),
         section("Who was told", _deliveries(found)),
+        section("Evidently", report_part(request, found)) if columns else None,
         aria_label="What was done and can be done",
     )
     return page(

@@ -49,7 +49,7 @@ class Site:
     """One configuration's page.
 
     job_keys: with which a retraining job signs its call-back, by channel. unfit: why a directory cannot become a
-    model's reference, "" if it can. report: where an incident's report is made and found. public_url: under which
+    model's reference, "" if it can. public_url: under which
     people reach the page, "" for the address it listens on.
     """
 

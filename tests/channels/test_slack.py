@@ -222,3 +222,67 @@ def test_the_longest_body_is_taken_as_it_is(slack: SlackStandIn) -> None:
     assert isinstance(slack_send(slack, make_notice(body)), Sent)
     assert len(slack.requests) == 1
     assert len(slack.messages) == 1
+
+
+def doubtful(channel: SlackChannel, notice: Notice, parent: str | None = None) -> Outcome:
+    """An attempt after one that may have got through."""
+    return channel.send(notice, Attempt(parent, 2, ambiguous=True, queued_at=NOW - 60))
+
+
+def test_slack_asks_its_history_before_it_says_anything_again(slack: SlackStandIn) -> None:
+    channel = slack_channel(slack.api_url)
+    slack.order(drop_after_receipt())
+    assert isinstance(channel.send(make_notice(), Attempt()), Retry)
+    for i in range(40):  # other incidents meanwhile, more than a page
+        assert isinstance(slack_send(slack, make_notice(make_alert(incident=f"o{i}"), id=f"o{i}")), Sent)
+    parent = receipt(doubtful(channel, make_notice()))
+    assert parent == "C00000001/1700000000.000001"
+    assert len(slack.messages) == 41
+    later = make_notice(make_alert(change="updated", summary="More."), id="ntc-2")
+    slack.order(well(), drop_after_receipt())
+    assert isinstance(channel.send(later, Attempt(parent)), Retry)
+    assert doubtful(channel, later, parent) == Sent(parent)
+    assert len(slack.messages["1700000000.000001"].replies) == 1
+
+
+def test_slack_says_what_an_edit_alone_has_not_said(slack: SlackStandIn) -> None:
+    """The edit got through and its reply did not: the message then carries the notice's id, the thread does not."""
+    channel = slack_channel(slack.api_url)
+    parent = receipt(channel.send(make_notice(), Attempt()))
+    later = make_notice(make_alert(change="updated", summary="More."), id="ntc-2")
+    slack.order(well(), status(503))
+    assert isinstance(channel.send(later, Attempt(parent)), Retry)
+    assert doubtful(channel, later, parent) == Sent(parent)
+    assert len(slack.messages["1700000000.000001"].replies) == 1
+
+
+@pytest.mark.parametrize(("policy", "n_messages"), [("retry", 2), ("drop", 1)])
+def test_slack_without_the_right_to_read_history_does_as_it_was_told(policy: str, n_messages: int) -> None:
+    with SlackStandIn(TOKEN, scopes=frozenset({"chat:write"}), clock=lambda: NOW) as slack:
+        channel = slack_channel(slack.api_url, on_ambiguous=policy)
+        slack.order(drop_after_receipt())
+        channel.send(make_notice(), Attempt())
+        outcome = doubtful(channel, make_notice())
+        assert isinstance(outcome, Sent if policy == "retry" else Refused)
+        assert len(slack.messages) == n_messages
+        assert sum("may repeat" in message.text for message in slack.messages.values()) == n_messages - 1
+
+
+def test_slack_shows_a_picture_in_the_thread_and_stands_without_one(slack: SlackStandIn) -> None:
+    tools = Tools(picture=lambda notice: b"\x89PNG of " + notice.id.encode())
+    sent = receipt(slack_channel(slack.api_url, tools=tools).send(make_notice(), Attempt()))
+    (upload,) = slack.uploads.values()
+    assert upload.content == b"\x89PNG of ntc-1"
+    assert f"{upload.channel}/{upload.thread}" == sent
+
+    def broken(notice: Notice) -> bytes:
+        raise RuntimeError("no fonts")
+
+    for n, other in enumerate((Tools(picture=broken), Tools(picture=lambda notice: None))):
+        notice = make_notice(make_alert(incident=f"i{n}"), id=f"n{n}")
+        assert isinstance(slack_channel(slack.api_url, tools=other).send(notice, Attempt()), Sent)
+    slack.order(well(), slack_error("missing_scope"))
+    notice = make_notice(make_alert(incident="i9"), id="n9")
+    assert isinstance(slack_channel(slack.api_url, tools=tools).send(notice, Attempt()), Sent)
+    assert len(slack.uploads) == 1
+    assert len(slack.messages) == 4

@@ -301,10 +301,26 @@ def test_the_self_test_sees_a_difference(monkeypatch: pytest.MonkeyPatch) -> Non
     assert reader is not None
     true_frame = recordbatch.frame
 
-    def late(pieces: Any) -> Any:
-        offsets, times_ms, values = true_frame(pieces)
+    def late(pieces: Any, *keep: Any) -> Any:
+        offsets, times_ms, values = true_frame(pieces, *keep)
         return offsets, times_ms + np.int64(1), values
 
     monkeypatch.setattr(recordbatch, "frame", late)
     with pytest.raises(ValueError, match="disagree"):
         recordbatch.self_test(reader)
+
+
+def test_the_self_test_sees_a_reader_that_checks_no_sums() -> None:
+    reader = batch_reader()
+    assert reader is not None
+    blind = type("Blind", (reader,), {"check_crcs": property(lambda self: False, lambda self, value: None)})
+    with pytest.raises(ValueError, match="check sum"):
+        recordbatch.self_test(blind)
+
+
+def test_the_self_test_sees_a_reader_that_gives_out_control_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = batch_reader()
+    assert reader is not None
+    greedy = type("Greedy", (reader,), {"_skipped": lambda self, batch: batch.last_offset < self.fetch_offset})
+    with pytest.raises(ValueError, match="disagree"):
+        recordbatch.self_test(greedy)

@@ -267,9 +267,11 @@ def test_no_kill_changes_windows_verdicts_or_messages(real_broker: Any, setting:
     assert len(undisturbed["notices"]) >= 2
     for part, said in undisturbed.items():
         assert disturbed[part] == said, part
-    # A kill between Slack's answer and its being written down repeats that message, and loses none; a job runs once.
+    # A kill between Slack's answer and its being written down repeats nothing: the history is asked.
     assert {message.metadata["event_payload"]["incident"] for message in slack} == {undisturbed["changes"][0][0]}
-    assert len(slack) <= 1 + kills
+    assert len(slack) == 1
+    pictures = [upload.content for upload in setting.slack.uploads.values()]
+    assert any(content.startswith(b"\x89PNG") for content in pictures)
     assert len(calls) == 1
     assert setting.ci.runs.keys() == calls.keys()
 
@@ -303,6 +305,32 @@ def test_stop_and_reload(real_broker: Any, setting: Setting, log: list[dict[str,
     assert {DATABASE, log_file.name} <= {file.name for file in written}
     for secret in (TOKEN, SECRET, SECRET.removeprefix("whsec_")):
         assert not any(secret.encode() in file.read_bytes() for file in written)
+
+
+def test_a_reload_tells_nothing_again_and_the_daily_digest_comes(
+    real_broker: Any, setting: Setting, log: list[dict[str, Any]]
+):
+    real_broker.create_topic(setting.topic, partitions=2)
+    config = setting.configure(real_broker.bootstrap_servers, "10d")
+    setting.produce(log, 2)
+    log_file = config.with_suffix(".log")
+    with running(config) as child:
+        until(lambda: settled(config, len(log)), child)
+        (told,) = setting.slack.messages.values()
+        before = (told.text, len(told.edits), len(told.replies), dict(setting.ci.runs))
+        at = time.strftime("%H:%M", time.gmtime(time.time() + 75))
+        config.write_text(f'{config.read_text()}[alert]\ndigest = "{at}"\n')
+        child.send_signal(signal.SIGHUP)
+        until(lambda: log_file.read_text().count("driftd is running") == 2, child)
+        until(lambda: len(setting.slack.messages) == 2, child, 120)
+        until(lambda: settled(config, len(log)), child)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(15) == 0
+    assert (told.text, len(told.edits), len(told.replies), setting.ci.runs) == before
+    (_, digest) = setting.slack.messages.values()
+    (incident,) = [identity for (identity,) in query(config, "SELECT id FROM incidents")]
+    assert incident in json.dumps(digest.blocks)
+    assert query(config, "SELECT channel FROM outbox WHERE purpose = 'digest'") == [("alerts",)]
 
 
 def test_what_is_missing_stops_the_start_with_78_and_all_of_it(tmp_path: Path):

@@ -1,0 +1,62 @@
+"""CPU time of the budget: a closed window's update, and learning and replaying a reference.
+
+    python -m benchmarks.watch
+
+The update is what one closed window costs once it is counted: evidence, filter, trail and alarms of all columns, for
+windows of one pane and of four. Four weeks of hourly windows of 50 columns are what is calibrated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.clock import cpu_seconds, within
+from benchmarks.streams import Condition, Line, simulate
+from detectors import Bins, Profile
+from detectors.alarm import Terms
+from detectors.calibration import Allowance
+from detectors.null import prior
+from detectors.profile import N_SUMS
+from detectors.signals import Reading, Signals
+from detectors.vigil import Sight, Vigil
+
+N_ROWS = 2_000
+GOALS = {1_000: 1e-3, 10_000: 0.150}
+
+
+def main() -> None:
+    print(f"{'CPU seconds':56} {'ours':>8} {'goal':>8}")
+    for n_columns, goal in GOALS.items():
+        for n_panes in (1, 4):
+            seconds = update(n_columns, n_panes)
+            within(f"a window of {n_columns:,} columns, {n_panes} panes", seconds, goal)
+    stream = simulate(Condition("four weeks"), 1, 0)
+    line = Line(stream)
+    from detectors.calibration import calibrate
+
+    within("calibrate 50 columns, 672 windows", cpu_seconds(lambda: calibrate(line.material, line.allowance), 2), 5.0)
+
+
+def update(n_columns: int, n_panes: int) -> float:
+    """Seconds for one window of numeric columns."""
+    values = np.arange(250.0)
+    bins = Bins.of({f"x{i}": values for i in range(n_columns)}, {})
+    counts = np.zeros((n_columns, 256), np.int64)
+    counts[:, 3:253] = 400
+    reference = Profile(bins, counts, np.zeros((n_columns, N_SUMS), np.int64))
+    layout = Signals.of(reference, N_ROWS)
+    null = prior(layout, layout.read(reference), layout.row_variance(reference), None)
+    allowance = Allowance(1.0, 168.0, np.full(n_columns, 1 / n_columns))
+    terms = Terms(allowance.ln_bar, 168.0, 1.0, 12.0, np.zeros(n_columns, np.bool_))
+    rng = np.random.default_rng(0)
+    window = np.zeros((n_panes, n_columns, 256), np.int64)
+    window[:, :, 3:253] = rng.multinomial(N_ROWS // n_panes, np.full(250, 1 / 250), (n_panes, n_columns))
+    reading: Reading = layout.read_counts(window)
+    vigil = Vigil.begin(layout, null, terms)
+    for _ in range(12):
+        vigil, _ = vigil.after(layout, null, terms, Sight(reading))
+    return cpu_seconds(lambda: vigil.after(layout, null, terms, Sight(reading)), repeat=max(20_000 // n_columns, 3))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A picture of an incident for messages: its worst columns, reference against current, and their course."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Final
+
+from monitor.history import Compared, History, Unknown
+from monitor.message import ColumnChange, Notice
+from monitor.outline import Outline, outline
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+N_COLUMNS: Final = 3
+N_WINDOWS: Final = 60
+_REFERENCE, _CURRENT, _FAINT = "#8a94a6", "#d1495b", "#d8dce3"
+
+
+def picture(history: History, notice: Notice) -> bytes | None:
+    """A row per column: its distribution beside the reference's, and effect and evidence over the latest windows.
+
+    None when nothing is kept of which a picture could be drawn.
+    """
+    shown = []
+    for column in notice.body.columns[:N_COLUMNS]:
+        compared = history.compared(notice.model, column.segment, notice.window)
+        if compared is not None and column.column in compared.pair.bins.names:
+            shown.append((column, compared))
+    return _drawn(history, notice, shown) if shown else None
+
+
+def _drawn(history: History, notice: Notice, shown: list[tuple[ColumnChange, Compared]]) -> bytes:
+    # Only here: it is large, and most services draw seldom.
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(9, 2.4 * len(shown) + 0.5), dpi=110, layout="constrained")
+    figure.suptitle(f"{_plain(notice.model)}, window {notice.window}", fontsize=11, parse_math=False)
+    grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(3, 2))
+    for (column, compared), (left, right) in zip(shown, grid, strict=True):
+        _compare(left, column, outline(compared.pair, compared.pair.bins.names.index(column.column)))
+        _course(right, history, notice, column)
+    grid[0][0].legend(fontsize=8, frameon=False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _compare(axes: Axes, column: ColumnChange, found: Outline) -> None:
+    """Shares of rows by value, the reference's as an area, the window's as a line or as bars."""
+    axes.set_title(_plain(column.column), fontsize=10, loc="left", parse_math=False)
+    reference, current = [part.reference for part in found.parts], [part.current for part in found.parts]
+    if found.is_numeric:
+        axes.stairs(reference, found.borders, fill=True, color=_FAINT, label="reference")
+        axes.stairs(reference, found.borders, color=_REFERENCE)
+        axes.stairs(current, found.borders, color=_CURRENT, linewidth=1.6, label="current")
+    else:
+        places = range(len(reference))
+        axes.bar([i - 0.2 for i in places], reference, 0.4, color=_REFERENCE, label="reference")
+        axes.bar([i + 0.2 for i in places], current, 0.4, color=_CURRENT, label="current")
+        labels = [_plain(part.label)[:12] for part in found.parts]
+        axes.set_xticks(list(places), labels, rotation=30, ha="right", parse_math=False)
+    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.tick_params(labelsize=8)
+
+
+def _course(axes: Axes, history: History, notice: Notice, column: ColumnChange) -> None:
+    """Evidence over the latest windows where there is such, else the effect."""
+    try:
+        points = history.column(notice.model, column.column, column.segment, N_WINDOWS).points
+    except Unknown:
+        points = ()
+    has_evidence = any(point.evidence is not None for point in points)
+    drawn = [
+        (point.index, value)
+        for point in points
+        if point.index <= notice.window and (value := point.evidence if has_evidence else point.effect) is not None
+    ]
+    axes.set_title("evidence" if has_evidence else f"effect ({_plain(column.measure)})", fontsize=9, loc="left")
+    axes.plot([at for at, _ in drawn], [value for _, value in drawn], ".-", color=_CURRENT, linewidth=1.2, markersize=4)
+    axes.axvline(column.since_window, color=_REFERENCE, linestyle=":", linewidth=1)
+    axes.set_xlabel("window", fontsize=8)
+    axes.tick_params(labelsize=8)
+
+
+def _plain(name: str) -> str:
+    """A name as fonts can draw it."""
+    seen = "".join(letter if letter.isprintable() and ord(letter) < 0x2E80 else "?" for letter in name)
+    return seen if len(seen) <= 40 else f"{seen[:39]}…"

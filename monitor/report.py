@@ -1,0 +1,226 @@
+"""An incident's window beside its reference as a report of Evidently: one HTML file that needs nothing else.
+
+Evidently wants rows, and driftd keeps counts; so rows are laid out from the counts of both sides, each column by
+itself. A column's distribution in the report is right to the width of a cell; how columns go together is not in it. The
+report is made in a process of its own, with limits on time, memory and what it writes, without driftd's secrets, and
+with Evidently's telemetry off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from detectors.bins import ABOVE, BELOW, FIRST, INVALID, RARE, UNSEEN, CategoricalColumn, Counts, Floats, NumericColumn
+from monitor.alert import State
+from monitor.errors import DriftdError, ReportFault
+from monitor.history import Compared, History, Unknown
+from monitor.window import WHOLE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+N_ROWS: Final = 5_000
+"""Rows of either side, at most."""
+N_KEPT: Final = 20
+FOLDER: Final = "reports"
+_NOTE: Final = (
+    "Rows in this report are laid out from driftd's counts, each column by itself: a column's distribution is right to "
+    "the width of a cell, values outside the reference's range lie on its border, and how columns go together is not "
+    "shown."
+)
+_ONE_AT_A_TIME: Final = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the process that makes a report. n_bytes: of memory and of what it writes, each."""
+
+    seconds: int = 120
+    n_bytes: int = 4 * 2**30
+
+
+def place(directory: Path, incident: str) -> Path:
+    """Where the service keeps an incident's report; no name leads anywhere else."""
+    return directory / FOLDER / f"{hashlib.sha256(incident.encode()).hexdigest()[:32]}.html"
+
+
+def make(directory: Path, incident: str, to: Path | None = None, limits: Limits | None = None) -> Path:
+    """Make the report of an incident, named in full. directory: of the state. to: where to, else where the service
+    keeps it. ReportFault says why there is none, Unknown that there is no such incident."""
+    with closing(History(directory)) as history:
+        _window(history, incident)
+    target, limits = to or place(directory, incident), limits or Limits()
+    if not _ONE_AT_A_TIME.acquire(blocking=False):
+        raise ReportFault("another report is being made at this moment; try again in a minute")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
+            made = Path(folder) / "report.html"
+            _in_a_child(directory, incident, made, limits)
+            made.replace(target)
+        if to is None:
+            _keep_the_latest(target.parent)
+    except OSError as error:
+        raise ReportFault(f"{target}: {error.strerror or error}") from error
+    finally:
+        _ONE_AT_A_TIME.release()
+    return target
+
+
+def _in_a_child(directory: Path, incident: str, made: Path, limits: Limits) -> None:
+    command = [sys.executable, "-I", "-m", "monitor.report", str(directory.resolve()), incident, str(made.resolve())]
+    bounds = [str(limits.seconds), str(limits.n_bytes)]
+    alone = {
+        "PATH": os.defpath, "HOME": str(made.parent), "TMPDIR": str(made.parent), "MPLCONFIGDIR": str(made.parent),
+        "DO_NOT_TRACK": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8",
+    }  # fmt: skip
+    try:
+        done = subprocess.run(  # noqa: S603  # ourselves, without a shell
+            [*command, *bounds], env=alone, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            timeout=2 * limits.seconds, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise ReportFault(f"the report took more than {2 * limits.seconds} s and was given up") from None
+    if done.returncode or not made.exists():
+        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise ReportFault(
+            f"the report could not be made within {limits.seconds} s of work and {limits.n_bytes >> 20} MiB: "
+            f"{said[-1][:300]}"
+        )
+
+
+def _keep_the_latest(folder: Path) -> None:
+    made = sorted(folder.glob("*.html"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for old in made[N_KEPT:]:
+        old.unlink(missing_ok=True)
+
+
+def _window(history: History, incident: str) -> Compared:
+    """The incident's last window with drift that is kept, beside its reference."""
+    found = history.explain(incident)
+    if found.incident.id != incident:
+        raise Unknown(f"there is no incident {incident}")
+    for change in reversed(found.changes):
+        if change.episode.state is State.RESOLVED or not change.episode.columns:
+            continue
+        compared = history.compared(found.incident.model, WHOLE, change.window)
+        if compared is not None:
+            return compared
+    raise ReportFault(f"{incident}: no window of it with drifting columns is kept, so there is nothing to compare")
+
+
+def table(compared: Compared) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Rows of the reference and of the window, and which columns are words. Columns without any value on one of the
+    sides are left out."""
+    import pandas as pd  # noqa: PLC0415  # only the child needs it
+
+    pair, before, after, words = compared.pair, dict[str, object](), dict[str, object](), list[str]()
+    for row, column in enumerate(pair.bins.columns):
+        if not pair.n[row] or not pair.m[row]:
+            continue
+        name = plain(column.name)
+        while name in before:
+            name += "'"
+        before[name], after[name] = (_rows(side.counts[row], column) for side in (pair.reference, pair.current))
+        if isinstance(column, CategoricalColumn):
+            words.append(name)
+    if not before:
+        raise ReportFault("no column has values both in the reference and in the window")
+    return _shuffled(pd.DataFrame(before)), _shuffled(pd.DataFrame(after)), words
+
+
+def plain(name: str) -> str:
+    """A name that means nothing to a browser; Evidently puts names into its page as they are.
+
+    >>> plain("</script><b>"), plain("")
+    ('‹/script›‹b›', '(no name)')
+    """
+    words = name.translate({ord("<"): "‹", ord(">"): "›", ord("&"): "+", ord("\u2028"): " ", ord("\u2029"): " "})
+    return "".join(letter if letter.isprintable() else " " for letter in words)[:200] or "(no name)"
+
+
+def _rows(counts: Counts, column: NumericColumn | CategoricalColumn) -> Floats | list[str | None]:
+    return _numbers(counts, column) if isinstance(column, NumericColumn) else _words(counts, column)
+
+
+def _apportioned(counts: Counts) -> Counts:
+    """So many rows of each cell that they are `N_ROWS` together, or all of them; in proportion, largest rests first."""
+    total = int(counts.sum())
+    if total <= N_ROWS:
+        return counts
+    exact = counts * (N_ROWS / total)
+    whole: Counts = np.floor(exact).astype(np.int64)
+    rest = np.argsort(whole - exact, kind="stable")[: N_ROWS - int(whole.sum())]
+    whole[rest] += 1
+    return whole
+
+
+def _numbers(counts: Counts, column: NumericColumn) -> Floats:
+    """Rows of a number: evenly within each cell."""
+    each = _apportioned(counts)
+    edges, last = column.edges, FIRST + column.n_regular
+    regular = [
+        np.linspace(low, high, n + 1)[1:]
+        for low, high, n in zip(edges[:-1], edges[1:], each[FIRST:last].tolist(), strict=True)
+    ]
+    outside = [np.full(int(each[BELOW]), edges[0]), np.full(int(each[ABOVE]), edges[-1])]
+    return np.concatenate([np.full(int(each[:BELOW].sum()), np.nan), *regular, *outside])
+
+
+def _words(counts: Counts, column: CategoricalColumn) -> list[str | None]:
+    """Rows of a category."""
+    each = _apportioned(counts).tolist()
+    named = {FIRST + i: plain(word) for i, word in enumerate(column.vocabulary)}
+    named |= {RARE: "(rare words)", UNSEEN: "(new words)"}
+    laid: list[str | None] = [None] * sum(each[: INVALID + 1])
+    for cell, word in named.items():
+        laid += [word] * each[cell]
+    return laid
+
+
+def _shuffled(frame: pd.DataFrame) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return frame.assign(**{name: frame[name].to_numpy()[rng.permutation(len(frame))] for name in frame.columns})
+
+
+def _made(compared: Compared) -> str:
+    from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415  # seconds to import
+    from evidently.presets import DataDriftPreset  # noqa: PLC0415
+
+    before, after, words = table(compared)
+    numbers = [name for name in before.columns if name not in words]
+    definition = DataDefinition(numerical_columns=numbers, categorical_columns=words)
+    current, reference = (Dataset.from_pandas(frame, data_definition=definition) for frame in (after, before))
+    page: str = Report([DataDriftPreset()]).run(current, reference).get_html_str(as_iframe=False)
+    return page.replace("<body>", f"<body><p>{_NOTE}</p>", 1)
+
+
+def _child(directory: str, incident: str, to: str, seconds: str, n_bytes: str) -> None:
+    for limit, most in (
+        (resource.RLIMIT_CPU, int(seconds)), (resource.RLIMIT_AS, int(n_bytes)), (resource.RLIMIT_FSIZE, int(n_bytes)),
+        (resource.RLIMIT_CORE, 0),
+    ):  # fmt: skip
+        resource.setrlimit(limit, (most, most))
+    os.nice(5)
+    with closing(History(Path(directory))) as history:
+        compared = _window(history, incident)
+    Path(to).write_text(_made(compared))
+
+
+if __name__ == "__main__":
+    try:
+        _child(*sys.argv[1:])
+    except DriftdError as fault:
+        raise SystemExit(str(fault)) from None

@@ -1,0 +1,111 @@
+"""The way to Slack as a whole: a storm that keeps the pace, and kills that make nothing be said twice or not at all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import msgspec
+
+from monitor.alert import State
+from monitor.batch import Severity
+from monitor.board import Board, Line
+from monitor.channels.slack_layout import reply, text
+from monitor.demo.standins import Answer, Received, status
+from monitor.demo.standins.slack import SlackStandIn
+from monitor.message import Notice
+from monitor.store import Store
+from tests.bodies import make_alert, make_notice
+from tests.monitor.delivery import child, deliver, is_empty, slack_of
+from tests.monitor.test_store import commit
+
+TOKEN = "xoxb-canary-77"
+N_KILLS = 50
+
+
+class Clocked(SlackStandIn):
+    """Remembers when messages came, and takes its time over each request."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__(TOKEN)
+        self.posted_at: list[float] = []
+        self._seconds = seconds
+
+    def _apply(self, request: Received) -> Answer:
+        if request.path == "/api/chat.postMessage":
+            self.posted_at.append(time.monotonic())
+        time.sleep(self._seconds)
+        return super()._apply(request)
+
+
+def changes(incident: str, n: int) -> list[Notice]:
+    """An incident that opens, changes, and ends."""
+    found = []
+    for i in range(n):
+        change = "opened" if i == 0 else "resolved" if i == n - 1 else "updated"
+        state = State.RESOLVED if change == "resolved" else State.FIRING
+        body = make_alert(incident=incident, model=incident, change=change, state=state, summary=f"step {i}.")
+        found.append(make_notice(body, id=f"{incident}/{i}", channel="ops"))
+    return found
+
+
+def test_a_storm_keeps_the_pace_loses_nothing_and_keeps_the_order(tmp_path: Path) -> None:
+    """100 models drift at once: 20 are told one by one, the rest in one message; each incident's changes in order."""
+    board, pace = Board(burst=20), 0.03
+    names = [f"m{i:03d}" for i in range(100)]
+    told = [name for name in names if board.admits("ops", Line(name, Severity.WARNING, f"{name} drifts"), 1_000_000)]
+    digests = board.digests(1_000_000)
+    assert (len(told), len(digests)) == (20, 1)
+    notices = [notice for step in zip(*(changes(name, 4) for name in told), strict=True) for notice in step]
+    store = Store(tmp_path / "state")
+    with Clocked() as slack:
+        store.apply(commit(1, notices + digests))
+        slack.order(status(429, 0.2))
+        deliver(store, {"ops": slack_of(slack.api_url, TOKEN, pace=pace)}, lambda: is_empty(store))
+    store.close()
+    assert len(slack.messages) == 21
+    shown = {message.metadata["event_payload"]["incident"]: message for message in slack.messages.values()}
+    for name in told:
+        bodies = [notice.body for notice in changes(name, 4)]
+        assert shown[name].text == text(bodies[-1])
+        assert [said.text for said in shown[name].replies] == [reply(body) for body in bodies[1:]]
+    overflow = shown[digests[0].incident].blocks[1]["text"]["text"]
+    assert "+55 more" in overflow
+    assert all(name in msgspec.json.encode(digests[0].body).decode() for name in set(names) - set(told))
+    gaps = [later - before for before, later in zip(slack.posted_at, slack.posted_at[1:], strict=False)]
+    assert min(gaps) > pace * 0.9
+
+
+def test_fifty_kills_make_slack_hear_everything_once(tmp_path: Path) -> None:
+    directory, rng, kills = tmp_path / "state", random.Random(5), 0
+    store = Store(directory)
+    incidents = ["a", "b", "c"]
+    store.apply(commit(1, [notice for name in incidents for notice in changes(name, 45)]))
+    store.close()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.monitor.delivery"])
+    with Clocked(0.004) as slack:
+        for _ in range(N_KILLS):
+            process = context.Process(target=child, args=(directory, slack.api_url, TOKEN))
+            process.start()
+            before = len(slack.requests)
+            while len(slack.requests) == before and process.is_alive():
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.03))
+            process.kill()
+            process.join()
+            kills += process.exitcode == -9
+            process.close()
+            time.sleep(0.05)  # what was sent before the kill arrives
+        store = Store(directory)
+        deliver(store, {"ops": slack_of(slack.api_url, TOKEN)}, lambda: is_empty(store))
+        store.close()
+    assert kills >= N_KILLS * 0.9
+    shown = {message.metadata["event_payload"]["incident"]: message for message in slack.messages.values()}
+    assert len(slack.messages) == len(shown) == len(incidents)
+    for name in incidents:
+        bodies = [notice.body for notice in changes(name, 45)]
+        assert shown[name].text == text(bodies[-1])
+        assert [said.text for said in shown[name].replies] == [reply(body) for body in bodies[1:]]
