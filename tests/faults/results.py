@@ -79,7 +79,7 @@ def _summary(runs: dict[str, list[Row]]) -> str:
         for name in ("n_records", "n_windows", "lost", "invented", "duplicated", "repeated")
     )
     return (
-        f"**{n_faults} faults, {each} seed{"" if each == "1" else "s"} each, {len(rows)} runs: {n_records:,} records, {n_windows:,} windows, "
+        f"**{n_faults} faults, seeds for each: {each}, {len(rows)} runs: {n_records:,} records, {n_windows:,} windows, "
         f"{lost} lost, {invented} invented, {duplicated} duplicated; {repeated} messages repeated; "
         f"{sum(bool(row['wrong']) for row in rows)} runs wrong.**"
     )
