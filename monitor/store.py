@@ -38,6 +38,8 @@ from monitor.window import WHOLE, Window
 log = logging.getLogger(__name__)
 
 VERSION: Final = 2
+LONGEST_PAUSE_MS: Final = 86_400_000
+"""A notice that would wait longer was put off by a clock that was wrong then, and is due."""
 N_DEAD_LETTERS: Final = 10_000
 """Dead letters kept per model, the newest."""
 
@@ -215,10 +217,11 @@ class Store:
             f"""SELECT id, incident, channel, purpose, body, sum = {NOTICE_SUM}, attempts, queued_ms, doubtful,
                 (SELECT receipt FROM outbox AS sent WHERE sent.incident = o.incident AND sent.channel = o.channel
                     AND sent.receipt <> '' ORDER BY n DESC LIMIT 1)
-            FROM outbox AS o WHERE state = 'pending' AND next_attempt_ms <= ? AND NOT EXISTS
+            FROM outbox AS o WHERE state = 'pending' AND next_attempt_ms NOT BETWEEN ?1 + 1 AND ?1 + {LONGEST_PAUSE_MS}
+                AND NOT EXISTS
                 (SELECT 1 FROM outbox AS before WHERE before.incident = o.incident AND before.channel = o.channel
                     AND before.n < o.n AND before.state = 'pending')
-            ORDER BY n LIMIT ?""",  # noqa: S608
+            ORDER BY n LIMIT ?2""",  # noqa: S608
             (now_ms, limit),
         )
         for identity, *_, is_sound, _, _, _, _ in rows:

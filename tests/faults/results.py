@@ -38,6 +38,9 @@ def read(file: Path) -> list[Row]:
     """One row for each fault and seed, the last one that was written."""
     lines = file.read_text().splitlines() if file.exists() else []
     rows = [json.loads(line) for line in lines]
+    for row in rows:
+        if not row["hits"] and not row["wrong"]:
+            row["wrong"] = ["the fault never hit"]
     return list({(row["fault"], row["seed"]): row for row in rows}.values())
 
 
@@ -76,7 +79,7 @@ def _summary(runs: dict[str, list[Row]]) -> str:
         for name in ("n_records", "n_windows", "lost", "invented", "duplicated", "repeated")
     )
     return (
-        f"**{n_faults} faults, {each} seeds each, {len(rows)} runs: {n_records:,} records, {n_windows:,} windows, "
+        f"**{n_faults} faults, seeds for each: {each}, {len(rows)} runs: {n_records:,} records, {n_windows:,} windows, "
         f"{lost} lost, {invented} invented, {duplicated} duplicated; {repeated} messages repeated; "
         f"{sum(bool(row['wrong']) for row in rows)} runs wrong.**"
     )

@@ -358,11 +358,11 @@ class Scene:
 
     def standing(self) -> str:
         """How things stand, for a failure."""
-        log = self.home / "driftd.log"
+        logs = "".join(file.read_text()[-3_000:] for file in sorted(self.home.glob("*.log")))
         outbox = self.query("SELECT id, state, attempts, reason FROM outbox")
         counted = f"counted {self.n_counted()} of {len(self.ledger.placed)}"
         read = f"read {self.n_read()} of {self.ledger.ends()}"
-        return f"{counted}, {read}, outbox {outbox}\n{log.read_text()[-3_000:]}"
+        return f"{counted}, {read}, outbox {outbox}\n{logs}"
 
     def finish(self) -> None:
         """Produce what is left, and let an undisturbed daemon come to the end of it."""

@@ -64,7 +64,7 @@ def a_clock_that_wanders(scene: Scene) -> int:
         for step in range(1, 11):
             scene.feed(step / 11)
             scene.until(lambda: scene.n_read() > 0, daemon)
-            scene.clock_file.write_text(str(scene.rng.choice((-1, 1)) * scene.rng.uniform(1, 30 * 86_400)))
+            scene.clock_file.write_text(str(scene.rng.choice((-1, 1)) * scene.rng.uniform(2, 30) * 86_400))
             time.sleep(0.25)
         scene.clock_file.write_text("0")
         scene.feed(1.0)

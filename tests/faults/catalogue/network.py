@@ -89,6 +89,7 @@ def severed(scene: Scene, how: str) -> int:
     with scene.daemon() as daemon:
         for step in range(1, 11):
             scene.feed(step / 11)
+            scene.until(lambda: scene.n_read() > 0, daemon)
             time.sleep(scene.rng.uniform(0, 0.3))
             getattr(scene.proxy, how)()
         scene.feed(1.0)
