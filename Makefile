@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/driftd demo
 
 test: lint axe
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
