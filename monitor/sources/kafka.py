@@ -38,7 +38,7 @@ from monitor.batch import Int64s, Partition, Records
 from monitor.errors import SourceError
 from monitor.sources.kafkaclient import REFUSALS, Attempt, Client, client_options
 from monitor.sources.kafkawatch import Reporter, StallGuard
-from monitor.sources.recordbatch import batch_reader, everything, frame, record_frames, sound
+from monitor.sources.recordbatch import Refused, batch_reader, everything, frame, record_frames, sound
 from monitor.sources.sample import Sample
 
 _LOGGER: Final = logging.getLogger("driftd.source")
@@ -250,6 +250,7 @@ class KafkaSource:
             seen.append(offsets.size)
             return everything(offsets) if self._sample is None else self._sample.chosen(partition, offsets)
 
+        self._pass_over(partition, [piece for piece in pieces if isinstance(piece, Refused)])
         if self._reader is None:
             return _noted(Records(partition, *record_frames(pieces, keep), next_offset=pieces[-1].offset + 1), seen)
         try:
@@ -365,6 +366,17 @@ class KafkaSource:
         self._losses.append((partition, asked, onward))
         self._next[partition] = onward
         client.seek(partition, onward)
+
+    def _pass_over(self, partition: Partition, batches: Sequence[Refused]) -> None:
+        """Batches too large to be unpacked: their records are lost to us, and counted as such."""
+        for batch in batches:
+            text = "%s[%d]: the record batch at offset %d is passed over: %s; %d offsets are lost"
+            n_lost = batch.next_offset - batch.base_offset
+            lost = {"event": "kafka.batch_refused", "topic": partition.topic, "partition": partition.number}
+            lost |= {"offset": batch.base_offset, "n_lost": n_lost}
+            at = (partition.topic, partition.number, batch.base_offset)
+            _LOGGER.error(text, *at, batch.reason, n_lost, extra=lost)
+            self._losses.append((partition, batch.base_offset, batch.next_offset))
 
     # -- faults
 

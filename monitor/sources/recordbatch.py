@@ -27,6 +27,7 @@ from kafka.record.util import calc_crc32c, crc32c_c, decode_varint
 from numpy.typing import NDArray
 
 from monitor.batch import NO_TIME, Int64s
+from monitor.sources.unpack import TooLarge, unpacked
 
 _LOGGER: Final = logging.getLogger("driftd.source")
 
@@ -67,7 +68,16 @@ class Loose(NamedTuple):
     next_offset: int
 
 
-Piece = Packed | Loose
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A batch that was not unpacked, and why: its records are passed over."""
+
+    base_offset: int
+    next_offset: int
+    reason: str
+
+
+Piece = Packed | Loose | Refused
 
 
 class Unpacking:
@@ -113,7 +123,10 @@ class Unpacking:
             if piece is None:
                 self.next_fetch_offset = batch.next_offset
                 continue
-            self.records_read += piece.count if isinstance(piece, Packed) else len(piece.offsets)
+            if isinstance(piece, Packed):
+                self.records_read += piece.count
+            elif isinstance(piece, Loose):
+                self.records_read += len(piece.offsets)
             self.next_fetch_offset = max(piece.next_offset, self.next_fetch_offset)
             yield piece
 
@@ -133,6 +146,8 @@ class Unpacking:
                 return _loose(batch, self.fetch_offset, self.check_crcs)
             self.leader_epoch = batch.leader_epoch
             return None if self._skipped(batch) else _packed(batch, self.fetch_offset)
+        except TooLarge as fault:
+            return Refused(max(batch.base_offset, self.next_fetch_offset), batch.next_offset, str(fault))
         except (KafkaError, MemoryError):
             raise
         except Exception as fault:
@@ -150,11 +165,13 @@ class Unpacking:
 
 
 def _packed(batch: Any, floor: int) -> Packed:
-    iter(batch)  # undoes the codec in place
+    payload, start = batch._buffer, batch._pos
+    if codec := batch.compression_type:
+        payload, start = unpacked(codec, bytes(payload[start:])), 0
     append_time = bool(batch.timestamp_type)
     return Packed(
-        payload=batch._buffer,
-        start=batch._pos,
+        payload=payload,
+        start=start,
         count=batch.records_count,
         base_offset=batch.base_offset,
         base_ms=batch.max_timestamp if append_time else batch.first_timestamp,
@@ -197,15 +214,18 @@ def everything(offsets: Int64s) -> NDArray[np.bool_]:
 def frame(pieces: Sequence[Piece], keep: Keep = everything) -> Frames:
     """The records of one partition's batches, in order. CorruptRecordError when the bytes contradict themselves.
 
-    keep: which records are wanted, by their offsets; the others are not taken out.
+    A refused batch has none. keep: which records are wanted, by their offsets; the others are not taken out.
     """
     packed = [piece for piece in pieces if isinstance(piece, Packed)]
-    if len(packed) == len(pieces):
+    if packed and len(packed) == len(pieces):
         return _frame_packed(packed, keep)
     parts = [
         _frame_packed([piece], keep) if isinstance(piece, Packed) else _kept(_frame_loose(piece), keep)
         for piece in pieces
+        if not isinstance(piece, Refused)
     ]
+    if not parts:
+        return np.empty(0, np.int64), np.empty(0, np.int64), []
     values = [value for part in parts for value in part[2]]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), values
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import struct
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import kafka.codec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,8 +22,9 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.record.util import calc_crc32c, encode_varint
 
 from monitor.batch import NO_TIME
-from monitor.sources import recordbatch
-from monitor.sources.recordbatch import Frames, Packed, batch_reader, frame, record_frames, same, sound
+from monitor.sources import recordbatch, unpack
+from monitor.sources.recordbatch import Frames, Packed, Refused, batch_reader, frame, record_frames, same, sound
+from monitor.sources.unpack import TooLarge, unpacked
 
 ATTRIBUTES_AT, CRC_AT = 21, 17
 APPEND_TIME, CONTROL = 0x08, 0x20
@@ -324,3 +327,52 @@ def test_the_self_test_sees_a_reader_that_gives_out_control_batches(monkeypatch:
     greedy = type("Greedy", (reader,), {"_skipped": lambda self, batch: batch.last_offset < self.fetch_offset})
     with pytest.raises(ValueError, match="disagree"):
         recordbatch.self_test(greedy)
+
+
+# Bombs
+
+CODECS = {
+    1: kafka.codec.gzip_encode,
+    2: kafka.codec.snappy_encode,
+    3: kafka.codec.lz4_encode,
+    4: kafka.codec.zstd_encode,
+}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@given(data=st.one_of(st.binary(min_size=1, max_size=400), st.integers(1, 100_000).map(lambda n: b"v" * n)))
+def test_what_was_packed_comes_out_again_up_to_the_limit(codec: int, data: bytes):
+    packed = bytes(CODECS[codec](data))
+    assert unpacked(codec, packed, len(data)) == data
+    with pytest.raises(TooLarge):
+        unpacked(codec, packed, len(data) - 1)
+
+
+@pytest.mark.parametrize("codec", [1, 3])
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
+def test_packed_bytes_that_end_too_early_are_damaged(codec: int, left: float):
+    packed = bytes(CODECS[codec](bytes(range(256)) * 100))
+    with pytest.raises((EOFError, RuntimeError)):
+        unpacked(codec, packed[: max(1, int(len(packed) * left))])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_bomb_is_passed_over_without_room_for_it(codec: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(unpack, "unpacked", partial(unpack.unpacked, limit=1 << 20))
+    monkeypatch.setattr(recordbatch, "unpacked", unpack.unpacked)
+    small = {"codec": codec, "records": [(5, None, b"v", [])], "gaps": [0]}
+    bomb = {"codec": codec, "records": [(5, None, b"\0" * (3 << 20), []), (6, None, b"x", [])], "gaps": [0, 0]}
+    content = v2(small, 100)[0] + v2(bomb, 101)[0] + v2(small, 103)[0]
+    pieces, reader = read(batch_reader(), content, 100, [], 0)
+    (refused,) = (piece for piece in pieces if isinstance(piece, Refused))
+    assert (refused.base_offset, refused.next_offset) == (101, 103)
+    assert frame(pieces)[0].tolist() == [100, 103]
+    assert frame([refused])[2] == []
+    assert sound(pieces) == (pieces, None)
+    assert reader.next_fetch_offset == 104
+
+
+def test_a_size_that_is_only_claimed_gets_no_room():
+    claim = bytes([0xFF, 0xFF, 0xFF, 0xFF, 0x0F]) + b"\0" * 10
+    with pytest.raises(TooLarge, match="claims 4294967295 bytes"):
+        unpacked(2, claim)

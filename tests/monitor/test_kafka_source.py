@@ -32,6 +32,7 @@ from monitor.sources.embedded import EmbeddedBroker
 from monitor.sources.kafka import KafkaSource, Pace
 from monitor.sources.kafkaclient import QUIETED, Client, client_options
 from monitor.sources.kafkawatch import StallGuard
+from monitor.sources.unpack import MAX_BYTES
 
 # kafka-python leaves the socket of a connection that was refused, or not trusted, to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <(socket.socket|ssl.SSLSocket):ResourceWarning")
@@ -350,6 +351,18 @@ def test_what_to_do_about_deleted_records_can_be_chosen(
             with pytest.raises(SourceError, match=r"offset 20 is not in the log .* the next would be 60.*\"stop\""):
                 until(one, at_least(1))
         assert one.losses() == []
+
+
+def test_a_bomb_is_passed_over_and_counted_as_lost(real_broker: RealBroker, topic: str, produce: Any) -> None:
+    real_broker.create_topic(topic, 1)
+    produce(real_broker, topic, {0: numbered(0, 0, 10)})
+    large = {"message.max.bytes": 500_000_000, "compression.type": "zstd", "queue.buffering.max.kbytes": 500_000}
+    produce(real_broker, topic, {0: [b"\0" * (MAX_BYTES + 1)]}, **large)
+    produce(real_broker, topic, {0: numbered(0, 11, 20)})
+    with source(real_broker, topic) as one:
+        found = until(one, at_least(19))
+        assert [offset for offset, _ in found[Partition(topic, 0)]] == [*range(10), *range(11, 20)]
+        assert one.losses() == [(Partition(topic, 0), 10, 11)]
 
 
 def test_a_topic_made_anew_is_read_from_its_beginning(real_broker: RealBroker, topic: str, produce: Any) -> None:
