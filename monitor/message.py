@@ -175,7 +175,7 @@ def _title(subject: Subject, episode: Episode) -> str:
     n_columns = len({column.verdict.column for column in episode.columns})
     match episode.state:
         case State.RESOLVED:
-            return "every column is calm again" if n_columns else "records come and can be read again"
+            return "the incident is over"
         case State.NODATA:
             return f"no record has come since {rfc3339(episode.silent_since_ms)}"
         case State.ERROR:

@@ -163,11 +163,16 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
 
 
 def tools(config: Config, directory: Path) -> Tools:
-    """What channels work with: the page where an incident is shown, and its picture. directory: of the state."""
+    """What channels work with: the page where an incident is shown, and its picture. directory: of the state.
+
+    Tests and digests are no incident, so what they lead to is the overview.
+    """
     page = config.http.public_url.rstrip("/")
 
-    def link(incident: str) -> str:
-        return f"{page}/incidents/{quote(incident, safe='')}" if page else ""
+    def link(notice: Notice) -> str:
+        is_incident = not notice.body.test and getattr(notice.body, "change", "") != "digest"
+        place = f"/incidents/{quote(notice.incident, safe='')}" if is_incident else "/"
+        return f"{page}{place}" if page else ""
 
     def drawn(notice: Notice) -> bytes | None:
         with contextlib.closing(History(directory)) as history:

@@ -87,7 +87,7 @@ def _no_picture(_: Notice) -> bytes | None:
     return None
 
 
-def _no_link(_: str) -> str:
+def _no_link(_: Notice) -> str:
     return ""
 
 
@@ -96,14 +96,14 @@ class Tools:
     """What a channel works with beyond its options; the shell and tests give others.
 
     clock: epoch seconds. resolve: the addresses of a host. picture: a PNG that shows what a notice is about, None where
-    there is none; called only by channels that can show one, and only when they do. link: where people read more of an
-    incident, "" where nowhere.
+    there is none; called only by channels that can show one, and only when they do. link: where people read more of
+    what a notice is about, "" where nowhere.
     """
 
     clock: Callable[[], float] = time.time
     resolve: Callable[[str], Sequence[str]] = addresses
     picture: Callable[[Notice], bytes | None] = _no_picture
-    link: Callable[[str], str] = _no_link
+    link: Callable[[Notice], str] = _no_link
 
 
 TOOLS: Final = Tools()

@@ -80,7 +80,7 @@ class AlertmanagerChannel(HttpChannel):
         is_over = isinstance(body, AlertBody) and body.state == "resolved"
         now = self._clock()
         hold = _TEST_SECONDS if body.test else self._options.hold / 1000
-        facts = {"annotations": _annotations(body), "generatorURL": self._link(notice.incident)}
+        facts = {"annotations": _annotations(body), "generatorURL": self._link(notice)}
         starts_at = _started(body, now)
         facts |= {"startsAt": starts_at} if starts_at else {}
         alerts = [

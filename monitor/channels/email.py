@@ -127,7 +127,7 @@ class EmailChannel(Channel):
         if attempt.parent:
             message["In-Reply-To"] = message["References"]
         message["Auto-Submitted"] = "auto-generated"
-        link = self._tools.link(notice.incident)
+        link = self._tools.link(notice)
         message.set_content(text(body, link))
         png = self._tools.picture(notice) if isinstance(body, AlertBody) else None
         message.add_alternative(html(body, link, picture=png is not None), subtype="html")

@@ -61,7 +61,7 @@ class PagerDutyChannel(HttpChannel):
         elif isinstance(body, AlertBody) and body.change == "acknowledged":
             event["event_action"] = "acknowledge"
         else:
-            link = self._link(notice.incident)
+            link = self._link(notice)
             event |= {"event_action": "trigger", "client": "driftd", "payload": _payload(notice)}
             event |= {"client_url": link, "links": [{"href": link, "text": "More about it"}]} if link else {}
         return Request(self._url, msgspec.json.encode(event), {"content-type": "application/json"})

@@ -144,7 +144,7 @@ class SlackChannel(Channel):
                 return self._deliver(notice, attempt)
             if attempt.ambiguous and self._options.on_ambiguous == "drop":
                 return Refused(_DROPPED)
-            return self._hook.send(notice, attempt, self._tools.link(notice.incident), now)
+            return self._hook.send(notice, attempt, self._tools.link(notice), now)
         except UnansweredError as error:
             return error.outcome
         except SlackApiError as error:
@@ -152,7 +152,7 @@ class SlackChannel(Channel):
 
     def show(self, notice: Notice) -> str:
         if self._hook is not None:
-            return shown(self._hook.request(notice, self._tools.link(notice.incident)))
+            return shown(self._hook.request(notice, self._tools.link(notice)))
         message = self._message(notice, repeats=False)
         body = msgspec.json.encode({"channel": self._options.channel, **message}).decode()
         return f"POST {self._options.base_url}chat.postMessage\n\n{body}"
@@ -225,7 +225,7 @@ class SlackChannel(Channel):
         return call(**where, **{**message, "blocks": []})
 
     def _message(self, notice: Notice, *, repeats: bool) -> dict[str, Any]:
-        link = self._tools.link(notice.incident)
+        link = self._tools.link(notice)
         layout = blocks(notice.body, link, buttons=self._listener is not None, repeats=repeats)
         return {"text": text(notice.body, repeats=repeats), "blocks": layout, "metadata": _metadata(notice)}
 

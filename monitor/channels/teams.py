@@ -54,7 +54,7 @@ class TeamsChannel(HttpChannel):
             raise ValueError("url: what url_file or url_env holds is not a URL that may be called") from None
 
     def request(self, notice: Notice) -> Request:
-        link = self._link(notice.incident)
+        link = self._link(notice)
         return Request(self._url, message(notice.body, link), {"content-type": "application/json; charset=utf-8"})
 
     def outcome(self, answer: Answer) -> Outcome:
