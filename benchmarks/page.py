@@ -27,7 +27,7 @@ from monitor.decision import Outcome
 from monitor.desk import Desk
 from monitor.engine import Commit
 from monitor.frozen import checked
-from monitor.health import Checks
+from monitor.health import Checks, Flow
 from monitor.line import Counts, LineState, ModelCommit
 from monitor.message import Subject
 from monitor.store import Store
@@ -111,7 +111,7 @@ def others(store: Store, names: list[str]) -> None:
 
 def site(directory: Path) -> Site:
     well = Checks(True, {})
-    service = Service(lambda _: Future(), lambda: well, lambda: well, lambda: b"", lambda: 0, lambda: None)
+    service = Service(lambda _: Future(), lambda: well, lambda: well, lambda: b"", lambda: Flow(0, 0.0), lambda: None)
     return Site(directory=directory, gate=Gate(None, local=True), service=service)
 
 

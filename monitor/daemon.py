@@ -133,7 +133,7 @@ class Daemon:
         source = self._source
         lag = source.lag()
         self._outside.metrics.came_round(lag, source.connected)
-        self._outside.health.came_round(len(source.assigned()), source.connected, sum(lag.values()))
+        self._outside.health.came_round(len(source.assigned()), source.connected, sum(lag.values()), self._n_rows)
 
     def _turn(self) -> None:
         if time.monotonic() < self._next_try:

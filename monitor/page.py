@@ -73,7 +73,7 @@ class Page:
         """reload: reads the configuration again."""
         health, metrics = outside.health, outside.metrics
         self._service = Service(
-            outside.inbox.ask, health.alive, health.ready, metrics.text, lambda: health.n_unread, reload
+            outside.inbox.ask, health.alive, health.ready, metrics.text, health.flow, reload
         )  # fmt: skip
         self._server: Server | None = None
 

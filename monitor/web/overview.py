@@ -41,6 +41,7 @@ def overview(site: Here, request: Request[Any, Any, Any]) -> Response[str]:
             "Models", table(("model", "state", "windows, oldest to latest", "last window", "rows"), rows, "Models")
         ),
         maps,
+        section("Budget of false alarms", budget) if (budget := _budget(status.models)) else None,
         section("Unknown", unknown) if unknown else None,
         section("Ingest", _ingest(site, status)),
     )
@@ -137,6 +138,31 @@ def _unknown(history: History, models: Sequence[ModelStatus]) -> Html | None:
     return tag("div", shown, more)
 
 
+def _budget(models: Sequence[ModelStatus]) -> Html | None:
+    """What was expected by chance beside what came, of each model that works under the budget."""
+    rows: list[tuple[Part, ...]] = []
+    for model in models:
+        if not (books := list(model.budget.values())):
+            continue
+        off = sorted({column for book in books for column in book.off})
+        rows.append(
+            (
+                model_link(model.model),
+                f"{max(book.n_windows for book in books):,}",
+                f"{sum(book.expected for book in books):.2g}",
+                str(sum(book.pages for book in books)),
+                str(len({column for book in books for column in book.calibrating})),
+                ", ".join(off[:5]) + (" …" if len(off) > 5 else "") or "none",
+            )
+        )
+    if not rows:
+        return None
+    book = next(book for model in models for book in model.budget.values())
+    head = ("model", "windows", "expected by chance, at most", "paged", "columns calibrating", "columns off paging")
+    allowed = f"{book.false_alarms:g} a {book.per}, over everything together"
+    return tag("div", facts(("allowed", allowed)), table(head, rows, "Pages expected by chance, and pages that came"))
+
+
 def _ingest(site: Site, status: Status) -> Html:
     rows = [
         (
@@ -151,9 +177,14 @@ def _ingest(site: Site, status: Status) -> Html:
         for model in status.models
     ]
     head = ("model", "rows", "in open windows", "rejected", "late", "too late", "lost")
+    flow = site.service.flow()
     letters = ", ".join(f"{n} {state}" for state, n in status.outbox.items()) or "none"
     return tag(
         "div",
-        facts(("records unread", f"{site.service.unread():,}"), ("notices", letters)),
+        facts(
+            ("records a second", f"{flow.per_second:,.0f}"),
+            ("records unread", f"{flow.n_unread:,}"),
+            ("notices", letters),
+        ),
         table(head, rows, "Rows and records by model"),
     )

@@ -21,7 +21,7 @@ from litestar.exceptions import (
 )
 from litestar.handlers import BaseRouteHandler
 
-from monitor.health import Checks
+from monitor.health import Checks, Flow
 from monitor.history import History
 from monitor.order import Answer, Order
 from monitor.web.gate import COOKIE, Gate, Session, TooMany
@@ -33,14 +33,13 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the running service can be asked. ask: for a change; it is done once it is on the disk. unread: how many
-    records are known to be unread."""
+    """What the running service can be asked. ask: for a change; it is done once it is on the disk."""
 
     ask: Callable[[Order], Future[Answer]]
     alive: Callable[[], Checks]
     ready: Callable[[], Checks]
     metrics: Callable[[], bytes]
-    unread: Callable[[], int]
+    flow: Callable[[], Flow]
     reload: Callable[[], None]
 
 

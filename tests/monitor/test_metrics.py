@@ -105,6 +105,20 @@ def test_columns_beyond_the_cap_are_counted_and_not_shown(monkeypatch: pytest.Mo
     assert found["driftd_series_dropped_total",] == 4
 
 
+def test_the_flow_of_records_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    health = Health()
+    assert health.flow() == (0, 0.0)
+    for second in range(1, 201):
+        now[0] += 1
+        health.came_round(4, True, 7, 10 * second if second <= 100 else 1_000 + 30 * (second - 100))
+    assert health.flow() == (7, pytest.approx(30))
+    now[0] += 0.5
+    health.came_round(4, True, 0, 5)
+    assert health.flow() == (0, 0.0)  # a loop that has just begun
+
+
 def test_health_follows_the_loop_kafka_and_the_disk(monkeypatch: pytest.MonkeyPatch):
     health = Health()
     assert health.alive().ok

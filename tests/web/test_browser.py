@@ -113,6 +113,19 @@ def test_from_the_overview_to_the_incident_to_a_column(world: World, opened: Ope
         assert page.get_by_role("row", name=re.compile("^ks ")).is_visible()
 
 
+def test_the_overview_has_the_ledger_of_the_budget_and_the_flow_of_records(world: World, opened: Opened):
+    with opened(world) as page:
+        assert page.get_by_text("1 a week, over everything together").is_visible()
+        ledger = page.get_by_role("table", name="Pages expected by chance, and pages that came")
+        with world.history() as history:
+            (book,) = next(m for m in history.status().models if m.model == "car-loan").budget.values()
+        row = ledger.get_by_role("row").filter(has=page.get_by_role("link", name="car-loan", exact=True))
+        cells = row.get_by_role("cell").all_inner_texts()
+        assert cells[-4:-2] == [f"{book.expected:.2g}", str(book.pages)]
+        assert book.pages > 0
+        assert page.get_by_text("records a second").is_visible()
+
+
 def test_an_incident_is_acknowledged_snoozed_silenced_and_resolved(fresh: World, opened: Opened):
     incident = fresh.incident()
     with opened(fresh, f"/incidents/{incident}") as page:
