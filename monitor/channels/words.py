@@ -55,8 +55,10 @@ def numbers(column: ColumnChange) -> str:
     if column.p_value is not None:
         found.append(f"p {column.p_value:.2g}")
     found += column.certainty
-    since = "" if column.since is None else f" ({column.since[:40]})"
-    return " · ".join([*found, f"since window {column.since_window}{since}"])
+    when = column.since[:40] if column.since else ""
+    if column.certainty and when:  # which says in which window it began
+        return " · ".join([*found, f"since {when}"])
+    return " · ".join([*found, f"since window {column.since_window}{f' ({when})' if when else ''}"])
 
 
 def place(column: ColumnChange) -> str:
