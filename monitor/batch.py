@@ -58,6 +58,7 @@ class Records:
     values: the payloads; None is a tombstone.
     next_offset: where to read on once these records are committed.
     n_passed: records among these that are in the log and were passed over, because only a sample is looked at.
+    n_lost: offsets among these whose batch was refused.
     """
 
     partition: Partition
@@ -66,10 +67,16 @@ class Records:
     values: Sequence[bytes | memoryview | None]
     next_offset: int
     n_passed: int = 0
+    n_lost: int = 0
 
     @property
     def n_read(self) -> int:
         return int(self.offsets.size) + self.n_passed
+
+    @property
+    def first_offset(self) -> int:
+        """Where to read these again; behind them where none of them is looked at."""
+        return int(self.offsets[0]) if self.offsets.size else self.next_offset
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,19 +161,19 @@ class Daemon:
 
     def _read(self) -> None:
         found = self._source.poll(IN_FLIGHT_SECONDS if self._sent else POLL_SECONDS)
-        for at, wanted, offset in self._source.losses():
-            self._engine.jump(at, offset)
-            self._outside.metrics.jumped(at, offset - wanted)
         now = time.time()
         for i, records in enumerate(found):
             self._quiet[records.partition] = 0.0
             try:
                 self._engine.step(records, int(now * 1000))
             except SourceError:  # what decoding needs beside the records cannot be had just now; they are read again
-                self._source.seek({rest.partition: int(rest.offsets[0]) for rest in reversed(found[i:])})
+                self._source.seek({rest.partition: rest.first_offset for rest in reversed(found[i:])})
                 raise
             self._n_rows += records.n_read
             self._outside.metrics.read(records)
+        for at, wanted, offset in self._source.losses():  # what was read came before them
+            self._engine.jump(at, offset)
+            self._outside.metrics.jumped(at, offset - wanted)
 
     def _tick(self) -> None:
         moment = self._moment()

@@ -142,6 +142,7 @@ class Line:
         if records.next_offset <= known:
             return
         fresh = _from(records, known)
+        self._n_lost += records.n_lost
         batch = _screened(self.decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
         if now_ms is not None:
             self._hearing = self._hearing.after(fresh, batch.rejects, now_ms)

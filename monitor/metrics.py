@@ -125,6 +125,8 @@ class Metrics:
         """Records came."""
         topic = records.partition.topic
         self._records.labels(topic).inc(records.n_read)
+        if records.n_lost:
+            self.jumped(records.partition, records.n_lost)
         logged_ms = int(records.timestamps_ms.max(initial=NO_TIME))
         if logged_ms != NO_TIME:
             self._logged.labels(topic).set(logged_ms / 1000)

@@ -250,7 +250,6 @@ class KafkaSource:
             seen.append(offsets.size)
             return everything(offsets) if self._sample is None else self._sample.chosen(partition, offsets)
 
-        self._pass_over(partition, [piece for piece in pieces if isinstance(piece, Refused)])
         if self._reader is None:
             return _noted(Records(partition, *record_frames(pieces, keep), next_offset=pieces[-1].offset + 1), seen)
         try:
@@ -265,7 +264,8 @@ class KafkaSource:
                 return None
             seen.clear()
             frames, pieces = frame(good, keep), good
-        return _noted(Records(partition, *frames, next_offset=pieces[-1].next_offset), seen)
+        n_lost = _refused(partition, [piece for piece in pieces if isinstance(piece, Refused)])
+        return _noted(Records(partition, *frames, next_offset=pieces[-1].next_offset, n_lost=n_lost), seen)
 
     def _note_positions(self, client: Client) -> None:
         lag = {}
@@ -367,17 +367,6 @@ class KafkaSource:
         self._next[partition] = onward
         client.seek(partition, onward)
 
-    def _pass_over(self, partition: Partition, batches: Sequence[Refused]) -> None:
-        """Batches too large to be unpacked: their records are lost to us, and counted as such."""
-        for batch in batches:
-            text = "%s[%d]: the record batch at offset %d is passed over: %s; %d offsets are lost"
-            n_lost = batch.next_offset - batch.base_offset
-            lost = {"event": "kafka.batch_refused", "topic": partition.topic, "partition": partition.number}
-            lost |= {"offset": batch.base_offset, "n_lost": n_lost}
-            at = (partition.topic, partition.number, batch.base_offset)
-            _LOGGER.error(text, *at, batch.reason, n_lost, extra=lost)
-            self._losses.append((partition, batch.base_offset, batch.next_offset))
-
     # -- faults
 
     def _check_for_stall(self, client: Client) -> None:
@@ -427,10 +416,22 @@ class KafkaSource:
             attempt.abandon()
 
 
+def _refused(partition: Partition, batches: Sequence[Refused]) -> int:
+    """How many offsets are lost to us in batches too large to be unpacked."""
+    n_lost = 0
+    for batch in batches:
+        text = "%s[%d]: the record batch at offset %d is passed over: %s"
+        lost = {"event": "kafka.batch_refused", "topic": partition.topic, "partition": partition.number}
+        lost |= {"offset": batch.base_offset, "n_lost": batch.next_offset - batch.base_offset}
+        _LOGGER.error(text, *partition, batch.base_offset, batch.reason, extra=lost)
+        n_lost += batch.next_offset - batch.base_offset
+    return n_lost
+
+
 def _noted(records: Records, seen: Sequence[int]) -> Records | None:
     """The records, and how many were passed over; None when there were none at all."""
     n_passed = sum(seen) - records.offsets.size
-    return replace(records, n_passed=n_passed) if records.offsets.size + n_passed else None
+    return replace(records, n_passed=n_passed) if records.offsets.size + n_passed + records.n_lost else None
 
 
 def _text(fault: BaseException | None) -> str:

@@ -272,3 +272,19 @@ def test_a_jump_in_the_log_is_counted_and_followed(config: Config, reference: Re
     again = engine.tick(ALL)
     assert again is not None
     assert (again.models[0].offsets, again.models[0].state.counts.rows) == ({P[0]: 1}, 1)
+
+
+def test_a_refused_batch_is_counted_as_lost_and_what_is_around_it_as_ever(config: Config, reference: Reference):
+    engine = Engine([Line(config, config.model[0], reference, Saved(), lambda *_: None)])
+    around = replace(
+        records(P[0], [b'{"x": 1, "ts": 1}'] * 4, 0), offsets=np.array([0, 1, 5, 6]), next_offset=7, n_lost=3
+    )
+    for _ in range(2):  # read again, it changes nothing
+        engine.step(around, 0)
+    alone = replace(records(P[0], [], 7), next_offset=9, n_lost=2)
+    engine.step(alone, 0)
+    assert alone.first_offset == 9
+    commit = engine.tick(ALL)
+    assert commit is not None
+    counts = commit.models[0].state.counts
+    assert (commit.models[0].offsets, counts.rows, counts.lost) == ({P[0]: 9}, 4, 5)
