@@ -127,7 +127,7 @@ def retention_ran_past(scene: Scene) -> int:
     return sum(offset - read[number] for number, offset in cut.items())
 
 
-@fault(quick=True)
+@fault()
 def topic_made_anew(scene: Scene) -> int:
     """The topic is deleted and made again under a running daemon, and its offsets begin at 0 once more."""
     scene.feed(0.4)
