@@ -243,8 +243,11 @@ def read_only(directory: Path) -> sqlite3.Connection:
         raise StoreError(f"{file}: there is no database; `driftd run` makes it")
     with _told(directory):
         connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
-        connection.execute("SELECT count(*) FROM sqlite_schema")
-        return connection
+        (n_parts,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if not n_parts:  # its file is there a moment before the one transaction that fills it
+        connection.close()
+        raise StoreError(f"{file}: there is nothing in it yet; `driftd run` makes it")
+    return connection
 
 
 def _locked(directory: Path, shared: bool) -> tuple[int, bool]:

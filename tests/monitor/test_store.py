@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -248,3 +249,10 @@ def test_what_was_acknowledged_survives_a_kill_and_commits_are_whole(tmp_path: P
         store.close()
         for file in tmp_path.iterdir():
             file.unlink()
+
+
+def test_a_database_that_is_only_being_made_is_none_yet(tmp_path: Path):
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as made:
+        made.execute("PRAGMA journal_mode = WAL")
+    with pytest.raises(StoreError, match="nothing in it yet"):
+        read_only(tmp_path)
