@@ -141,7 +141,7 @@ class Channel(ABC):
         """What would be sent, for a person who tries the channel. May hold secrets; the caller masks them."""
         return msgspec.json.format(msgspec.json.encode(notice.body), indent=2).decode()
 
-    def rehearse(self, notice: Notice) -> Outcome | None:  # noqa: ARG002  # contract
+    def rehearse(self, notice: Notice) -> Outcome | None:
         """Let the receiver check the notice without acting on it; None where it cannot do that."""
         return None
 

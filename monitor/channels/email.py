@@ -92,7 +92,7 @@ class EmailChannel(Channel):
     kind: ClassVar[str] = "email"
     Options: ClassVar[type[BaseModel]] = EmailOptions
 
-    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:  # noqa: ARG002
+    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
         self._options = chosen = own(options, EmailOptions)
         self._tools = tools
         self._tls = trust(secrets.get("ca", ""))
@@ -132,7 +132,7 @@ class EmailChannel(Channel):
         png = self._tools.picture(notice) if isinstance(body, AlertBody) else None
         message.add_alternative(html(body, link, picture=png is not None), subtype="html")
         if png is not None:
-            page = message.get_payload()[1]  # type: ignore[index]
+            page = message.get_payload()[1]  # type: ignore[index]  # two alternatives by now, of which the types know nothing
             page.add_related(png, "image", "png", cid="<picture>", filename="drift.png")  # type: ignore[union-attr]
         if isinstance(body, RetrainBody):
             evidence = msgspec.json.format(msgspec.json.encode(body), indent=2)

@@ -205,7 +205,7 @@ class _Line(httpcore.NetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ARG002  # one deadline for all
+        timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
@@ -236,10 +236,10 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
         self._line = line
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002  # one deadline for all
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._stream.read(max_bytes, self._line.left())
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._line.wrote = self._line.wrote or bool(buffer)
         self._stream.write(buffer, self._line.left())
 
@@ -250,7 +250,7 @@ class _Stream(httpcore.NetworkStream):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ARG002
+        timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, self._line.left()), self._line)
 
@@ -302,7 +302,7 @@ def seconds_asked(retry_after: str | None, now: float) -> float | None:
 class HttpChannel(Channel):
     """A channel for which every notice is one request."""
 
-    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:  # noqa: ARG002
+    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
         self._http = Http(own(options, HttpOptions), secrets, tools)
         self._clock = tools.clock
 
@@ -314,7 +314,7 @@ class HttpChannel(Channel):
         """What the answer means."""
         return failed(answer, self._clock()) or Sent()
 
-    def send(self, notice: Notice, attempt: Attempt) -> Outcome:  # noqa: ARG002  # every receiver here knows repeats
+    def send(self, notice: Notice, attempt: Attempt) -> Outcome:
         if notice.purpose not in self.purposes:
             return Refused(f"a {self.kind} channel takes no {notice.purpose} notices")
         answer = self._http.ask(self.request(notice))

@@ -30,7 +30,7 @@ class JobChannel(Channel):
 
     purposes: ClassVar[frozenset[Purpose]] = frozenset({Purpose.RETRAIN})
 
-    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:  # noqa: ARG002
+    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
         self._http = Http(own(options, HttpOptions), secrets, tools)
         self._clock = tools.clock
 
@@ -42,7 +42,7 @@ class JobChannel(Channel):
         """What the answer means; Sent with what the target calls the run, "" where it does not say."""
         return failed(answer, self._clock()) or Sent()
 
-    def send(self, notice: Notice, attempt: Attempt) -> Outcome:  # noqa: ARG002  # a target knows repeats by the id
+    def send(self, notice: Notice, attempt: Attempt) -> Outcome:
         if not isinstance(notice.body, RetrainBody):
             return Refused(f"a {self.kind} channel starts retraining jobs and takes no {notice.purpose} notices")
         return self._start(notice.body)

@@ -29,7 +29,7 @@ class LogChannel(Channel):
     kind: ClassVar[str] = "log"
     Options: ClassVar[type[BaseModel]] = LogOptions
 
-    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:  # noqa: ARG002
+    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
         self._name = name
 
     def send(self, notice: Notice, attempt: Attempt) -> Outcome:

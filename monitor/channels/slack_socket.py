@@ -155,6 +155,6 @@ class _Socket(SocketModeClient):
         # Raised here, an error would end the SDK's thread for good; left alone, its monitor tries again.
         try:
             super().connect_to_new_endpoint(force)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # whatever it is, the SDK's monitor tries again
             lost = {"event": "slack.connection_lost"}
             _LOGGER.warning("the connection to Slack for buttons is lost: %s", _words(error), extra=lost)

@@ -69,7 +69,7 @@ class Delivery:
         smtp.judged = addresses
         smtp.wrapper = self._tls if server.security == "tls" else None
         # The name by which the certificate is checked; smtplib takes it from its constructor, which would connect.
-        smtp._host = server.host  # type: ignore[attr-defined]
+        smtp._host = server.host  # type: ignore[attr-defined]  # smtplib's own, which its types leave out
         reply = smtp.connect(server.host, server.port)
         if reply[0] != 220:
             smtp.close()
