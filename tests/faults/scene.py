@@ -337,6 +337,17 @@ class Scene:
     def _state(body: bytes) -> LineState:
         return msgspec.json.decode(unchecked(body), type=LineState)
 
+    @contextmanager
+    def midway(self, share: float) -> Iterator[Daemon]:
+        """A daemon that has closed windows of this share of the log; afterwards the rest comes and it settles."""
+        self.feed(share)
+        with self.daemon() as daemon:
+            self.until(lambda: self.n_windows() > 2, daemon)
+            yield daemon
+            self.feed(1.0)
+            self.until(self.settled, daemon)
+            daemon.stop()
+
     def settled(self) -> bool:
         """Whether everything in the ledger was read, and nothing waits to be sent."""
         if self.query("SELECT count(*) FROM outbox WHERE state = 'pending'") != [(0,)]:

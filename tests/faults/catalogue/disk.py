@@ -52,17 +52,12 @@ def failed(scene: Scene, word: str, seconds: float) -> int:
     control, hits = scene.home / "badio", scene.home / "badio-hits"
     control.write_text("")
     scene.environment |= {"LD_PRELOAD": badio()[0], "BADIO": str(control), "BADIO_HITS": str(hits)}
-    scene.feed(0.3)
-    with scene.daemon() as daemon:
-        scene.until(lambda: scene.n_windows() > 2, daemon)
+    with scene.midway(0.3) as daemon:
         control.write_text(word)
         scene.feed(0.8)
         scene.until(hits.exists, daemon)
         time.sleep(seconds)
         control.write_text("")
-        scene.feed(1.0)
-        scene.until(scene.settled, daemon)
-        daemon.stop()
     return hits.read_text().count("\n")
 
 

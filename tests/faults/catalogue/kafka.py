@@ -17,43 +17,28 @@ from faults.scene import Scene
 @fault(quick=True)
 def broker_killed(scene: Scene) -> int:
     """SIGKILL to the broker in the middle of the log; it comes back and the log goes on."""
-    scene.feed(0.5)
-    with scene.daemon() as daemon:
-        scene.until(lambda: scene.n_windows() > 2, daemon)
+    with scene.midway(0.5):
         scene.broker.kill()
         time.sleep(1.5)
         scene.broker.start()
-        scene.feed(1.0)
-        scene.until(scene.settled, daemon)
-        daemon.stop()
     return 1
 
 
 @fault()
 def broker_restarted(scene: Scene) -> int:
     """The broker is stopped and started in good order."""
-    scene.feed(0.5)
-    with scene.daemon() as daemon:
-        scene.until(lambda: scene.n_windows() > 2, daemon)
+    with scene.midway(0.5):
         scene.broker.restart()
-        scene.feed(1.0)
-        scene.until(scene.settled, daemon)
-        daemon.stop()
     return 1
 
 
 @fault()
 def broker_frozen(scene: Scene) -> int:
     """SIGSTOP to the broker for six seconds."""
-    scene.feed(0.5)
-    with scene.daemon() as daemon:
-        scene.until(lambda: scene.n_windows() > 2, daemon)
+    with scene.midway(0.5):
         scene.broker.freeze()
         time.sleep(6)
         scene.broker.thaw()
-        scene.feed(1.0)
-        scene.until(scene.settled, daemon)
-        daemon.stop()
     return 1
 
 

@@ -15,16 +15,11 @@ SHORT = "request_timeout_ms = 3000"
 def troubled(scene: Scene, name: str, seconds: float, **trouble: object) -> int:
     """This is wrong with the line for a while in the middle of the log; how often it was felt."""
     before = scene.proxy.hits[name]
-    scene.feed(0.3)
-    with scene.daemon() as daemon:
-        scene.until(lambda: scene.n_windows() > 2, daemon)
+    with scene.midway(0.3):
         scene.proxy.set(**trouble)
         scene.feed(0.8)
         time.sleep(seconds)
         scene.proxy.heal()
-        scene.feed(1.0)
-        scene.until(scene.settled, daemon)
-        daemon.stop()
     return scene.proxy.hits[name] - before
 
 

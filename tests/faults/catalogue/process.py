@@ -172,33 +172,23 @@ def frozen_for_a_minute(scene: Scene) -> int:
     The idle partitions' rows are not late: the daemon was.
     """
     scene.configure(**{'idle_timeout = "1h"': 'idle_timeout = "2s"'})
-    scene.feed(0.3)
-    with scene.daemon() as daemon:
-        scene.until(lambda: scene.n_windows() > 2, daemon)
+    with scene.midway(0.3) as daemon:
         daemon.send(signal.SIGSTOP)
         scene.feed(0.8)
         time.sleep(10)
         daemon.send(signal.SIGCONT)
         scene.until(scene.settled, daemon)
-        scene.feed(1.0)
-        scene.until(scene.settled, daemon)
-        daemon.stop()
     return 1
 
 
 @fault()
 def started_twice(scene: Scene) -> int:
     """A second daemon on the same state directory: it is refused, and the first one works on."""
-    scene.feed(0.4)
-    with scene.daemon() as first:
-        scene.until(lambda: scene.n_windows() > 2, first)
+    with scene.midway(0.4):
         second = subprocess.run(
             [sys.executable, "-m", "monitor", "run", "--config", str(scene.config)], capture_output=True, text=True,
             check=False, timeout=SECONDS,
         )  # fmt: skip
         assert second.returncode == 1, second.stderr
         assert "another driftd works on this state" in second.stderr
-        scene.feed(1.0)
-        scene.until(scene.settled, first)
-        first.stop()
     return 1
