@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Final
@@ -60,6 +60,8 @@ class NumericColumn:
         the distances in the column's units take the cell's rows to lie, so that no outlier stretches the last cell.
     centre, unit: fixed-point scale of the sums: (x - centre) / unit, rounded; unit is 1/1024 robust standard deviation.
     mean, deviation: of the reference's finite values.
+    error_of: the column whose error against labels this is. A row without label was not observed, and a large error is
+        no fault of the data.
     """
 
     name: str
@@ -70,6 +72,7 @@ class NumericColumn:
     unit: float
     mean: float
     deviation: float
+    error_of: str = ""
 
     @classmethod
     def of(cls, name: str, values: Floats) -> NumericColumn:
@@ -118,6 +121,7 @@ class NumericColumn:
             "deciles": self.deciles.tolist(),
             "middles": self.middles.tolist(),
             **floats,
+            **({"error_of": self.error_of} if self.error_of else {}),
         }
 
 
@@ -183,10 +187,18 @@ class Bins:
     categorical: tuple[CategoricalColumn, ...]
 
     @classmethod
-    def of(cls, numbers: Mapping[str, Floats], words: Mapping[str, Mapping[str, int]]) -> Bins:
-        """Fix all cells: numeric columns from their values, categorical ones from their words' frequencies."""
+    def of(
+        cls, numbers: Mapping[str, Floats], words: Mapping[str, Mapping[str, int]], error_of: Mapping[str, str] = {}
+    ) -> Bins:
+        """Fix all cells: numeric columns from their values, categorical ones from their words' frequencies.
+
+        error_of: the numeric columns that are the error of another one, and which.
+        """
         return cls(
-            tuple(NumericColumn.of(name, np.asarray(values, np.float64)) for name, values in numbers.items()),
+            tuple(
+                replace(NumericColumn.of(name, np.asarray(values, np.float64)), error_of=error_of.get(name, ""))
+                for name, values in numbers.items()
+            ),
             tuple(CategoricalColumn.of(name, counted) for name, counted in words.items()),
         )
 
@@ -201,6 +213,12 @@ class Bins:
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
         return (Kind.NUMERIC,) * len(self.numeric) + (Kind.CATEGORICAL,) * len(self.categorical)
+
+    @cached_property
+    def errors(self) -> dict[int, int]:
+        """Row numbers of the columns that are errors, each with that of the column whose error it is."""
+        found = {row: column.error_of for row, column in enumerate(self.numeric) if column.error_of}
+        return {row: self.names.index(name) for row, name in found.items()}
 
     @property
     def n_numeric(self) -> int:

@@ -35,7 +35,9 @@ class Missing(Detector):
         n, m = _all_rows(pair)
         rare = 2 * (a + b) <= n + m
         p_value = two_sided_p(np.where(rare, a, n - a), np.where(rare, b, m - b), n, m)
-        return _rate(b, m, _quotient(a, n), p_value, n)
+        usual = _quotient(a, n)
+        usual[list(pair.bins.errors)] = np.nan
+        return _rate(b, m, usual, p_value, n)
 
 
 class InvalidType(Detector):
@@ -64,7 +66,7 @@ class OutOfRange(Detector):
     Needs: `Profile.counts`.
     With no drift: the next row of the same law leaves the range of n rows with chance 2 / (n + 1), so the reference
         counts as if it had two more rows outside than it has; binomial, one-sided, conservative.
-    Empty or degenerate: NaN when a side has no value; numeric columns only.
+    Empty or degenerate: NaN when a side has no value, and for errors (`Bins.errors`); numeric columns only.
 
     >>> pair = Pair.of_numbers({"x": np.array([1.0, 2.0, 3.0])}, {"x": np.array([0.0, 2.0, 3.0, 9.0])})
     >>> float(OutOfRange().score(pair).statistic[0])
@@ -80,6 +82,7 @@ class OutOfRange(Detector):
         events = [side.counts[:rows, BELOW] + side.counts[:rows, ABOVE] for side in (pair.reference, pair.current)]
         a = np.minimum(events[0] + 2, n + 1)
         statistic = _quotient(events[1], m)
+        statistic[list(pair.bins.errors)] = np.nan
         return numeric_score(pair, statistic, upper_p(a, events[1], n, m), statistic - _quotient(a, n + 1))
 
 

@@ -113,8 +113,10 @@ class Signals:
             else:
                 own = _words(row, counts, rows)
             missing = _share(row, Measure.MISSING, MISSING, counts[MISSING], counts.sum(), rows)
-            found += own + missing
             kinds = (Event.OUTSIDE, Event.INVALID) if missing else tuple(Event)
+            if row in reference.bins.errors:
+                missing, kinds = [], (Event.INVALID,)
+            found += own + missing
             events += [(row, kind) for kind in kinds]
         return cls(
             reference.bins,

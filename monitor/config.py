@@ -202,6 +202,7 @@ class Retrain(_Table):
     max_per_day: int = Field(default=2, ge=1)
     min_rows: int = Field(default=0, ge=0)
     min_effect: float = Field(default=0.0, ge=0)
+    min_loss_rise: float = Field(default=0.0, ge=0)
     ttl: DurationMs = _duration("24h")
     callback_within: DurationMs = 0
     rotate: Literal["approve", "auto"] = "approve"

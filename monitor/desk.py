@@ -17,6 +17,8 @@ from monitor.batch import Severity
 from monitor.board import Board, Line
 from monitor.check import Judged
 from monitor.config import Config, Model, Retrain
+from monitor.decision import MIN_ROWS
+from monitor.loss import Loss
 from monitor.message import Body, Notice, Purpose, Subject, alert_body, notice, retrain_body
 from monitor.order import Acknowledge, Answer, Approve, CallBack, Order, Refuse, Resolve, Snooze
 from monitor.retrain import Evidence, Retraining, Step, Trigger
@@ -27,6 +29,7 @@ class DeskState(msgspec.Struct, frozen=True):
     """What is remembered of a model's incident and retraining.
 
     n_rows: rows of closed windows. dismissed: segment, column and incident of what is not told of until it was calm.
+    loss: by the labels of the latest window, or of all since a new reference took over and is not yet checked.
     reference: the sealed one that took the configured one's place (`replaced`), and the model version it came with.
     """
 
@@ -37,6 +40,7 @@ class DeskState(msgspec.Struct, frozen=True):
     reference: str | None = None
     replaced: str | None = None
     version: str | None = None
+    loss: Loss | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ class Desk:
         self._set(
             episode=episode, dismissed=kept, n_rows=self.state.n_rows + self._subject.scaled(closed[0].window.n_rows)
         )
+        self._lose(closed[0])
         self._settle(change, now_ms)
 
     def hear(self, silent_since_ms: int, broken: str, now_ms: int) -> None:
@@ -94,7 +99,7 @@ class Desk:
         latest = self.state.retraining.latest
         options = None if latest is None else self._options(latest.channel)
         if latest is not None and options is not None:
-            self._step(retrain.passed(latest, options, self._drifts(), now_ms), now_ms)
+            self._step(retrain.passed(latest, options, self._drifts(), now_ms, self._loss()), now_ms)
 
     def act(self, order: Order, now_ms: int) -> Answer | None:
         """Do what was ordered; None when it is about something else."""
@@ -177,7 +182,7 @@ class Desk:
                 said += [held] if held else []
                 continue
             body = retrain_body(self._named(), change, f"{change.episode.id}-retrain", change.reason)
-            trigger = retrain.made(change, body, options, now_ms)
+            trigger = retrain.made(change, body, options, now_ms, evidence.loss)
             self._set(retraining=retrain.remembered(before, trigger, self.state.n_rows))
             self.out.triggers.append(trigger)
             self._call(trigger)
@@ -190,7 +195,23 @@ class Desk:
         effect = sum(importance.get(v.column, 1.0) * abs(v.effect or 0.0) for v in drifting)
         outputs = {name for name in (self._model.fields.prediction, self._model.fields.score) if name}
         predicts = any(verdict.column in outputs for verdict in drifting) if outputs else None
-        return Evidence(self.state.n_rows, effect, predicts)
+        return Evidence(self.state.n_rows, effect, predicts, self._loss())
+
+    def _lose(self, whole: Judged) -> None:
+        """Note what the labels of a window say, and how the new model does until it is checked."""
+        found, before = Loss.of(whole.window.tally.profile), self.state.loss
+        latest = self.state.retraining.latest
+        if before is not None and latest is not None and latest.step is Step.ROTATED:
+            if found is None:
+                found = before
+            elif found.usual == before.usual:  # else it is the first by the new reference
+                found = before + found
+        self._set(loss=found)
+
+    def _loss(self) -> Loss | None:
+        """The loss at hand; None where there are too few labels to say anything."""
+        loss = self.state.loss
+        return loss if loss is not None and loss.n >= MIN_ROWS else None
 
     def _step(self, trigger: Trigger | None, now_ms: int) -> None:
         """A trigger went on: remember it, call the job or go over to its reference, and tell."""
@@ -212,7 +233,7 @@ class Desk:
     def _rotate(self, trigger: Trigger, now_ms: int) -> None:
         """Go over to the new reference: what the old one called drift is over."""
         episode = self.state.episode
-        self._set(reference=trigger.reference, replaced=str(self._model.reference), version=trigger.version)
+        self._set(reference=trigger.reference, replaced=str(self._model.reference), version=trigger.version, loss=None)
         if episode is not None:
             self._settle(alert.resolve(episode, "driftd", "the new model's reference is in force")[1], now_ms)
         self._set(episode=None, dismissed=())

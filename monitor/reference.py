@@ -26,7 +26,8 @@ from monitor.check import Reference
 from monitor.config import Model
 from monitor.errors import ReferenceFault
 from monitor.frozen import checked, unchecked
-from monitor.table import counted, is_numeric, numbers, times, word_counts
+from monitor.loss import LOSS
+from monitor.table import counted, errors, is_numeric, numbers, times, word_counts
 from monitor.window import WHOLE, Segments
 
 if TYPE_CHECKING:
@@ -84,26 +85,55 @@ def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
     return kinds
 
 
-def build(frame: pd.DataFrame, kinds: Mapping[str, Kind]) -> tuple[Bins, Profile]:
-    """Fix the cells from these rows and count the rows on them. ReferenceFault when there is nothing to learn from."""
+def with_loss(
+    frame: pd.DataFrame, kinds: Mapping[str, Kind], rows: pd.DataFrame, model: Model
+) -> tuple[pd.DataFrame, dict[str, Kind], str]:
+    """The watched columns and one more, the loss, where the rows tell it; and whose error it is, "" where none is told.
+
+    frame: the columns of these rows that are watched, of these kinds. A column of that name stays what it is.
+    """
+    label, own = model.fields.label, model.columns.get(LOSS)
+    if label not in rows or LOSS in rows or (own is not None and own.kind == "ignore"):
+        return frame, dict(kinds), ""
+    labels = rows[label]
+    of_numbers = is_numeric(labels) or labels.dropna().isin([True, False]).all()
+    for output in (model.fields.score, model.fields.prediction):
+        kind = kinds.get(output or "")
+        if output and kind is not None and (of_numbers or kind is Kind.CATEGORICAL):
+            loss = errors(frame[output], labels, kind)
+            if np.isfinite(loss).any():
+                return frame.assign(**{LOSS: loss}), {**kinds, LOSS: Kind.NUMERIC}, output
+    return frame, dict(kinds), ""
+
+
+def build(frame: pd.DataFrame, kinds: Mapping[str, Kind], error_of: str = "") -> tuple[Bins, Profile]:
+    """Fix the cells from these rows and count the rows on them. ReferenceFault when there is nothing to learn from.
+
+    error_of: the column whose error the loss is, where the rows have one made by `with_loss`.
+    """
     if frame.empty or not kinds:
         raise ReferenceFault(f"found {len(frame)} rows and {len(kinds)} columns to watch; wanted at least one of each")
     bins = Bins.of(
         {name: numbers(frame[name])[0] for name, kind in kinds.items() if kind is Kind.NUMERIC},
         {name: word_counts(frame[name])[0] for name, kind in kinds.items() if kind is Kind.CATEGORICAL},
+        {LOSS: error_of},
     )
     matrix, cells = counted(frame, bins)
     return bins, Profile.of(bins, matrix, cells)
 
 
 def seal(
-    frame: pd.DataFrame, kinds: Mapping[str, Kind], directory: Path, slicing: Slicing | None = None
-) -> Reference:  # fmt: skip
+    frame: pd.DataFrame,
+    kinds: Mapping[str, Kind],
+    directory: Path,
+    slicing: Slicing | None = None,
+    error_of: str = "",
+) -> Reference:
     """Build a reference and write it; equal rows give equal bytes. An existing directory is replaced file by file.
 
-    slicing: without it nothing is learnt from how the rows' own windows differ, nor of segments.
+    slicing: without it nothing is learnt from how the rows' own windows differ, nor of segments. error_of: see `build`.
     """
-    bins, profile = build(frame, kinds)
+    bins, profile = build(frame, kinds, error_of)
     directory.mkdir(parents=True, exist_ok=True)
     for name in (_WINDOWS, _CALIBRATION):
         (directory / name).unlink(missing_ok=True)

@@ -16,6 +16,7 @@ import msgspec
 from monitor.alert import Change, State
 from monitor.batch import NO_TIME
 from monitor.config import Retrain
+from monitor.loss import Loss
 from monitor.message import RetrainBody
 from monitor.order import CallBack
 
@@ -55,7 +56,7 @@ class Trigger(msgspec.Struct, frozen=True):
     """One decision to retrain, with its evidence.
 
     id: the idempotency key. at_ms: event time of the deciding window, or NO_TIME. body: the call to the job. version,
-    reference: of the new model, once the job has said so.
+    reference: of the new model, once the job has said so. loss: the risen loss that spoke for it, where labels tell it.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Trigger(msgspec.Struct, frozen=True):
     history: tuple[Past, ...]
     version: str | None = None
     reference: str | None = None
+    loss: Loss | None = None
 
     @property
     def step(self) -> Step:
@@ -92,11 +94,12 @@ class Retraining(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What speaks for retraining. effect: sum of importance times effect over the drifting columns; predicts: whether
-    the model's own output drifts, None where none is watched."""
+    the model's own output drifts, None where none is watched; loss: of the deciding window, None without labels."""
 
     n_rows: int
     effect: float
     predicts: bool | None
+    loss: Loss | None = None
 
 
 def consider(change: Change, evidence: Evidence, options: Retrain, before: Retraining) -> str | None:
@@ -113,11 +116,12 @@ def consider(change: Change, evidence: Evidence, options: Retrain, before: Retra
     return _too_little(evidence, options, before) or _too_soon(episode.window.end_ms, options, before)
 
 
-def made(change: Change, body: RetrainBody, options: Retrain, now_ms: int) -> Trigger:
-    """A new trigger for this change."""
+def made(change: Change, body: RetrainBody, options: Retrain, now_ms: int, loss: Loss | None = None) -> Trigger:
+    """A new trigger for this change. loss: what spoke for it, where labels tell it."""
     step = {"auto": Step.CALLED, "dry_run": Step.DRY_RUN, "approve": Step.AWAITS_APPROVAL}[options.mode]
     at_ms = change.episode.window.end_ms
-    return Trigger(body.trigger, change.episode.id, options.channel, at_ms, body, (Past(step, now_ms, "driftd"),))
+    history = (Past(step, now_ms, "driftd"),)
+    return Trigger(body.trigger, change.episode.id, options.channel, at_ms, body, history, loss=loss)
 
 
 def remembered(before: Retraining, trigger: Trigger, n_rows: int) -> Retraining:
@@ -157,8 +161,11 @@ def refused(trigger: Trigger, by: str, now_ms: int) -> tuple[Trigger | None, str
     return None, f"{trigger.id} is {trigger.step} and waits for no approval"
 
 
-def passed(trigger: Trigger, options: Retrain, drifts: bool, now_ms: int) -> Trigger | None:
-    """The trigger after time went by, None when that changes nothing. drifts: whether the model's data drift now."""
+def passed(trigger: Trigger, options: Retrain, drifts: bool, now_ms: int, loss: Loss | None = None) -> Trigger | None:
+    """The trigger after time went by, None when that changes nothing.
+
+    drifts: whether the model's data drift now. loss: since the new reference is in force, None without labels.
+    """
     since_ms = now_ms - trigger.history[-1].at_ms
     if trigger.step is Step.AWAITS_APPROVAL and since_ms >= options.ttl:
         return trigger.stepped(Step.EXPIRED, now_ms, "driftd", "nobody approved it in time")
@@ -168,8 +175,8 @@ def passed(trigger: Trigger, options: Retrain, drifts: bool, now_ms: int) -> Tri
     if waits and not options.callback_within and since_ms >= options.ttl:
         return trigger.stepped(Step.SUCCEEDED, now_ms, "driftd", "no call-back is expected")
     if trigger.step is Step.ROTATED and since_ms >= options.check_after:
-        step = Step.INEFFECTIVE if drifts else Step.EFFECTIVE
-        return trigger.stepped(step, now_ms, "driftd", "drift came back" if drifts else "drift is gone")
+        helped, words = _helped(trigger.loss, drifts, loss)
+        return trigger.stepped(Step.EFFECTIVE if helped else Step.INEFFECTIVE, now_ms, "driftd", words)
     return None
 
 
@@ -188,8 +195,23 @@ def said(trigger: Trigger) -> str:
     )
 
 
+def _helped(before: Loss | None, drifts: bool, now: Loss | None) -> tuple[bool, str]:
+    """Whether more than half of the loss's rise is surely gone; without labels, whether drift is."""
+    if before is None or now is None:
+        return not drifts, "drift came back" if drifts else "drift is gone"
+    helped = now.high < before.usual + (before.mean - before.usual) / 2
+    return helped, f"the mean loss {'fell' if helped else 'did not fall'}: {before.mean:.3g} then, {now.mean:.3g} now"
+
+
 def _too_little(evidence: Evidence, options: Retrain, before: Retraining) -> str | None:
-    if evidence.predicts is False:
+    loss = evidence.loss
+    if loss is not None and loss.low - loss.usual <= options.min_loss_rise:
+        wanted = f"a rise of more than {options.min_loss_rise:g}" if options.min_loss_rise else "a real rise"
+        return (
+            f"not called: the mean loss is {loss.mean:.3g} ({loss.low:.3g} to {loss.high:.3g}), "
+            f"the reference's {loss.usual:.3g}; wanted {wanted}"
+        )
+    if loss is None and evidence.predicts is False:
         return "not called: the model's own output does not drift"
     if evidence.effect < options.min_effect:
         return f"not called: the weighted effect is {evidence.effect:.3g}, wanted {options.min_effect:g}"

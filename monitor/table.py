@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors import Bins
-from detectors.bins import INVALID, MISSING, UNSEEN, Cells, Floats
+from detectors import Bins, Kind
+from detectors.bins import INVALID, MISSING, UNSEEN, CategoricalColumn, Cells, Floats
 from monitor.batch import NO_TIME, Int64s
 from monitor.decode.value import epoch_ms, number, word
+from monitor.loss import absolute, from_labels, labels_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,25 +32,38 @@ _SAMPLE_ROWS: Final = 1_000
 _MOSTLY: Final = 0.9
 
 
-def counted(frame: pd.DataFrame, bins: Bins) -> tuple[Floats, Cells]:
+def counted(frame: pd.DataFrame, bins: Bins, label: str | None = None) -> tuple[Floats, Cells]:
     """A table as columns on the cells: the numbers, shape (numeric columns, rows), and all cells, (columns, rows).
 
-    A column that the table lacks is missing in every row; text in a numeric column is invalid.
+    A column that the table lacks is missing in every row; text in a numeric column is invalid. label: the column that
+    losses are made from; without one the table has them already.
     """
     matrix = np.full((bins.n_numeric, len(frame)), np.nan)
     invalid = np.zeros(matrix.shape, np.bool_)
     cells = np.full((len(bins.categorical), len(frame)), MISSING, np.uint8)
     for row, numeric in enumerate(bins.numeric):
-        if numeric.name in frame:
-            matrix[row], others = numbers(frame[numeric.name])
+        name = label if label and numeric.error_of else numeric.name
+        output = bins.errors.get(row, row) - bins.n_numeric
+        if name == label and output >= 0 and name in frame:
+            matrix[row] = labels_of(_cells(frame[name], bins.categorical[output]))
+        elif name in frame:
+            matrix[row], others = numbers(frame[name])
             invalid[row] = False if others is None else others
     for row, column in enumerate(bins.categorical):
         if column.name in frame:
-            codes, texts = words(frame[column.name])
-            known = column.codes()
-            places = [INVALID if text is None else known.get(text, UNSEEN) for text in texts]
-            cells[row] = np.array([*places, MISSING], np.uint8)[codes]
+            cells[row] = _cells(frame[column.name], column)
+    if label:
+        from_labels(bins, matrix, cells)
     return matrix, bins.cells(matrix, cells, invalid)
+
+
+def errors(outputs: pd.Series, labels: pd.Series, kind: Kind) -> Floats:
+    """What the labels make of a model's outputs: the absolute error of numbers, else 0 or 1; NaN without a label."""
+    if kind is Kind.NUMERIC:
+        return absolute(numbers(labels)[0], numbers(outputs)[0])
+    said, wanted = (_texts(values) for values in (outputs, labels))
+    pairs = zip(said, wanted, strict=True)
+    return np.array([np.nan if None in pair else float(pair[0] != pair[1]) for pair in pairs], np.float64)
 
 
 def is_numeric(values: pd.Series) -> bool:
@@ -152,6 +166,20 @@ def times(column: pd.Series) -> Int64s:
     known = [epoch_ms(_plain(value)) for value in distinct]
     read = np.array([NO_TIME if when is None else when for when in known] + [NO_TIME], np.int64)
     return np.asarray(read[codes])
+
+
+def _cells(values: pd.Series, column: CategoricalColumn) -> Cells:
+    """The cell of every value of a categorical column."""
+    codes, texts = words(values)
+    known = column.codes()
+    places = [INVALID if text is None else known.get(text, UNSEEN) for text in texts]
+    return np.array([*places, MISSING], np.uint8)[codes]
+
+
+def _texts(values: pd.Series) -> list[str | None]:
+    """The word of every row, None where it has none."""
+    codes, texts = words(values)
+    return [None if code < 0 else texts[code] for code in codes.tolist()]
 
 
 def _told_apart(distinct: pd.Index[Any] | Iterable[object]) -> bool:

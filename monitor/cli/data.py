@@ -13,7 +13,7 @@ from monitor import __version__
 from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen_model, err, out, print_json, read_config
 from monitor.config import Model
 from monitor.errors import ReferenceFault
-from monitor.reference import facts, kinds_of, seal, slicing, unseal
+from monitor.reference import facts, kinds_of, seal, slicing, unseal, with_loss
 from monitor.sources.tables import read
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def reference_build(
     rows = read(files)
     frame = _watched(rows, chosen)
     kinds = kinds_of(frame, {name: column.kind for name, column in chosen.columns.items() if column.kind})
-    sealed = seal(frame, kinds, config.parent / chosen.reference, slicing(rows, chosen))
+    frame, kinds, error_of = with_loss(frame, kinds, rows, chosen)
+    sealed = seal(frame, kinds, config.parent / chosen.reference, slicing(rows, chosen), error_of)
     out.print(f"sealed {sealed.profile.n_rows} rows, {len(kinds)} columns as {sealed.id[:12]} in {chosen.reference}")
 
 

@@ -37,6 +37,11 @@ class Layout:
     features: Path = ()
     ignored: frozenset[str] = frozenset()
 
+    def spelled(self, column: int) -> int | None:
+        """The categorical column, by its place among them, in whose words a column is read; None: it is of numbers."""
+        place = self.bins.errors.get(column, column) - self.bins.n_numeric
+        return place if place >= 0 else None
+
     @cached_property
     def known(self) -> frozenset[str]:
         """Names in the features' object that are no surprise."""
@@ -52,13 +57,16 @@ class Layout:
 def layout(fields: Fields, bins: Bins) -> Layout:
     """Where a model's columns stand, from `[model.fields]`.
 
-    The columns of prediction and score stand at their own paths; the others are members of the features' object, or
-    dotted paths where the features are listed one by one, or members of the record itself.
+    The columns of prediction and score stand at their own paths, and the loss, which labels make, at that of the label;
+    the others are members of the features' object, or dotted paths where the features are listed one by one, or members
+    of the record itself.
     """
     features = _path(fields.features) if isinstance(fields.features, str) else ()
     own = {name: _path(name) for name in (fields.prediction, fields.score, fields.label) if name}
     if isinstance(fields.features, tuple):
         own |= {name: _path(name) for name in fields.features}
+    if fields.label:
+        own |= {bins.names[row]: _path(fields.label) for row in bins.errors}
     paths = tuple(own.get(name, (*features, name)) for name in bins.names)
     known = [path for path in map(_path, _named(fields)) if path[: len(features)] == features]
     ignored = frozenset(path[len(features)] for path in known if len(path) > len(features))

@@ -111,12 +111,12 @@ class ArrowStream(Decoder):
             array = self._at(path, members)
             if array is None or not len(array):
                 continue
-            if column < bins.n_numeric:
+            spelled = self._layout.spelled(column)
+            if column < bins.n_columns and spelled is not None:
+                sheet.put(column, first, self._cells(array, self._codes[spelled]))
+            elif column < bins.n_columns:
                 sheet.numbers[column, rows], wrong = self._floats(array)
                 sheet.mistakes += [(column, first + row) for row in np.flatnonzero(wrong).tolist()]
-            elif column < bins.n_columns:
-                codes = self._codes[column - bins.n_numeric]
-                sheet.words[column - bins.n_numeric, rows] = self._cells(array, codes)
             elif self._pa.types.is_timestamp(array.type):
                 times_ms = array.cast(self._pa.timestamp("ms"), safe=False).cast(self._pa.int64())
                 present = array.is_valid().to_numpy(zero_copy_only=False)

@@ -12,6 +12,7 @@ from detectors.bins import Cells, Floats
 from monitor.batch import Batch, Int64s, Records, Reject
 from monitor.decode import Layout
 from monitor.decode.value import Codes, epochs_ms, floats
+from monitor.loss import from_labels, labels_of
 
 HEAD_BYTES: Final = 200
 INSPECT_EVERY: Final = 64
@@ -42,15 +43,21 @@ class Sheet:
 
     def fill(self, column: int, first: int, values: Sequence[Any]) -> None:
         """Set a column, by its number in the layout, from the first row on; one number more is the event time."""
-        bins = self._layout.bins
-        if column < bins.n_numeric:
+        if column == self._layout.bins.n_columns:
+            self.stamp(first, values)
+        elif (spelled := self._layout.spelled(column)) is not None:
+            self.put(column, first, np.frombuffer(self._codes[spelled].cells(values), np.uint8))
+        else:
             wrong = floats(values, self.numbers[column, first : first + len(values)])
             self.mistakes += [(column, first + row) for row in wrong]
-        elif column < bins.n_columns:
-            cells = self._codes[column - bins.n_numeric].cells(values)
-            self.words[column - bins.n_numeric, first : first + len(values)] = np.frombuffer(cells, np.uint8)
+
+    def put(self, column: int, first: int, cells: Cells) -> None:
+        """Set a column that is read in words, from the first row on."""
+        rows, n_numeric = slice(first, first + cells.size), self._layout.bins.n_numeric
+        if column < n_numeric:
+            self.numbers[column, rows] = labels_of(cells)
         else:
-            self.stamp(first, values)
+            self.words[column - n_numeric, rows] = cells
 
     def stamp(self, first: int, values: Sequence[Any]) -> None:
         """Set the event times of rows from the first one on; None keeps the log's; what is no time costs its row."""
@@ -87,6 +94,7 @@ class Sheet:
     def batch(self, unknown: Iterable[tuple[int, Iterable[str]]] = ()) -> Batch:
         """The rows that were filled in. unknown: each row that was inspected, and the strange columns in it."""
         bins, records, n_rows = self._layout.bins, self._records, self._origin.size
+        from_labels(bins, self.numbers, self.words)
         invalid = None
         if self.mistakes:
             invalid = np.zeros(self.numbers.shape, np.bool_)

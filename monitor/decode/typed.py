@@ -70,9 +70,9 @@ class Typed:
     """
 
     def __init__(self, layout: Layout, order: Iterable[Path]) -> None:
-        n_numeric = layout.bins.n_numeric
-        kinds: dict[Path, Any] = dict.fromkeys(layout.paths[:n_numeric], NUMBER)
-        kinds |= dict.fromkeys(layout.paths[n_numeric:], SCALAR)
+        kinds: dict[Path, Any] = {}
+        for column, path in enumerate(layout.paths):
+            kinds[path] = NUMBER if layout.spelled(column) is None else SCALAR
         columns: dict[Path, list[int]] = {}
         for column, path in enumerate(layout.paths):
             columns.setdefault(path, []).append(column)

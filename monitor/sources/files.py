@@ -50,8 +50,9 @@ def _lines(file: Path, _: Layout) -> Iterator[Records]:
 def _tables(frames: Iterator[pd.DataFrame], file: Path, layout: Layout) -> Iterator[Batch]:
     offset = 0
     stamp = None if layout.timestamp is None else ".".join(layout.timestamp)
+    label = next((".".join(layout.paths[row]) for row in layout.bins.errors), None)
     for frame in frames:
-        numbers, cells = counted(frame, layout.bins)
+        numbers, cells = counted(frame, layout.bins, label)
         offsets = np.arange(offset, offset + len(frame), dtype=np.int64)
         offset += len(frame)
         time_ms = times(frame[stamp]) if stamp in frame else np.full(len(frame), NO_TIME)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
+import numpy as np
 import pytest
 
+from detectors import Bins, Profile
 from monitor.alert import State
 from monitor.batch import Severity
 from monitor.board import SPELL_MS, Board, Line
+from monitor.check import Judged
 from monitor.config import Config
 from monitor.desk import Desk
 from monitor.message import AlertBody, Notice, Subject
 from monitor.order import Acknowledge, Approve, CallBack, ExpireSilence, Order, Resolve, Silence, Snooze
+from monitor.retrain import Retraining, Step, Trigger
 from tests.monitor.test_alert import HOUR, judged
 
 CONFIG = """
@@ -73,7 +78,7 @@ class Story:
         """A new process goes on from what was remembered."""
         state = msgspec.json.decode(msgspec.json.encode(self.desk.state), type=type(self.desk.state))
         board = Board(20, msgspec.json.decode(msgspec.json.encode(self.board.state), type=type(self.board.state)))
-        fresh = Story(self.config, board)
+        fresh = type(self)(self.config, board)
         fresh.desk.state = state
         self.desk, self.board = fresh.desk, board
 
@@ -312,3 +317,75 @@ def test_a_channel_has_room_again_after_a_while():
     assert not board.admits("slack", line("b"), SPELL_MS - 1)
     assert board.admits("slack", line("c"), SPELL_MS)
     assert board.admits("mail", line("b"), 1)
+
+
+ERRORS = Bins.of({"score": np.linspace(0, 1, 50), "loss": np.linspace(0.0, 0.2, 50)}, {}, {"loss": "score"})
+
+
+def labelled(hour: int, mean: float, n: int = 200, bins: Bins = ERRORS, drifting: tuple[str, ...] = ()) -> Judged:
+    """A window of rows of which n have a label and lie 0.01 around this mean loss."""
+    loss = np.concatenate((mean + np.tile([0.01, -0.01], n // 2), np.full(50, np.nan)))
+    rows = np.array([np.full(loss.size, 0.5), loss])
+    profile = Profile.of(bins, rows, bins.cells(rows, np.empty((0, loss.size), np.uint8)))
+    said = judged(hour, *drifting)
+    tally = replace(said.window.tally, profile=profile)
+    return replace(said, window=replace(said.window, tally=tally))
+
+
+class LossStory(Story):
+    def loses(self, hour: int, mean: float, *drifting: str, **changes: object) -> None:
+        self.desk.close([labelled(hour, mean, drifting=drifting, **changes)], hour * HOUR)
+        self._collect(hour)
+
+    @property
+    def trigger(self) -> Trigger:
+        latest = self.desk.state.retraining.latest
+        assert latest is not None
+        return latest
+
+    def retrained(self, hour: int, mean: float) -> None:
+        """Drift and a loss of 0.18 call the job; its model comes an hour later, and its first labels tell this mean."""
+        self.loses(hour, 0.18, "x")
+        self.at(hour, Approve(trigger=self.trigger.id, by="ana"))
+        self.at(hour, CallBack(trigger=self.trigger.id, by="job", status="succeeded", reference="r2"))
+        self.at(hour + 1, Approve(trigger=self.trigger.id, by="ana"))
+        assert self.desk.state.loss is None
+        self.loses(hour + 1, mean, n=20)
+        self.restart()
+        self.loses(hour + 2, mean, n=20)
+        self.at(hour + 3)
+
+
+def test_a_loss_that_did_not_rise_calls_nobody_though_the_data_drift():
+    story = LossStory()
+    story.loses(1, 0.1, "x")
+    assert story.desk.state.retraining.latest is None
+    assert "the mean loss is 0.1" in str([notice.body for notice in story.notices])
+
+
+def test_too_few_labels_tell_nothing():
+    story = LossStory()
+    story.loses(1, 0.1, "x", n=20)
+    assert story.trigger.loss is None
+
+
+@pytest.mark.parametrize(("mean", "step"), [(0.11, Step.EFFECTIVE), (0.17, Step.INEFFECTIVE)])
+def test_a_retraining_helped_if_the_loss_of_all_windows_since_fell(mean: float, step: Step):
+    story = LossStory()
+    story.retrained(1, mean)
+    assert story.trigger.loss is not None
+    assert story.trigger.loss.mean == pytest.approx(0.18, abs=1e-3)
+    assert story.desk.state.loss.n == 40
+    assert story.trigger.step is step
+    assert "mean loss" in story.trigger.history[-1].note
+
+
+def test_losses_by_the_old_reference_are_forgotten_once_the_new_one_judges():
+    story = LossStory()
+    story.retrained(1, 0.11)
+    story.desk.state = msgspec.structs.replace(
+        story.desk.state, retraining=Retraining(story.trigger.stepped(Step.ROTATED, 4 * HOUR, "ana"))
+    )
+    story.loses(4, 0.3, bins=Bins.of({"score": np.arange(3.0), "loss": np.arange(3.0)}, {}, {"loss": "score"}))
+    assert story.desk.state.loss.usual == 1.0
+    assert story.desk.state.loss.n == 200

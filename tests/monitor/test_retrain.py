@@ -8,6 +8,7 @@ import pytest
 from monitor.alert import Change, Policy, advance
 from monitor.batch import NO_TIME
 from monitor.config import Retrain
+from monitor.loss import Loss
 from monitor.message import Subject, retrain_body
 from monitor.order import CallBack
 from monitor.retrain import (
@@ -82,6 +83,52 @@ def test_what_cannot_be_seen_is_no_evidence():
 )
 def test_too_little_evidence_calls_nobody_and_says_what_is_missing(evidence, changes, words):
     assert words in str(consider(opened(1), evidence, options(**changes), Retraining()))
+
+
+def loss(mean: float, n: int = 1_000, usual: float = 0.1) -> Loss:
+    """Of rows that lie 0.1 around their mean."""
+    above = mean - usual
+    return Loss(n, usual, n * above, n * (above**2 + 0.01))
+
+
+@pytest.mark.parametrize(
+    ("mean", "n", "wanted", "called"),
+    [(0.2, 1_000, 0.0, True), (0.1, 1_000, 0.0, False), (0.2, 3, 0.0, False), (0.2, 1_000, 0.099, False)],
+    ids=["really risen", "as usual", "too few rows to be sure", "too small a rise"],
+)
+def test_where_labels_tell_it_the_loss_must_have_really_risen(mean: float, n: int, wanted: float, called: bool):
+    """Whether the output drifts is asked only where labels do not tell."""
+    for predicts in (True, False):
+        evidence = Evidence(10_000, 1.0, predicts, loss(mean, n))
+        words = consider(opened(1), evidence, options(min_loss_rise=wanted), Retraining())
+        assert (words is None) == called, words
+        assert called or f"the mean loss is {mean:g}" in str(words)
+
+
+@pytest.mark.parametrize(
+    ("now", "drifts", "helped"),
+    [
+        (loss(0.1), True, True),
+        (loss(0.12, usual=0.12), True, True),
+        (loss(0.16), False, False),
+        (loss(0.14, n=10), False, False),
+        (None, False, True),
+        (None, True, False),
+    ],
+    ids=["fell", "by the new reference", "less than half", "nobody can be sure", "no labels", "no labels, drift"],
+)
+def test_the_check_asks_whether_the_loss_fell(now: Loss | None, drifts: bool, helped: bool):
+    change = opened(1)
+    body = retrain_body(SUBJECT, change, "t", change.reason)
+    one = made(change, body, options(), 0, loss(0.2)).stepped(Step.ROTATED, 0, "ana")
+    checked = passed(one, options(check_after="1h"), drifts, HOUR, now)
+    assert checked.step is (Step.EFFECTIVE if helped else Step.INEFFECTIVE)
+    assert ("mean loss" in said(checked)) == (now is not None)
+
+
+def test_a_trigger_that_no_loss_spoke_for_is_checked_by_drift():
+    one = trigger(opened(1)).stepped(Step.ROTATED, 0, "ana")
+    assert passed(one, options(check_after="1h"), False, HOUR, loss(0.9)).step is Step.EFFECTIVE
 
 
 def test_a_model_whose_output_is_not_watched_needs_no_drift_of_it():
