@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -51,13 +51,14 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Records:
-    """Undecoded records of one partition, in order, as one fetch brought them.
+    """Records of one partition, in order, as one fetch brought them.
 
     offsets: int64, shape (records,), ascending, not necessarily dense.
     timestamps_ms: int64, shape (records,); Kafka's timestamp of each record, NO_TIME where there is none.
     values: the payloads; None is a tombstone.
     next_offset: where to read on once these records are committed.
     n_passed: records among these that are in the log and were passed over, because only a sample is looked at.
+    decoded: by model, what another process made of them; then `values` is empty.
     """
 
     partition: Partition
@@ -66,10 +67,24 @@ class Records:
     values: Sequence[bytes | memoryview | None]
     next_offset: int
     n_passed: int = 0
+    decoded: Mapping[str, Batch] = field(default_factory=dict)
 
     @property
     def n_read(self) -> int:
         return int(self.offsets.size) + self.n_passed
+
+    def since(self, offset: int) -> Records:
+        """The records from an offset on."""
+        first = int(np.searchsorted(self.offsets, offset))
+        if first == 0:
+            return self
+        return replace(
+            self,
+            offsets=self.offsets[first:],
+            timestamps_ms=self.timestamps_ms[first:],
+            values=self.values[first:],
+            decoded={model: batch.since(offset) for model, batch in self.decoded.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +128,11 @@ class Batch:
     @property
     def n_rows(self) -> int:
         return int(self.offsets.size)
+
+    def since(self, offset: int) -> Batch:
+        """The rows and rejects from an offset on."""
+        kept = tuple(reject for reject in self.rejects if reject.offset >= offset)
+        return replace(self, rejects=kept).without(self.offsets < offset)
 
     def without(self, rows: NDArray[np.bool_], rejects: tuple[Reject, ...] = ()) -> Batch:
         """The batch less the marked rows, and with these rejects more."""
