@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -51,7 +51,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Records:
-    """Undecoded records of one partition, in order, as one fetch brought them.
+    """Records of one partition, in order, as one fetch brought them.
 
     offsets: int64, shape (records,), ascending, not necessarily dense.
     timestamps_ms: int64, shape (records,); Kafka's timestamp of each record, NO_TIME where there is none.
@@ -59,6 +59,7 @@ class Records:
     next_offset: where to read on once these records are committed.
     n_passed: records among these that are in the log and were passed over, because only a sample is looked at.
     n_lost: offsets among these whose batch was refused.
+    decoded: by model, what another process made of them; then `values` is empty.
     """
 
     partition: Partition
@@ -68,6 +69,7 @@ class Records:
     next_offset: int
     n_passed: int = 0
     n_lost: int = 0
+    decoded: Mapping[str, Batch] = field(default_factory=dict)
 
     @property
     def n_read(self) -> int:
@@ -77,6 +79,19 @@ class Records:
     def first_offset(self) -> int:
         """Where to read these again; behind them where none of them is looked at."""
         return int(self.offsets[0]) if self.offsets.size else self.next_offset
+
+    def since(self, offset: int) -> Records:
+        """The records from an offset on."""
+        first = int(np.searchsorted(self.offsets, offset))
+        if first == 0:
+            return self
+        return replace(
+            self,
+            offsets=self.offsets[first:],
+            timestamps_ms=self.timestamps_ms[first:],
+            values=self.values[first:],
+            decoded={model: batch.since(offset) for model, batch in self.decoded.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +135,11 @@ class Batch:
     @property
     def n_rows(self) -> int:
         return int(self.offsets.size)
+
+    def since(self, offset: int) -> Batch:
+        """The rows and rejects from an offset on."""
+        kept = tuple(reject for reject in self.rejects if reject.offset >= offset)
+        return replace(self, rejects=kept).without(self.offsets < offset)
 
     def without(self, rows: NDArray[np.bool_], rejects: tuple[Reject, ...] = ()) -> Batch:
         """The batch less the marked rows, and with these rejects more."""

@@ -70,7 +70,7 @@ class Kafka(_Table):
     """`[kafka]`: where the records are. Keys beyond these are kafka-python's consumer options, by their own names.
 
     mode, group, instance: see docs/operate.md. out_of_range: where to read on when Kafka has deleted records before
-    they were read, or whether to stop there.
+    they were read, or whether to stop there. workers: processes that read and decode.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -82,6 +82,7 @@ class Kafka(_Table):
     out_of_range: Literal["earliest", "latest", "stop"] = "earliest"
     idle_timeout: DurationMs = _duration("1m")
     sample: float = Field(default=1.0, gt=0, le=1)
+    workers: int = Field(default=1, ge=1, le=64)
 
 
 class State(_Table):
@@ -241,8 +242,8 @@ class Config(_Table):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the content; secrets are not in it, since they are never values."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of the content; secrets are not in it, since they are never values, nor how many workers share it."""
+        return hashlib.sha256(self.model_dump_json(exclude={"kafka": {"workers"}}).encode()).hexdigest()
 
 
 class Known:

@@ -37,7 +37,7 @@ class Hearing(msgspec.Struct, frozen=True):
 
     def after(self, records: Records, rejects: Sequence[Reject], now_ms: int) -> Hearing:
         """What is known once these records came. now_ms: the time of those that were logged without one."""
-        n_new = len(records.values)
+        n_new = int(records.offsets.size)
         if not n_new:
             return self
         logged = np.sort(np.where(records.timestamps_ms == NO_TIME, now_ms, records.timestamps_ms))

@@ -8,28 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
 
 import msgspec
-import numpy as np
 
 from monitor.batch import NO_TIME, Batch, Moment, Partition, Records, Reject
 from monitor.board import Board
 from monitor.board import Line as DigestLine
 from monitor.check import Judge, Judged, Reference
 from monitor.config import Config, Model, Rows
-from monitor.decode import REGISTRY as DECODERS
 from monitor.decode import Decoder, layout
+from monitor.decode.reading import Reading, screened
 from monitor.desk import Desk, Outcomes
 from monitor.hearing import Hearing
 from monitor.message import Subject
 from monitor.order import Answer, Order
 from monitor.watch import Recall, Watch, WatchState
 from monitor.window import Key, Piece, RowWindows, Segments, Span, TimeWindows, Window, Windows, grouped
-
-SKEW_MS: Final = 3_600_000
-"""How far an event time may lie after its record was logged: clocks differ, but none is right about the future."""
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -112,13 +107,14 @@ class Line:
         self.topics = frozenset(model.topics)
         self.layout = layout(model.fields, reference.bins)
         self._model = model
-        self.decoder: Decoder = DECODERS[model.format](self.layout)
         sample = config.kafka.sample if config.kafka else 1.0
         subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash, sample)
         self._scaled = subject.scaled
         self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
         self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
         self._windows = _windows(model, reference, config.state.retention)
+        self.reading = Reading(model.name, self.topics, model.format, self.layout, self._windows.needs_time)
+        self.decoder: Decoder = self.reading.decoder()
         self._shape = shape(model, reference)
         self._committed = saved
         self._offsets = dict(saved.offsets)
@@ -141,9 +137,11 @@ class Line:
         known = self._offsets.get(records.partition, 0)
         if records.next_offset <= known:
             return
-        fresh = _from(records, known)
+        fresh = records.since(known)
         self._n_lost += records.n_lost
-        batch = _screened(self.decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
+        batch = fresh.decoded.get(self.name)
+        if batch is None:
+            batch = screened(self.decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
         if now_ms is not None:
             self._hearing = self._hearing.after(fresh, batch.rejects, now_ms)
         self.add(batch)
@@ -270,39 +268,3 @@ def _windows(model: Model, reference: Reference, retention_ms: int) -> Windows:
         return RowWindows(reference.bins, model.window.n_rows, segments, panes=panes)
     span = Span(model.window.width_ms, model.lateness, retention_ms)
     return TimeWindows(reference.bins, span, segments, panes=panes)
-
-
-def _from(records: Records, offset: int) -> Records:
-    """The records from an offset on."""
-    first = int(np.searchsorted(records.offsets, offset))
-    if first == 0:
-        return records
-    return replace(
-        records,
-        offsets=records.offsets[first:],
-        timestamps_ms=records.timestamps_ms[first:],
-        values=records.values[first:],
-    )
-
-
-def _screened(batch: Batch, records: Records, now_ms: int | None, needs_time: bool) -> Batch:
-    """The batch without rows whose event time is absent or cannot be; they become rejects."""
-    logged_ms = records.timestamps_ms[np.searchsorted(records.offsets, batch.offsets)]
-    latest_ms = np.where(logged_ms == NO_TIME, np.iinfo(np.int64).max - SKEW_MS, logged_ms)
-    if now_ms is not None:
-        latest_ms = np.minimum(latest_ms, now_ms)
-    timeless = (batch.time_ms == NO_TIME) & needs_time
-    future = batch.time_ms > latest_ms + SKEW_MS
-    if not (timeless | future).any():
-        return batch
-    words = {
-        True: ("no_event_time", "the record has no event time, and the log no timestamp"),
-        False: ("future", f"the event time lies more than {SKEW_MS // 60_000} minutes after the record was logged"),
-    }
-    rejects = []
-    for row in np.flatnonzero(timeless | future).tolist():
-        offset = int(batch.offsets[row])
-        value = records.values[int(np.searchsorted(records.offsets, offset))]
-        head = bytes(value[:200]) if value is not None else b""
-        rejects.append(Reject(batch.partition, offset, *words[bool(timeless[row])], head))
-    return batch.without(timeless | future, tuple(rejects))

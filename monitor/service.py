@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ from monitor.daemon import Daemon, Outside, Pace
 from monitor.database import Turn, identity
 from monitor.decode import REGISTRY as DECODERS
 from monitor.decode import Schemas
+from monitor.decode.reading import Reading
 from monitor.engine import Engine
 from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault, StoreDamaged, StoreFenced, StoreLocked
 from monitor.history import History
@@ -36,12 +37,14 @@ from monitor.outbox import Courier
 from monitor.page import Door, Page, door
 from monitor.picture import picture
 from monitor.reference import unseal
-from monitor.schedule import Housekeeping, Job
+from monitor.schedule import Housekeeping
+from monitor.schedule import Job as Chore
 from monitor.secret import secrets
 from monitor.sources.group import Member
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.registry import Registry, SchemaFile
 from monitor.sources.sample import Sample
+from monitor.sources.workers import Job, Workers
 from monitor.store import Store, backup
 from monitor.systemd import Notifier
 from monitor.tune import settle
@@ -149,9 +152,13 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     kafka = config.kafka
     assert kafka is not None  # noqa: S101  # `prepare` has seen to it
     sample = Sample(kafka.sample) if kafka.sample < 1 else None
-    source = KafkaSource(
-        sorted(engine.topics), prepared.kafka, start=kafka.start, out_of_range=kafka.out_of_range, sample=sample
+    one = partial(
+        KafkaSource,
+        sorted(engine.topics), prepared.kafka, start=kafka.start, out_of_range=kafka.out_of_range, sample=sample,
     )  # fmt: skip
+    source = (
+        one() if kafka.workers == 1 else Workers(Job(one, _readings(lines, prepared.schemas), settle), kafka.workers)
+    )
     outside.metrics.reads_batches(source.path == "batch")
     channels = {name: opened(tools(config, prepared.directory)) for name, opened in prepared.channels.items()}
     courier = Courier(channels)
@@ -160,6 +167,10 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000 if kafka else 60.0)
     outside.metrics.configured({name: reference.id[:12] for name, reference in references.items()})
     return Daemon(engine, source, store, courier, outside, pace)
+
+
+def _readings(lines: Sequence[Line], schemas: Mapping[str, Schemas]) -> Sequence[Reading]:
+    return [replace(line.reading, schemas=schemas.get(line.name)) for line in lines]
 
 
 def tools(config: Config, directory: Path) -> Tools:
@@ -263,11 +274,11 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
         outside.metrics.job(name, outcome)
         chores.put(lambda _, store: store.ran(name, outcome, at_ms))
 
-    jobs = [Job("retention", prune, every_ms=3_600_000)]
+    jobs = [Chore("retention", prune, every_ms=3_600_000)]
     if config.state.backup:
-        jobs.append(Job("backup", partial(backup, prepared.directory), every_ms=config.state.backup))
+        jobs.append(Chore("backup", partial(backup, prepared.directory), every_ms=config.state.backup))
     if config.alert.digest:
-        jobs.append(Job("digest", summarise, daily=config.alert.digest))
+        jobs.append(Chore("digest", summarise, daily=config.alert.digest))
     return Housekeeping(jobs, store.jobs(), ran, int(time.time() * 1000))
 
 

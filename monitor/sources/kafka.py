@@ -81,6 +81,8 @@ class KafkaSource:
     to do when Kafka has deleted records before they were read: go on at the earliest that is left, at the end, or stop.
     sample: the records that are looked at, None for all.
 
+    Only partitions whose number is i modulo n are read, with `share` (i, n); it may be set before the first `poll`.
+
     Nothing is connected before the first `poll`. While Kafka is away `poll` answers with nothing and `connected` is
     False; what waiting cannot cure (credentials, rights, damaged batches) is a SourceError, and the next `poll` tries
     anew from the same offsets. When reading went on beyond records that are gone, `losses` tells what is missing.
@@ -107,6 +109,7 @@ class KafkaSource:
         self._reporter = Reporter(self._servers)
         self._start = start
         self._sample = sample
+        self.share = (0, 1)
         self._out_of_range = out_of_range
         self._pace = pace
         self._reader = batch_reader()
@@ -184,6 +187,15 @@ class KafkaSource:
     def connected(self) -> bool:
         """True while some broker's connection stands."""
         return self._client is not None and self._client.alive()
+
+    @property
+    def looked(self) -> bool:
+        """Whether Kafka has said at least once which partitions there are."""
+        return bool(self._known_topics)
+
+    def positions(self) -> Mapping[Partition, int]:
+        """Where each partition is read on, as far as that is known."""
+        return {at: self._next[at] for at in self._assigned if at in self._next}
 
     def losses(self) -> list[tuple[Partition, int, int]]:
         """Drains what was lost: (partition, first offset asked for in vain, offset reading went on at).
@@ -296,7 +308,8 @@ class KafkaSource:
         """What to read of a topic, after what the broker said of it."""
         held = {partition for partition in self._assigned if partition.topic == topic}
         if isinstance(answer, frozenset):
-            found = {Partition(topic, number) for number in answer}
+            part, n_parts = self.share
+            found = {Partition(topic, number) for number in answer if number % n_parts == part}
             if topic not in self._known_topics and self._start == "latest":
                 self._from_end |= found
             self._known_topics.add(topic)

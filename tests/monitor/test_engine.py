@@ -19,9 +19,10 @@ from monitor.check import Judged, Reference
 from monitor.cli import read_config
 from monitor.config import Config
 from monitor.decision import Verdict
+from monitor.decode.reading import SKEW_MS
 from monitor.engine import Engine
 from monitor.frozen import freeze, thaw
-from monitor.line import SKEW_MS, Line, Saved, shape
+from monitor.line import Line, Saved, shape
 from monitor.store import Store
 from monitor.window import WHOLE, Window
 

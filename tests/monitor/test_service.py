@@ -276,6 +276,43 @@ def test_no_kill_changes_windows_verdicts_or_messages(real_broker: Any, setting:
     assert setting.ci.runs.keys() == calls.keys()
 
 
+def workers_of(child: subprocess.Popen[bytes]) -> list[int]:
+    """Ingest processes of a daemon that is running."""
+    found = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_two_workers_say_what_one_says_though_they_die(real_broker: Any, setting: Setting, log: list[dict[str, Any]]):
+    real_broker.create_topic(setting.topic, partitions=4)
+    alone = setting.configure(real_broker.bootstrap_servers, "10d", "alone")
+    shared = setting.configure(real_broker.bootstrap_servers, "10d", "shared")
+    shared.write_text(shared.read_text().replace("[state]", "workers = 2\n[state]", 1))
+    steps = 3
+    with running(shared) as child:
+        for step in range(steps):
+            setting.produce(log[step * len(log) // steps : (step + 1) * len(log) // steps], 4)
+            until(lambda: n_read(shared) > step * len(log) // steps, child)  # noqa: B023
+            victim = workers_of(child)[step % 2]
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: len(workers_of(child)) == 2 and victim not in workers_of(child), child)  # noqa: B023
+        until(lambda: settled(shared, len(log)), child)
+        workers = workers_of(child)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(15) == 0
+    assert len(workers) == 2
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert "has ended with status -9" in shared.with_suffix(".log").read_text()
+    with running(alone) as child:
+        until(lambda: settled(alone, len(log)), child)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(15) == 0
+    one, two = story(alone), story(shared)
+    assert len(one["windows"]) > 25
+    assert len(one["notices"]) >= 2
+    for part, said in one.items():
+        assert two[part] == said, part
+
+
 def test_stop_and_reload(real_broker: Any, setting: Setting, log: list[dict[str, Any]]):
     real_broker.create_topic(setting.topic, partitions=2)
     config = setting.configure(real_broker.bootstrap_servers, "10d")

@@ -1,0 +1,59 @@
+"""What it takes to make one model's rows of records, wherever that is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from monitor.batch import NO_TIME, Batch, Records, Reject
+from monitor.decode import REGISTRY, Decoder, Layout, Schemas
+
+SKEW_MS: Final = 3_600_000
+"""How far an event time may lie after its record was logged: clocks differ, but none is right about the future."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How one model's records are read. needs_time: whether a row without event time is of no use."""
+
+    model: str
+    topics: frozenset[str]
+    format: str
+    layout: Layout
+    needs_time: bool
+    schemas: Schemas | None = None
+
+    def decoder(self) -> Decoder:
+        """A decoder of the model's own."""
+        made = REGISTRY[self.format](self.layout)
+        if self.schemas is not None:
+            made.look_up(self.schemas)
+        return made
+
+
+def screened(batch: Batch, records: Records, now_ms: int | None, needs_time: bool) -> Batch:
+    """The batch without rows whose event time is absent or cannot be; they become rejects.
+
+    now_ms: the wall clock, None where the log is old and has no clock of its own.
+    """
+    logged_ms = records.timestamps_ms[np.searchsorted(records.offsets, batch.offsets)]
+    latest_ms = np.where(logged_ms == NO_TIME, np.iinfo(np.int64).max - SKEW_MS, logged_ms)
+    if now_ms is not None:
+        latest_ms = np.minimum(latest_ms, now_ms)
+    timeless = (batch.time_ms == NO_TIME) & needs_time
+    future = batch.time_ms > latest_ms + SKEW_MS
+    if not (timeless | future).any():
+        return batch
+    words = {
+        True: ("no_event_time", "the record has no event time, and the log no timestamp"),
+        False: ("future", f"the event time lies more than {SKEW_MS // 60_000} minutes after the record was logged"),
+    }
+    rejects = []
+    for row in np.flatnonzero(timeless | future).tolist():
+        offset = int(batch.offsets[row])
+        value = records.values[int(np.searchsorted(records.offsets, offset))]
+        head = bytes(value[:200]) if value is not None else b""
+        rejects.append(Reject(batch.partition, offset, *words[bool(timeless[row])], head))
+    return batch.without(timeless | future, tuple(rejects))
