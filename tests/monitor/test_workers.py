@@ -56,7 +56,9 @@ def topic(real_broker: Any) -> str:
 
 
 def produce(broker: Any, topic: str, numbers: Sequence[int]) -> None:
-    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
+    # Without idempotence a retry to a new topic's leader may put a later record before an earlier one.
+    settings = {"bootstrap.servers": broker.bootstrap_servers, "log_level": 0, "enable.idempotence": True}
+    producer = Producer(settings)
     for i in numbers:
         value = b"{broken" if i % 97 == 0 else json.dumps({"x": i, "plan": "paid"}).encode()
         producer.produce(topic, value, partition=i % PARTITIONS)
