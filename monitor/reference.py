@@ -3,7 +3,8 @@
 A sealed reference holds the cells (`bins.json`), the profile of the reference rows on them (`profile.bin`), a small
 sample of rows (`sample.parquet`), the windows of its rows if they were cut (`windows.bin`) and what a person wants to
 know (`reference.json`). Its id is the SHA-256 of all but the last, so that a changed byte is noticed and equal data
-give equal ids. What a calibration learnt lies beside them (`calibration.bin`); it follows from them.
+give equal ids. What a calibration learnt lies beside them (`calibration.bin`), and the null laws that had to be drawn
+(`laws.bin`); both follow from them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from detectors import Bins, Kind, Profile
 from detectors.blocks import Cut, Rows
+from detectors.law import Laws
 from monitor import past
 from monitor.allowance import Calibrations, cut_of
 from monitor.batch import NO_TIME, Int64s
@@ -37,6 +39,7 @@ SAMPLE_ROWS: Final = 1_000
 _PARTS: Final = ("bins.json", "profile.bin", "sample.parquet")
 _WINDOWS: Final = "windows.bin"
 _CALIBRATION: Final = "calibration.bin"
+_LAWS: Final = "laws.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ def seal(
     """
     bins, profile = build(frame, kinds, error_of)
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (_WINDOWS, _CALIBRATION):
+    for name in (_WINDOWS, _CALIBRATION, _LAWS):
         (directory / name).unlink(missing_ok=True)
     pasts: past.Pasts = {}
     if slicing is not None:
@@ -145,11 +148,13 @@ def seal(
         (directory / _WINDOWS).write_bytes(past.freeze(pasts))
     (directory / "bins.json").write_bytes(bins.to_json())
     (directory / "profile.bin").write_bytes(profile.to_bytes())
+    laws = Laws.of(profile)
+    (directory / _LAWS).write_bytes(laws.to_bytes())
     _sample(frame[list(kinds)]).to_parquet(directory / "sample.parquet", index=False)
     columns = {name: str(kind) for name, kind in zip(bins.names, bins.kinds, strict=True)}
     facts = Facts(version=1, id=_content_id(directory), n_rows=profile.n_rows, columns=columns)
     (directory / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
-    return Reference(facts.id, bins, profile, pasts)
+    return Reference(facts.id, bins, profile, pasts, laws=laws)
 
 
 def keep(directory: Path, calibrations: Calibrations) -> None:
@@ -184,7 +189,7 @@ def unseal(directory: Path) -> Reference:
         profile = Profile.from_bytes(bins, (directory / "profile.bin").read_bytes())
         windows = directory / _WINDOWS
         pasts = past.thaw(windows.read_bytes(), bins) if windows.exists() else {}
-        return Reference(known.id, bins, profile, pasts, _calibrations(directory))
+        return Reference(known.id, bins, profile, pasts, _calibrations(directory), _laws(directory, profile))
     except OSError as error:
         raise ReferenceFault(f"{directory}: {error.filename} cannot be read: {error.strerror}") from error
 
@@ -197,6 +202,16 @@ def _calibrations(directory: Path) -> Calibrations:
         return msgspec.msgpack.decode(unchecked(file.read_bytes()), type=Calibrations)
     except ValueError as error:  # of which msgspec's own is one
         raise ReferenceFault(f"{file}: {error}; delete it, or make it anew with `driftd calibrate`") from error
+
+
+def _laws(directory: Path, profile: Profile) -> Laws | None:
+    file = directory / _LAWS
+    if not file.exists():
+        return None
+    try:
+        return Laws.from_bytes(profile, file.read_bytes())
+    except ValueError as error:
+        raise ReferenceFault(f"{file}: {error}; build the reference anew") from error
 
 
 def _content_id(directory: Path) -> str:
