@@ -28,6 +28,7 @@ from monitor.engine import Commit
 from monitor.errors import StoreDamaged
 from monitor.frozen import checked, freeze, rows_of, thaw, unchecked
 from monitor.glance import Glance, encode
+from monitor.join import Run, RunKey
 from monitor.line import LineState, ModelCommit, Saved
 from monitor.message import Body, Notice, Purpose
 from monitor.order import Answer, Drop, Order, Resend
@@ -37,7 +38,7 @@ from monitor.window import WHOLE, Window
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 2
+VERSION: Final = 3
 LONGEST_PAUSE_MS: Final = 86_400_000
 """A notice that would wait longer was put off by a clock that was wrong then, and is due."""
 N_DEAD_LETTERS: Final = 10_000
@@ -50,6 +51,7 @@ CREATE TABLE lines (model TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE memories (model TEXT, segment TEXT, body BLOB NOT NULL, PRIMARY KEY (model, segment));
 CREATE TABLE open_windows (model TEXT, segment TEXT, start_ms INTEGER, n_rows INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (model, segment, start_ms));
+CREATE TABLE waiting (model TEXT, side TEXT, number INTEGER, body BLOB NOT NULL, PRIMARY KEY (model, side, number));
 CREATE TABLE windows (model TEXT, segment TEXT, number INTEGER, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
     n_rows INTEGER NOT NULL, n_late INTEGER NOT NULL, revision INTEGER NOT NULL, closed_ms INTEGER NOT NULL,
     n_ok INTEGER NOT NULL, n_drift INTEGER NOT NULL, n_unknown INTEGER NOT NULL, bins TEXT NOT NULL,
@@ -100,6 +102,7 @@ DESIGN: Final = Design(
         "lines": "sound(state)",
         "memories": "sound(body)",
         "open_windows": "sound(body)",
+        "waiting": "sound(body)",
         "windows": "sound(body)",
     },
 )
@@ -156,9 +159,14 @@ class Store:
             }
             statement = "SELECT segment, body FROM memories WHERE model = ?"
             memories = {segment: unchecked(body) for segment, body in self.database.rows(statement, (model,))}
+            statement = "SELECT side, number, body FROM waiting WHERE model = ?"
+            waiting = {
+                RunKey(side, number): Run.from_bytes(body)
+                for side, number, body in self.database.rows(statement, (model,))
+            }
         except (ValueError, msgspec.MsgspecError) as error:
             raise StoreDamaged(f"the state of model {model} cannot be read: {error}") from error
-        return Saved(state, offsets, windows, memories)
+        return Saved(state, offsets, windows, memories, waiting)
 
     def recall(
         self, bins: Mapping[str, Bins], model: str, segment: str, start_ms: int
@@ -185,6 +193,7 @@ class Store:
         with self.database.transaction() as db:
             for part in commit.models:
                 _apply_progress(db, part)
+                _apply_waiting(db, part)
                 for judged in part.judged:
                     _apply_window(db, part.model, judged, commit.now_ms)
                 _apply_incidents(db, part, commit.now_ms)
@@ -367,6 +376,7 @@ class Store:
         with self.database.transaction() as db:
             db.execute("DELETE FROM open_windows WHERE model = ?", (model,))
             db.execute("DELETE FROM memories WHERE model = ?", (model,))
+            db.execute("DELETE FROM waiting WHERE model = ?", (model,))
             db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(state))))
             _apply_offsets(db, model, back)
         why = "model %s has another reference, window or segments than before: %d rows of open windows are read again"
@@ -395,6 +405,13 @@ def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
         "INSERT OR REPLACE INTO memories VALUES (?, ?, ?)",
         [(model, segment, checked(body)) for segment, body in part.memories.items()],
     )
+
+
+def _apply_waiting(db: sqlite3.Connection, part: ModelCommit) -> None:
+    gone = [(part.model, *key) for key in part.no_longer]
+    db.executemany("DELETE FROM waiting WHERE model = ? AND side = ? AND number = ?", gone)
+    fresh = [(part.model, *key, run.to_bytes()) for key, run in part.waiting.items()]
+    db.executemany("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", fresh)
 
 
 def _apply_offsets(db: sqlite3.Connection, model: str, offsets: Mapping[Partition, int]) -> None:

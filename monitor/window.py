@@ -74,6 +74,11 @@ class Window:
     def n_rows(self) -> int:
         return self.tally.n_rows
 
+    @property
+    def n_counted(self) -> int:
+        """Rows, or values of a column that has more: labels may come while no predictions do."""
+        return int(self.tally.profile.n_all.max(initial=0))
+
     def with_rows(self, tally: Tally, late: bool = False) -> Window:
         """The open window with these rows counted in; late ones wait for its end."""
         if late:
@@ -179,8 +184,8 @@ class TimeWindows:
 
     def __init__(self, bins: Bins, span: Span, segments: Segments, *, panes: bool = False) -> None:
         self._bins = bins
-        self._panes = panes
-        self._width_ms = span.width_ms
+        self.panes = panes
+        self.width_ms = span.width_ms
         self._lateness_ms = span.lateness_ms
         self._retention_ms = span.retention_ms
         self._segments = segments
@@ -195,8 +200,9 @@ class TimeWindows:
 
     def add(self, batch: Batch) -> None:
         """See `Windows.add`. Every row must have an event time."""
-        batch = self._beyond_fence(batch)
-        if not batch.n_rows:
+        fresh = self.beyond_fence(batch)
+        self.n_again += batch.n_rows - fresh.n_rows
+        if not (batch := fresh).n_rows:
             return
         seen = np.maximum(np.maximum.accumulate(batch.time_ms), self.newest.get(batch.partition, NO_TIME))
         self.newest[batch.partition] = int(seen[-1])
@@ -253,16 +259,14 @@ class TimeWindows:
             watermark = max(watermark, max(overdue, default=NO_TIME))
         return watermark
 
-    def _beyond_fence(self, batch: Batch) -> Batch:
+    def beyond_fence(self, batch: Batch) -> Batch:
         """The batch without rows that a closed window holds already; a fence that was passed is taken down."""
         fence = self.fences.get(batch.partition)
         if fence is None:
             return batch
         if batch.next_offset >= fence:
             del self.fences[batch.partition]
-        fresh = batch.without((batch.offsets < fence) & (self._ends(batch.time_ms) <= self.closed_until))
-        self.n_again += batch.n_rows - fresh.n_rows
-        return fresh
+        return batch.without((batch.offsets < fence) & (self._ends(batch.time_ms) <= self.closed_until))
 
     def _close(self, watermark_ms: int) -> list[Window]:
         self.closed_until = max(self.closed_until, watermark_ms)
@@ -277,17 +281,17 @@ class TimeWindows:
             self.absorb(self._cut(stack, np.concatenate([late for _, late in buffer])))
 
     def _cut(self, stack: Stack, late: NDArray[np.bool_]) -> Iterable[Piece]:
-        starts = self._ends(stack.time_ms) - self._width_ms
+        starts = self._ends(stack.time_ms) - self.width_ms
         for start_ms in np.unique(starts).tolist():
             for tardy in (False, True):
                 rows = np.flatnonzero((starts == start_ms) & (late == tardy))
                 if rows.size:
-                    pane = (stack.time_ms[rows] - start_ms) * N_PANES // self._width_ms
-                    for segment, tally in self._segments.split(stack, rows, pane if self._panes else None):
-                        yield Piece(segment, start_ms, start_ms + self._width_ms, tally, tardy)
+                    pane = (stack.time_ms[rows] - start_ms) * N_PANES // self.width_ms
+                    for segment, tally in self._segments.split(stack, rows, pane if self.panes else None):
+                        yield Piece(segment, start_ms, start_ms + self.width_ms, tally, tardy)
 
     def _ends(self, time_ms: Int64s) -> Int64s:
-        return time_ms - time_ms % self._width_ms + self._width_ms
+        return time_ms - time_ms % self.width_ms + self.width_ms
 
 
 class RowWindows:
