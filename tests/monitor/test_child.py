@@ -43,7 +43,7 @@ def test_what_was_made_comes_back_whole_and_nothing_that_was_printed(work: Path)
 @pytest.mark.parametrize(
     ("limits", "code", "why"),
     [
-        (Limits(1, 2**30), "while True: pass", "could not be made within 1 s"),
+        (Limits(1, 2**30), "while True: pass", r"could not be made within 1 s|took more than 2 s"),
         (Limits(1, 2**30), "import time; time.sleep(60)", "took more than 2 s"),
         (Limits(20, 2**29), "return bytes(2**29)", "MemoryError"),
         (Limits(20, 2**29), "import tempfile as t; f = t.TemporaryFile(); f.truncate(2**29 + 1)", "File too large"),
