@@ -49,7 +49,8 @@ def lived() -> Metrics:
     held = Change("updated", episode, "all", "more", notice="silenced by ana: known (s1)")
     part = ModelCommit(
         model="m", state=LineState("s", labelled=Labelled(predictions=4, joined=3)), offsets={}, open={},
-        gone=frozenset(), memories={}, judged=(judged(1, "a"),), out=Outcomes(changes=[told, held]), rejects=(Reject(AT, 1, "not_json", "", b""),),
+        gone=frozenset(), memories={}, judged=(judged(1, "a"),), out=Outcomes(changes=[told, held]),
+        rejects=(Reject(AT, 1, "not_json", "", b""),),
         n_rows=50, n_late=2, n_open=3,
     )  # fmt: skip
     metrics.committed(Commit(3 * HOUR, (part,)), 0.02)
