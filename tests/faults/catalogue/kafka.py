@@ -158,6 +158,7 @@ def _make_anew(scene: Scene) -> None:
             break
         time.sleep(0.05)
     scene.broker.create_topic(scene.topic, scene.n_partitions)
+    scene.ledger.n_anew += 1
     scene.new_producer()
 
 
