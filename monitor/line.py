@@ -32,7 +32,7 @@ class Counts(msgspec.Struct, frozen=True):
     """Rows of one model since its first record; of a sample, the rows that it stands for, but in `rejected`.
 
     dropped: late rows of windows that are not kept any more; lost: records that Kafka deleted before they were read;
-    rejected: records that became no row, by kind.
+    rejected: records that became no row, by kind; anew: how often a topic was found to be made anew.
     """
 
     rows: int = 0
@@ -40,6 +40,7 @@ class Counts(msgspec.Struct, frozen=True):
     dropped: int = 0
     lost: int = 0
     rejected: dict[str, int] = {}
+    anew: int = 0
 
 
 class LineState(msgspec.Struct, frozen=True):
@@ -47,7 +48,8 @@ class LineState(msgspec.Struct, frozen=True):
 
     shape: the reference, window and segments that open windows and memories rest on; they mean nothing on another.
     newest: topic, partition and newest event time seen there. fences: topic, partition and offset below which rows are
-    read for the second time. hearing: of the log itself. labelled: of labels that come later.
+    read for the second time. hearing: of the log itself. logs: topic and id of the log that offsets mean. labelled: of
+    labels that come later.
     """
 
     shape: str
@@ -57,6 +59,7 @@ class LineState(msgspec.Struct, frozen=True):
     counts: Counts = Counts()
     hearing: Hearing = Hearing()
     fences: tuple[tuple[str, int, int], ...] = ()
+    logs: tuple[tuple[str, str], ...] = ()
     labelled: Labelled = Labelled()
 
 
@@ -127,10 +130,11 @@ class Line:
         self._committed = saved
         self._offsets = dict(saved.offsets)
         self._counts, self._hearing, self._labelled = Counts(), Hearing(), Labelled()
+        self._logs: dict[str, str] = {}
         if saved.state is not None:
             self._restore(saved, saved.state)
         self._rejects: list[Reject] = []
-        self._n_rows = self._n_lost = 0
+        self._n_rows = self._n_lost = self._n_anew = 0
 
     @property
     def offsets(self) -> Mapping[Partition, int]:
@@ -177,9 +181,26 @@ class Line:
         self._offsets[batch.partition] = batch.next_offset
 
     def jump(self, at: Partition, offset: int) -> None:
-        """Reading goes on at this offset: the log in between is gone, or it was made anew."""
-        self._n_lost += max(0, offset - self._offsets.get(at, 0))
+        """Reading goes on at this offset: the log in between is gone, or what was read is not in the log any more."""
+        known = self._offsets.get(at, 0)
+        self._n_lost += max(0, offset - known)
+        if offset < known:  # what comes there now was never read
+            self._windows.fences.pop(at, None)
         self._offsets[at] = offset
+
+    def recognise(self, topic: str, log: str) -> bool:
+        """Records of this topic come from this log. True where it is another than before; it is read from its start."""
+        known = self._logs.get(topic)
+        if known == log:
+            return False
+        self._logs[topic] = log
+        read = [at for at in self._offsets if at.topic == topic]
+        if known is None or not read:
+            return False
+        for at in read:
+            self.jump(at, 0)
+        self._n_anew += 1
+        return True
 
     def act(self, order: Order, now_ms: int) -> Answer | None:
         """Do what was ordered; None when it is about something else."""
@@ -230,7 +251,8 @@ class Line:
     def _commit(self) -> ModelCommit | None:
         offsets = {at: offset for at, offset in self._offsets.items() if self._committed.offsets.get(at) != offset}
         out, watch = self._desk.out, self._watch
-        if not (offsets or watch.judged or out.changes or out.triggers):
+        known = dict(self._committed.state.logs) if self._committed.state else {}
+        if not (offsets or watch.judged or out.changes or out.triggers or self._logs != known):
             return None
         before, memories = self._committed, dict(watch.memories)
         state, waiting = self._state(), self._join.waiting if self._join else {}
@@ -252,7 +274,7 @@ class Line:
             no_longer=frozenset(before.waiting.keys() - waiting.keys()),
         )
         self._committed, watch.judged, self._desk.out, self._rejects = now, [], Outcomes(), []
-        self._n_rows = self._n_lost = watch.n_late = 0
+        self._n_rows = self._n_lost = self._n_anew = watch.n_late = 0
         self._windows.n_dropped = self._windows.n_again = 0
         return commit
 
@@ -264,6 +286,7 @@ class Line:
             self._watch.memories = dict(saved.memories)
         if self._join is not None:
             self._join.restore(saved.waiting if state.shape == self._shape else {}, state.labelled)
+        self._logs = dict(state.logs)
         self._windows.newest = {Partition(topic, number): time_ms for topic, number, time_ms in state.newest}
         self._windows.closed_until = state.closed_until
         self._windows.fences = {Partition(topic, number): offset for topic, number, offset in state.fences}
@@ -277,12 +300,13 @@ class Line:
             self._counts.dropped + self._scaled(self._windows.n_dropped),
             self._counts.lost + self._n_lost,
             dict(sorted(rejected.items())),
+            self._counts.anew + self._n_anew,
         )
         newest = tuple((at.topic, at.number, time_ms) for at, time_ms in sorted(self._windows.newest.items()))
         fences = tuple((at.topic, at.number, offset) for at, offset in sorted(self._windows.fences.items()))
         return LineState(
             self._shape, newest, self._windows.closed_until, self._watch.state, self._counts, self._hearing, fences,
-            self._join.counts if self._join else self._labelled,
+            tuple(sorted(self._logs.items())), self._join.counts if self._join else self._labelled,
         )  # fmt: skip
 
 
