@@ -21,7 +21,7 @@ from detectors.packed import pack, unpack
 from detectors.signals import Reading, Signals
 from detectors.trail import Effect, Trail
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
