@@ -294,7 +294,7 @@ class Join:
 
     def _tally(self, loss: Floats, pane: Int64s, extents: Mapping[Partition, Extent]) -> Tally:
         panes = None
-        if self.windows.panes:
+        if self.windows.extras.panes:
             panes = np.stack([self._counted(loss[pane == i]).counts for i in range(N_PANES)]).astype(np.int32)
         return Tally(self._counted(loss), extents, panes=panes)
 
