@@ -181,9 +181,9 @@ class Daemon:
             self._answered.append((answer, self._obey(order, moment.now_ms)))
         if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
             began = time.monotonic()
-            commit = self._engine.tick(moment)
-            self._outside.metrics.judged(commit, time.monotonic() - began)
-            self._unwritten = commit
+            self._unwritten = self._engine.tick(moment)
+            if self._unwritten is not None:
+                self._outside.metrics.judged(self._unwritten, time.monotonic() - began)
             self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
 
     def _obey(self, order: Order, now_ms: int) -> Answer:
