@@ -59,7 +59,7 @@ def resident():
 
 parts, kept, before = [], [], resident()
 for _ in range(400):
-    parts.append(bytes(100_000))
+    parts.append(b"x" * 100_000)
     kept.append(bytes(1_000))  # lies behind it, so that the heap does not simply get shorter
 full = resident()
 parts.clear()
