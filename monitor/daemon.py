@@ -11,12 +11,12 @@ import logging
 import queue
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
-from monitor.batch import Moment, Partition
+from monitor.batch import Moment, Partition, Records
 from monitor.channels import Outcome
 from monitor.engine import Commit, Engine
 from monitor.errors import SourceError, StoreFull
@@ -99,6 +99,7 @@ class Daemon:
         self._unwritten: Commit | None = None
         self._answers: list[tuple[str, Outcome | Held]] = []
         self._sent: dict[str, Due] = {}
+        self._logs: Mapping[str, str] = {}
         self._quiet: dict[Partition, float] = {}
         self._looked = time.monotonic()
         self._n_rows = 0
@@ -162,6 +163,11 @@ class Daemon:
     def _read(self) -> None:
         found = self._source.poll(IN_FLIGHT_SECONDS if self._sent else POLL_SECONDS)
         now = time.time()
+        if (logs := self._source.log_ids()) != self._logs:
+            self._logs = dict(logs)
+            if anew := self._engine.recognise(logs):
+                self._begin_anew(anew, found)
+                return
         for i, records in enumerate(found):
             self._quiet[records.partition] = 0.0
             try:
@@ -174,6 +180,18 @@ class Daemon:
         for at, wanted, offset in self._source.losses():  # what was read came before them
             self._engine.jump(at, offset)
             self._outside.metrics.jumped(at, offset - wanted)
+
+    def _begin_anew(self, topics: Sequence[str], found: Sequence[Records]) -> None:
+        """Topics were deleted and made anew. What just came may be of either log: all of it is read again."""
+        places = {at: 0 for at in self._source.assigned() if at.topic in topics}
+        places |= {records.partition: records.first_offset for records in reversed(found)}
+        places |= self._engine.positions()
+        self._source.seek({at: 0 if at.topic in topics else offset for at, offset in places.items()})
+        self._source.losses()
+        for topic in topics:
+            text = "topic %s was deleted and made anew; it is read from its beginning, and what it held unread is lost"
+            log.warning(text, topic, extra={"event": "kafka.topic_made_anew", "topic": topic})
+            self._outside.metrics.made_anew(topic)
 
     def _tick(self) -> None:
         moment = self._moment()

@@ -72,6 +72,14 @@ class Engine:
         for line in self._by_topic.get(at.topic, ()):
             line.jump(at, offset)
 
+    def recognise(self, logs: Mapping[str, str]) -> Sequence[str]:
+        """See `Line.recognise`: by topic, the id of its log. The topics that were made anew."""
+        anew = []
+        for topic, log in logs.items():
+            changed = [line.recognise(topic, log) for line in self._by_topic.get(topic, ())]
+            anew += [topic] if any(changed) else []
+        return anew
+
     def ready(self, moment: Moment) -> bool:
         """Whether a tick would close a window."""
         return any(line.ready(_of(line, moment)) for line in self.lines)

@@ -31,7 +31,7 @@ class Counts(msgspec.Struct, frozen=True):
     """Rows of one model since its first record; of a sample, the rows that it stands for, but in `rejected`.
 
     dropped: late rows of windows that are not kept any more; lost: records that Kafka deleted before they were read;
-    rejected: records that became no row, by kind.
+    rejected: records that became no row, by kind; anew: how often a topic was found to be made anew.
     """
 
     rows: int = 0
@@ -39,6 +39,7 @@ class Counts(msgspec.Struct, frozen=True):
     dropped: int = 0
     lost: int = 0
     rejected: dict[str, int] = {}
+    anew: int = 0
 
 
 class LineState(msgspec.Struct, frozen=True):
@@ -46,7 +47,7 @@ class LineState(msgspec.Struct, frozen=True):
 
     shape: the reference, window and segments that open windows and memories rest on; they mean nothing on another.
     newest: topic, partition and newest event time seen there. fences: topic, partition and offset below which rows are
-    read for the second time. hearing: of the log itself.
+    read for the second time. hearing: of the log itself. logs: topic and id of the log that offsets mean.
     """
 
     shape: str
@@ -56,6 +57,7 @@ class LineState(msgspec.Struct, frozen=True):
     counts: Counts = Counts()
     hearing: Hearing = Hearing()
     fences: tuple[tuple[str, int, int], ...] = ()
+    logs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,10 +121,11 @@ class Line:
         self._committed = saved
         self._offsets = dict(saved.offsets)
         self._counts, self._hearing = Counts(), Hearing()
+        self._logs: dict[str, str] = {}
         if saved.state is not None:
             self._restore(saved, saved.state)
         self._rejects: list[Reject] = []
-        self._n_rows = self._n_lost = 0
+        self._n_rows = self._n_lost = self._n_anew = 0
 
     @property
     def offsets(self) -> Mapping[Partition, int]:
@@ -154,9 +157,26 @@ class Line:
         self._offsets[batch.partition] = batch.next_offset
 
     def jump(self, at: Partition, offset: int) -> None:
-        """Reading goes on at this offset: the log in between is gone, or it was made anew."""
-        self._n_lost += max(0, offset - self._offsets.get(at, 0))
+        """Reading goes on at this offset: the log in between is gone, or what was read is not in the log any more."""
+        known = self._offsets.get(at, 0)
+        self._n_lost += max(0, offset - known)
+        if offset < known:  # what comes there now was never read
+            self._windows.fences.pop(at, None)
         self._offsets[at] = offset
+
+    def recognise(self, topic: str, log: str) -> bool:
+        """Records of this topic come from this log. True where it is another than before; it is read from its start."""
+        known = self._logs.get(topic)
+        if known == log:
+            return False
+        self._logs[topic] = log
+        read = [at for at in self._offsets if at.topic == topic]
+        if known is None or not read:
+            return False
+        for at in read:
+            self.jump(at, 0)
+        self._n_anew += 1
+        return True
 
     def act(self, order: Order, now_ms: int) -> Answer | None:
         """Do what was ordered; None when it is about something else."""
@@ -204,7 +224,8 @@ class Line:
     def _commit(self) -> ModelCommit | None:
         offsets = {at: offset for at, offset in self._offsets.items() if self._committed.offsets.get(at) != offset}
         out, watch = self._desk.out, self._watch
-        if not (offsets or watch.judged or out.changes or out.triggers):
+        known = dict(self._committed.state.logs) if self._committed.state else {}
+        if not (offsets or watch.judged or out.changes or out.triggers or self._logs != known):
             return None
         before, memories = self._committed, dict(watch.memories)
         state = self._state()
@@ -224,7 +245,7 @@ class Line:
             n_open=len(now.open),
         )
         self._committed, watch.judged, self._desk.out, self._rejects = now, [], Outcomes(), []
-        self._n_rows = self._n_lost = watch.n_late = 0
+        self._n_rows = self._n_lost = self._n_anew = watch.n_late = 0
         self._windows.n_dropped = self._windows.n_again = 0
         return commit
 
@@ -234,6 +255,7 @@ class Line:
         if state.shape == self._shape:
             self._windows.open = dict(saved.open)
             self._watch.memories = dict(saved.memories)
+        self._logs = dict(state.logs)
         self._windows.newest = {Partition(topic, number): time_ms for topic, number, time_ms in state.newest}
         self._windows.closed_until = state.closed_until
         self._windows.fences = {Partition(topic, number): offset for topic, number, offset in state.fences}
@@ -247,11 +269,13 @@ class Line:
             self._counts.dropped + self._scaled(self._windows.n_dropped),
             self._counts.lost + self._n_lost,
             dict(sorted(rejected.items())),
+            self._counts.anew + self._n_anew,
         )
         newest = tuple((at.topic, at.number, time_ms) for at, time_ms in sorted(self._windows.newest.items()))
         fences = tuple((at.topic, at.number, offset) for at, offset in sorted(self._windows.fences.items()))
         return LineState(
-            self._shape, newest, self._windows.closed_until, self._watch.state, self._counts, self._hearing, fences
+            self._shape, newest, self._windows.closed_until, self._watch.state, self._counts, self._hearing, fences,
+            tuple(sorted(self._logs.items())),
         )  # fmt: skip
 
 

@@ -355,7 +355,8 @@ class Store:
             extents, n_found = rows_of(body)
             again = union(again, extents)
             n_rows += n_found if segment == WHOLE else 0
-        back = {at: extent.first for at, extent in again.items() if at in offsets}
+        # Rows of a log that was made anew since may be beyond what was read of the new one.
+        back = {at: min(extent.first, offsets[at]) for at, extent in again.items() if at in offsets}
         newest = tuple(place for place in state.newest if Partition(*place[:2]) not in back)
         fences = {Partition(*place[:2]): place[2] for place in state.fences} | {at: offsets[at] for at in back}
         state = msgspec.structs.replace(

@@ -25,6 +25,7 @@ from monitor.batch import Batch, Partition, Records, Reject
 from monitor.decode.reading import Reading, screened
 from monitor.errors import SourceError
 from monitor.sources.kafka import KafkaSource
+from monitor.sources.kafkawatch import LogIds
 from monitor.sources.recordbatch import batch_reader
 
 _PLAIN: Final = logging.makeLogRecord({}).__dict__.keys() | {"message", "asctime"}
@@ -73,6 +74,7 @@ class _Frame(msgspec.Struct, frozen=True, array_like=True):
     places: list[_Place]
     records: list[_Records]
     losses: list[tuple[Partition, int, int]]
+    logs: dict[str, str]
     said: list[tuple[str, int, str, dict[str, Any]]]
     fault: str = ""
 
@@ -145,6 +147,7 @@ class Workers:
         self._sought: dict[Partition, int] = {}
         self._early: list[tuple[_Worker, int, _Frame]] = []
         self._losses: list[tuple[Partition, int, int]] = []
+        self._ids = LogIds()
         self._fault = ""
 
     def poll(self, timeout_seconds: float) -> Sequence[Records]:
@@ -207,6 +210,10 @@ class Workers:
         drained, self._losses = self._losses, []
         return drained
 
+    def log_ids(self) -> Mapping[str, str]:
+        """See `Source.log_ids`."""
+        return self._ids.known
+
     def close(self) -> None:
         """End the workers; what they had on its way is read again by whoever comes next."""
         for i, worker in enumerate(self._workers):
@@ -236,6 +243,7 @@ class Workers:
 
     def _hear(self, frame: _Frame) -> None:
         self._fault = self._fault or frame.fault
+        self._ids.note(frame.logs)
         for name, level, text, more in frame.said:
             if logging.getLogger(name).isEnabledFor(level):
                 said = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": text}
@@ -292,8 +300,8 @@ def _work(pipe: Connection, job: Job, share: tuple[int, int]) -> None:
             while not pipe.poll():
                 done, fault = _read(source, decoded)
                 lines, said.lines = said.lines, []
-                losses = list(source.losses())
-                frame = _Frame(age, source.looked, source.connected, _places(source), done, losses, lines, fault)
+                losses, logs = source.losses(), dict(source.log_ids())
+                frame = _Frame(age, source.looked, source.connected, _places(source), done, losses, logs, lines, fault)
                 pipe.send_bytes(msgspec.msgpack.encode(frame, enc_hook=str))
                 if fault:
                     pipe.poll(None)

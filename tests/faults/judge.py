@@ -44,7 +44,7 @@ class Story:
     """All that was said of a log, without the times at which it was said.
 
     contents: every closed window as bytes; in how many revisions late rows came is a matter of when they were read.
-    counts: rows, late, dropped, lost, and rejected by kind. letters: partition, offset and kind of every dead letter.
+    counts: rows, late, dropped, lost, anew, and rejected by kind. letters: partition, offset and kind of dead letters.
     """
 
     contents: list[tuple[Key, bytes]]
@@ -118,7 +118,7 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
         notices={n.id: [n.channel, n.purpose, _plainly(n.body)] for n in out.notices},
         counts={
             "rows": len(rows), "late": int(closed.late.sum()), "dropped": int(rows.dropped.sum()),
-            "lost": ledger.n_lost, "rejected": dict(rejected),
+            "lost": ledger.n_lost, "rejected": dict(rejected), "anew": ledger.n_anew,
         },
         letters=sorted((record.partition, offset, record.kind) for record, offset in places if record.kind),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -273,6 +274,50 @@ def test_a_jump_in_the_log_is_counted_and_followed(config: Config, reference: Re
     again = engine.tick(ALL)
     assert again is not None
     assert (again.models[0].offsets, again.models[0].state.counts.rows) == ({P[0]: 1}, 1)
+
+
+def test_a_topic_made_anew_is_read_from_its_start_by_whoever_read_the_old_one(config: Config, reference: Reference):
+    def line(name: str, saved: Saved) -> Line:
+        model = config.model[0].model_copy(update={"name": name})
+        return Line(config, model, reference, saved, lambda *_: None)
+
+    old = line("old", Saved(offsets={P[0]: 5, P[1]: 3}))
+    assert Engine([old]).recognise({"t": "first", "unread": "first"}) == []
+    told = old.tick(ALL)
+    assert told is not None  # remembered before anything is read, or a later change could not be told
+    assert (told.offsets, told.state.logs) == ({}, (("t", "first"),))
+    assert old.tick(ALL) is None
+
+    again, other = line("old", Saved(told.state, {P[0]: 5, P[1]: 3})), line("other", Saved(told.state))
+    engine = Engine([again, other, line("new", Saved())])
+    assert engine.recognise({"t": "second"}) == ["t"]
+    assert engine.recognise({"t": "second"}) == []
+    assert Engine([again]).positions() == {P[0]: 0, P[1]: 0}
+    commit = engine.tick(ALL)
+    assert commit is not None
+    assert {part.model: (part.state.counts.anew, part.state.counts.lost) for part in commit.models} == {
+        "old": (1, 0), "other": (0, 0), "new": (0, 0),
+    }  # fmt: skip
+
+
+def test_rows_of_a_new_log_are_not_taken_for_old_ones_that_a_window_holds(config: Config, reference: Reference):
+    def line(saved: Saved) -> Line:
+        return Line(config, config.model[0], reference, saved, lambda *_: None)
+
+    first = line(Saved())
+    first.step(records(P[0], [b'{"x": 1, "ts": 1}'], 0))
+    commit = first.tick(ALL)
+    assert commit is not None
+    state = msgspec.structs.replace(
+        commit.state, fences=(("t", 0, 9),), closed_until=60_000, logs=(("t", "first"),)
+    )  # fmt: skip
+    for log, n_rows in (("first", 1), ("second", 2)):
+        fenced = line(Saved(state, {P[0]: 0 if log == "first" else 9}))
+        fenced.recognise("t", log)
+        fenced.step(records(P[0], [b'{"x": 1, "ts": 1}'], 0))
+        after = fenced.tick(ALL)
+        assert after is not None
+        assert after.state.counts.rows == n_rows
 
 
 def test_a_refused_batch_is_counted_as_lost_and_what_is_around_it_as_ever(config: Config, reference: Reference):

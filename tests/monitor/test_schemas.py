@@ -154,6 +154,9 @@ class Log:
 
     connected = True
 
+    def log_ids(self) -> dict[str, str]:
+        return {}
+
     def losses(self) -> list[tuple[Partition, int, int]]:
         return []
 
