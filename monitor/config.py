@@ -86,10 +86,15 @@ class Kafka(_Table):
 
 
 class State(_Table):
-    """`[state]`: where driftd remembers."""
+    """`[state]`: where driftd remembers.
+
+    sample_rows: of every window, kept with it; sample_retention: how long, where nothing in the window drifts.
+    """
 
     directory: Path = Path("/var/lib/driftd")
     retention: DurationMs = _duration("90d")
+    sample_rows: int = Field(default=300, ge=0, le=10_000)
+    sample_retention: DurationMs = _duration("7d")
     checkpoint: DurationMs = Field(default=_duration("5s"), gt=0)
     backup: DurationMs = _duration("24h")
 

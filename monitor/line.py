@@ -16,15 +16,16 @@ from monitor.batch import NO_TIME, Batch, Moment, Partition, Records, Reject
 from monitor.board import Board
 from monitor.board import Line as DigestLine
 from monitor.check import Judge, Judged, Reference
-from monitor.config import Config, Model, Rows
+from monitor.config import Config, Model, Rows, State
 from monitor.decode import Decoder, layout
 from monitor.decode.reading import Reading, screened
 from monitor.desk import Desk, Outcomes
 from monitor.hearing import Hearing
 from monitor.message import Subject
 from monitor.order import Answer, Order
+from monitor.rowsample import RowSample
 from monitor.watch import Recall, Watch, WatchState
-from monitor.window import Key, Piece, RowWindows, Segments, Span, TimeWindows, Window, Windows, grouped
+from monitor.window import Extras, Key, Piece, RowWindows, Segments, Span, TimeWindows, Window, Windows, grouped
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -76,7 +77,8 @@ class ModelCommit:
 
     offsets: of partitions that were read on. open: windows with new rows; gone: windows that are no longer open.
     memories: of segments whose windows closed. judged: windows that closed or were amended; out: what came of it.
-    n_rows, n_late: rows that came since the last commit; n_open: windows that are open.
+    n_rows, n_late: rows that came since the last commit; n_open: windows that are open. samples: rows that are
+    new in the samples of open windows, by the windows' start.
     """
 
     model: str
@@ -91,6 +93,7 @@ class ModelCommit:
     n_rows: int = 0
     n_late: int = 0
     n_open: int = 0
+    samples: Mapping[int, RowSample] = field(default_factory=dict)
 
 
 class Line:
@@ -114,7 +117,7 @@ class Line:
         self._scaled = subject.scaled
         self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
         self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
-        self._windows = _windows(model, reference, config.state.retention)
+        self._windows = _windows(model, reference, config.state)
         self.reading = Reading(model.name, self.topics, model.format, self.layout, self._windows.needs_time)
         self.decoder: Decoder = self.reading.decoder()
         self._shape = shape(model, reference)
@@ -243,6 +246,7 @@ class Line:
             n_rows=self._scaled(self._n_rows - self._windows.n_again),
             n_late=self._scaled(watch.n_late),
             n_open=len(now.open),
+            samples=_sampled(before.open, now.open),
         )
         self._committed, watch.judged, self._desk.out, self._rejects = now, [], Outcomes(), []
         self._n_rows = self._n_lost = self._n_anew = watch.n_late = 0
@@ -279,16 +283,26 @@ class Line:
         )  # fmt: skip
 
 
+def _sampled(before: Mapping[Key, Window], now: Mapping[Key, Window]) -> Mapping[int, RowSample]:
+    """Rows that are new in the samples of open windows, by the windows' start."""
+    found = {}
+    for key, window in now.items():
+        earlier = before[key].sample if key in before else None
+        if window.sample is not None and window.sample is not earlier:
+            found[key[1]] = window.sample.beyond(earlier)
+    return found
+
+
 def shape(model: Model, reference: Reference) -> str:
     """Names what the open windows of a model rest on; see `LineState`."""
     segments = ",".join(model.segments)
     return f"{reference.id} {model.window} segments={segments}:{model.max_segments}"
 
 
-def _windows(model: Model, reference: Reference, retention_ms: int) -> Windows:
+def _windows(model: Model, reference: Reference, state: State) -> Windows:
     segments = Segments.of(reference.bins, model.segments, model.max_segments)
-    panes = model.decision == "budget"
+    extras = Extras(panes=model.decision == "budget", n_sampled=state.sample_rows)
     if isinstance(model.window, Rows):
-        return RowWindows(reference.bins, model.window.n_rows, segments, panes=panes)
-    span = Span(model.window.width_ms, model.lateness, retention_ms)
-    return TimeWindows(reference.bins, span, segments, panes=panes)
+        return RowWindows(reference.bins, model.window.n_rows, segments, extras)
+    span = Span(model.window.width_ms, model.lateness, state.retention)
+    return TimeWindows(reference.bins, span, segments, extras)

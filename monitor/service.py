@@ -273,7 +273,8 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
     config, chores = prepared.config, outside.inbox.chores
 
     def prune() -> None:
-        chores.put(lambda _, store: store.prune(int(time.time() * 1000) - config.state.retention))
+        now_ms, kept = int(time.time() * 1000), config.state
+        chores.put(lambda _, store: store.prune(now_ms - kept.retention, now_ms - kept.sample_retention))
         chores.put(lambda _, store: store.database.give_back())
 
     def summarise() -> None:

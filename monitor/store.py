@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,12 +32,13 @@ from monitor.line import LineState, ModelCommit, Saved
 from monitor.message import Body, Notice, Purpose
 from monitor.order import Answer, Drop, Order, Resend
 from monitor.outbox import Dead, Delivered, Fate, Pending
+from monitor.rowsample import RowSample
 from monitor.tally import Extents, union
 from monitor.window import WHOLE, Window
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 2
+VERSION: Final = 3
 LONGEST_PAUSE_MS: Final = 86_400_000
 """A notice that would wait longer was put off by a clock that was wrong then, and is due."""
 N_DEAD_LETTERS: Final = 10_000
@@ -50,6 +51,11 @@ CREATE TABLE lines (model TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE memories (model TEXT, segment TEXT, body BLOB NOT NULL, PRIMARY KEY (model, segment));
 CREATE TABLE open_windows (model TEXT, segment TEXT, start_ms INTEGER, n_rows INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (model, segment, start_ms));
+CREATE TABLE open_samples (n INTEGER PRIMARY KEY, model TEXT NOT NULL, start_ms INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX open_samples_by_window ON open_samples (model, start_ms);
+CREATE TABLE samples (model TEXT, number INTEGER, closed_ms INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (model, number));
+CREATE INDEX samples_by_age ON samples (closed_ms);
 CREATE TABLE windows (model TEXT, segment TEXT, number INTEGER, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
     n_rows INTEGER NOT NULL, n_late INTEGER NOT NULL, revision INTEGER NOT NULL, closed_ms INTEGER NOT NULL,
     n_ok INTEGER NOT NULL, n_drift INTEGER NOT NULL, n_unknown INTEGER NOT NULL, bins TEXT NOT NULL,
@@ -100,6 +106,7 @@ DESIGN: Final = Design(
         "lines": "sound(state)",
         "memories": "sound(body)",
         "open_windows": "sound(body)",
+        "open_samples": "sound(body)",
         "windows": "sound(body)",
     },
 )
@@ -154,6 +161,11 @@ class Store:
                 (segment, start_ms): thaw(body, bins)
                 for segment, start_ms, body in self.database.rows(statement, (model,))
             }
+            statement = "SELECT start_ms, body FROM open_samples WHERE model = ?"
+            for start_ms, body in self.database.rows(statement, (model,)):
+                part, window = RowSample.from_bytes(bins, unchecked(body)), windows[WHOLE, start_ms]
+                sample = part if window.sample is None else window.sample + part
+                windows[WHOLE, start_ms] = replace(window, sample=sample)
             statement = "SELECT segment, body FROM memories WHERE model = ?"
             memories = {segment: unchecked(body) for segment, body in self.database.rows(statement, (model,))}
         except (ValueError, msgspec.MsgspecError) as error:
@@ -307,9 +319,19 @@ class Store:
         with self.database.transaction() as db:
             db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", (name, at_ms, outcome))
 
-    def prune(self, before_ms: int) -> int:
-        """Forget windows that closed, and notices that were done, before then. How many windows were forgotten."""
+    def prune(self, before_ms: int, calm_before_ms: int | None = None) -> int:
+        """Forget windows that closed, and notices that were done, before then. How many windows were forgotten.
+
+        calm_before_ms: when a window without drift must have closed for its sample to be forgotten.
+        """
+        calm_ms = before_ms if calm_before_ms is None else max(before_ms, calm_before_ms)
         with self.database.transaction() as db:
+            db.execute(
+                """DELETE FROM samples WHERE closed_ms < ?1 AND (closed_ms < ?2 OR NOT EXISTS (SELECT 1 FROM windows
+                WHERE windows.model = samples.model AND segment = ?3 AND windows.number = samples.number
+                AND n_drift > 0))""",
+                (calm_ms, before_ms, WHOLE),
+            )
             db.execute(
                 """DELETE FROM verdicts WHERE (model, segment, number) IN
                 (SELECT model, segment, number FROM windows WHERE closed_ms < ?)""",
@@ -367,6 +389,7 @@ class Store:
         )
         with self.database.transaction() as db:
             db.execute("DELETE FROM open_windows WHERE model = ?", (model,))
+            db.execute("DELETE FROM open_samples WHERE model = ?", (model,))
             db.execute("DELETE FROM memories WHERE model = ?", (model,))
             db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(state))))
             _apply_offsets(db, model, back)
@@ -393,6 +416,14 @@ def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
         [(model, *key, window.n_rows, freeze(window)) for key, window in part.open.items()],
     )
     db.executemany(
+        "DELETE FROM open_samples WHERE model = ? AND start_ms = ?",
+        [(model, start_ms) for segment, start_ms in part.gone if segment == WHOLE],
+    )
+    db.executemany(
+        "INSERT INTO open_samples (model, start_ms, body) VALUES (?, ?, ?)",
+        [(model, start_ms, checked(sample.to_bytes())) for start_ms, sample in part.samples.items()],
+    )
+    db.executemany(
         "INSERT OR REPLACE INTO memories VALUES (?, ?, ?)",
         [(model, segment, checked(body)) for segment, body in part.memories.items()],
     )
@@ -415,6 +446,9 @@ def _apply_window(db: sqlite3.Connection, model: str, judged: Judged, now_ms: in
             encode(Glance.of(judged)), freeze(window),
         ),
     )  # fmt: skip
+    if window.sample is not None:
+        row = (model, window.index, now_ms, checked(window.sample.to_bytes()))
+        db.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?)", row)
     key = (model, window.segment, window.index)
     db.execute("DELETE FROM verdicts WHERE model = ? AND segment = ? AND number = ?", key)
     db.executemany(
