@@ -198,7 +198,10 @@ class Daemon:
         for order, answer in self._outside.inbox.take():
             self._answered.append((answer, self._obey(order, moment.now_ms)))
         if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
+            began = time.monotonic()
             self._unwritten = self._engine.tick(moment)
+            if self._unwritten is not None:
+                self._outside.metrics.judged(self._unwritten, time.monotonic() - began)
             self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
 
     def _obey(self, order: Order, now_ms: int) -> Answer:
@@ -259,7 +262,7 @@ class Daemon:
         if time.monotonic() < self._next_due:
             return
         self._next_due = time.monotonic() + DUE_SECONDS
-        self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)))
+        self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)), self._courier.failing)
         found = [due for due in self._store.due(int(time.time() * 1000)) if due.notice.id not in self._sent]
         self._store.claim([due.notice.id for due in found])
         for due in found:

@@ -54,7 +54,7 @@ from monitor.sources.sample import Sample
 from monitor.sources.workers import Job, Workers
 from monitor.store import Store, backup
 from monitor.systemd import Notifier
-from monitor.tune import settle
+from monitor.tune import give_back, settle
 
 log = logging.getLogger(__name__)
 
@@ -290,7 +290,7 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
         outside.metrics.job(name, outcome)
         chores.put(lambda _, store: store.ran(name, outcome, at_ms))
 
-    jobs = [Chore("retention", prune, every_ms=3_600_000)]
+    jobs = [Chore("retention", prune, every_ms=3_600_000), Chore("memory", give_back, every_ms=300_000)]
     if config.state.backup:
         jobs.append(Chore("backup", partial(backup, prepared.directory), every_ms=config.state.backup))
     if config.alert.digest:

@@ -66,7 +66,7 @@ CREATE INDEX windows_by_start ON windows (model, segment, start_ms);
 CREATE INDEX windows_by_age ON windows (closed_ms);
 CREATE INDEX windows_by_bins ON windows (bins);
 CREATE TABLE kept_references (bins TEXT PRIMARY KEY, id TEXT NOT NULL, cells BLOB NOT NULL, profile BLOB NOT NULL,
-    kept_ms INTEGER NOT NULL);
+    kept_ms INTEGER NOT NULL, rows BLOB NOT NULL DEFAULT x'');
 CREATE TABLE verdicts (model TEXT, segment TEXT, number INTEGER, position INTEGER, column TEXT NOT NULL,
     outcome TEXT NOT NULL, effect REAL, evidence REAL, body BLOB NOT NULL,
     PRIMARY KEY (model, segment, number, position)) WITHOUT ROWID;
@@ -309,15 +309,17 @@ class Store:
 
     def keep(self, references: Iterable[Reference], now_ms: int) -> None:
         """Remember references for as long as there are windows on their cells, so that those stay readable."""
-        known = {identity for (identity,) in self.database.rows("SELECT bins FROM kept_references")}
+        known = dict(self.database.rows("SELECT bins, rows <> x'' FROM kept_references"))
         with self.database.transaction() as db:
             for reference in references:
-                bins = reference.bins
-                db.execute("UPDATE kept_references SET kept_ms = ? WHERE bins = ?", (now_ms, bins.id))
+                bins, rows = reference.bins, b"" if reference.rows is None else reference.rows.to_bytes()
                 if bins.id not in known:
                     cells, profile = zlib.compress(bins.to_json(), 1), reference.profile.to_bytes()
-                    row = (bins.id, reference.id, cells, profile, now_ms)
-                    db.execute("INSERT OR REPLACE INTO kept_references VALUES (?, ?, ?, ?, ?)", row)
+                    row = (bins.id, reference.id, cells, profile, now_ms, rows)
+                    db.execute("INSERT OR REPLACE INTO kept_references VALUES (?, ?, ?, ?, ?, ?)", row)
+                elif rows and not known[bins.id]:
+                    db.execute("UPDATE kept_references SET rows = ? WHERE bins = ?", (rows, bins.id))
+                db.execute("UPDATE kept_references SET kept_ms = ? WHERE bins = ?", (now_ms, bins.id))
 
     def jobs(self) -> dict[str, int]:
         """When each housekeeping job ran last."""

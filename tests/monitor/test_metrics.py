@@ -53,13 +53,15 @@ def lived() -> Metrics:
         rejects=(Reject(AT, 1, "not_json", "", b""),),
         n_rows=50, n_late=2, n_open=3,
     )  # fmt: skip
+    metrics.judged(Commit(3 * HOUR, (part,)), 0.03)
+    metrics.judged(Commit(4 * HOUR, ()), 0.04)
     metrics.committed(Commit(3 * HOUR, (part,)), 0.02)
     metrics.not_written()
     queued_ms = int(time.time() * 1000) - 200
     metrics.settled("slack", Delivered(""), queued_ms)
     metrics.settled("slack", Pending(0.0, "HTTP 503"), queued_ms)
     metrics.settled("ci", Dead("expired", "HTTP 500: busy"), queued_ms)
-    metrics.outbox(OutboxFacts(2, 1, 5.0, 4096))
+    metrics.outbox(OutboxFacts(2, 1, 5.0, 4096), {"slack": True, "ci": False})
     metrics.job("backup", "ok")
     return metrics
 
@@ -84,6 +86,8 @@ def test_what_happened_is_counted():
     assert found["driftd_notifications_failed_total", "HTTP 503", "slack"] == 1
     assert found["driftd_notifications_failed_total", "HTTP 500", "ci"] == 1
     assert found["driftd_outbox_pending",] == 2
+    assert (found["driftd_circuit_open", "slack"], found["driftd_circuit_open", "ci"]) == (1, 0)
+    assert (found["driftd_check_duration_seconds_count",], found["driftd_check_duration_seconds_sum",]) == (1, 0.03)
     assert found["driftd_config_last_reload_successful",] == 0
     assert found["driftd_scheduler_runs_total", "backup", "ok"] == 1
 
