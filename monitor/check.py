@@ -18,6 +18,7 @@ from monitor.decision.budget import Budget, Ledger
 from monitor.decision.family import Family
 from monitor.decision.rules import Thresholds
 from monitor.past import DEFAULT_ROWS, Past, Pasts
+from monitor.rowsample import RowSample
 from monitor.window import WHOLE, Window
 
 
@@ -26,7 +27,8 @@ class Reference:
     """What is normal for a model: a sealed reference, opened.
 
     pasts: its own windows, where they were sealed with it. calibrations: what was learnt of them, under some budget.
-    laws: null laws that had to be drawn, of all rows; None where they were not.
+    rows: some of its rows; None where it was sealed without any. laws: null laws that had to be drawn, of all rows; None
+    where they were not.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Reference:
     profile: Profile
     pasts: Pasts = field(default_factory=dict)
     calibrations: Calibrations = field(default_factory=Calibrations)
+    rows: RowSample | None = None
     laws: Laws | None = None
 
     def side(self, segment: str) -> Profile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
 import os
@@ -28,8 +27,16 @@ from monitor.decode import REGISTRY as DECODERS
 from monitor.decode import Schemas
 from monitor.decode.reading import Reading
 from monitor.engine import Engine
-from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault, StoreDamaged, StoreFenced, StoreLocked
-from monitor.history import History
+from monitor.errors import (
+    ChildFault,
+    ConfigError,
+    DriftdError,
+    Problem,
+    ReferenceFault,
+    StoreDamaged,
+    StoreFenced,
+    StoreLocked,
+)
 from monitor.line import Line, shape
 from monitor.message import Notice
 from monitor.order import Answer
@@ -47,7 +54,7 @@ from monitor.sources.sample import Sample
 from monitor.sources.workers import Job, Workers
 from monitor.store import Store, backup
 from monitor.systemd import Notifier
-from monitor.tune import settle
+from monitor.tune import give_back, settle
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +120,9 @@ def _of_models(
     for i, model in enumerate(config.model):
         try:
             references[model.name] = unseal(folder / model.reference)
+            if model.labels is not None and not references[model.name].bins.errors:
+                told = f"the reference's rows have no column {model.fields.label!r} to make its loss of; build it anew"
+                problems.append(Problem(f"model[{i}].labels", told))
         except ReferenceFault as fault:
             problems.append(Problem(f"model[{i}].reference", str(fault)))
         found = _schemas(model, folder, f"model[{i}]")
@@ -147,7 +157,8 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
         saved = store.load(model.name, shape(model, reference), reference.bins)
         lines.append(Line(config, model, reference, saved, recall, board))
         if model.name in prepared.schemas:
-            lines[-1].decoder.look_up(prepared.schemas[model.name])
+            for decoder in lines[-1].decoders.values():
+                decoder.look_up(prepared.schemas[model.name])
     engine = Engine(lines, board)
     kafka = config.kafka
     assert kafka is not None  # noqa: S101  # `prepare` has seen to it
@@ -170,7 +181,7 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
 
 
 def _readings(lines: Sequence[Line], schemas: Mapping[str, Schemas]) -> Sequence[Reading]:
-    return [replace(line.reading, schemas=schemas.get(line.name)) for line in lines]
+    return [replace(reading, schemas=schemas.get(line.name)) for line in lines for reading in line.readings]
 
 
 def tools(config: Config, directory: Path) -> Tools:
@@ -186,8 +197,12 @@ def tools(config: Config, directory: Path) -> Tools:
         return f"{page}{place}" if page else ""
 
     def drawn(notice: Notice) -> bytes | None:
-        with contextlib.closing(History(directory)) as history:
-            return picture(history, notice)
+        try:
+            return picture(directory, notice)
+        except ChildFault as fault:
+            extra = {"event": "picture.not_made", "incident": notice.incident}
+            log.warning("no picture of %s: %s", notice.incident, fault, extra=extra)
+            return None
 
     return Tools(picture=drawn, link=link)
 
@@ -262,7 +277,8 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
     config, chores = prepared.config, outside.inbox.chores
 
     def prune() -> None:
-        chores.put(lambda _, store: store.prune(int(time.time() * 1000) - config.state.retention))
+        now_ms, kept = int(time.time() * 1000), config.state
+        chores.put(lambda _, store: store.prune(now_ms - kept.retention, now_ms - kept.sample_retention))
         chores.put(lambda _, store: store.database.give_back())
 
     def summarise() -> None:
@@ -274,7 +290,7 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
         outside.metrics.job(name, outcome)
         chores.put(lambda _, store: store.ran(name, outcome, at_ms))
 
-    jobs = [Chore("retention", prune, every_ms=3_600_000)]
+    jobs = [Chore("retention", prune, every_ms=3_600_000), Chore("memory", give_back, every_ms=300_000)]
     if config.state.backup:
         jobs.append(Chore("backup", partial(backup, prepared.directory), every_ms=config.state.backup))
     if config.alert.digest:
@@ -316,7 +332,7 @@ class Membership:
         kafka = prepared.config.kafka
         if kafka is None or kafka.mode != "group":
             return None
-        topics = sorted({topic for model in prepared.config.model for topic in model.topics})
+        topics = sorted({topic for model in prepared.config.model for topic in model.all_topics})
         return cls(kafka.group, kafka.instance, topics, prepared.kafka)
 
     def begin(self, directory: Path) -> Member:
