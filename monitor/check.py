@@ -27,8 +27,8 @@ class Reference:
     """What is normal for a model: a sealed reference, opened.
 
     pasts: its own windows, where they were sealed with it. calibrations: what was learnt of them, under some budget.
-    rows: some of its rows; None where it was sealed without any. laws: null laws that had to be drawn, of all rows; None
-    where they were not.
+    rows: some of its rows; None where it was sealed without any. laws: null laws that had to be drawn, of all rows;
+    None where they were not.
     """
 
     id: str
