@@ -95,8 +95,12 @@ def _pooled(null: Null, live: Floats, count: Floats) -> Floats:
     if null.n_windows.max(initial=0) > 0:
         return null.wobble
     told: Bools = count >= 5
-    enough = told.sum(axis=-1, keepdims=True) >= 10
-    if not enough.any():
-        return null.wobble
-    middle = np.nanmedian(np.where(told, live, np.nan), axis=-1, keepdims=True)
-    return np.where(enough, np.maximum(null.wobble, np.nan_to_num(middle)), null.wobble)
+    found = null.wobble
+    for family in null.families():
+        enough = told[..., family].sum(axis=-1, keepdims=True) >= 10
+        if enough.any():
+            middle = np.nanmedian(np.where(told, live, np.nan)[..., family], axis=-1, keepdims=True)
+            raised = np.maximum(null.wobble[..., family], np.nan_to_num(middle))
+            found = found.copy() if found is null.wobble else found
+            found[..., family] = np.where(enough, raised, null.wobble[..., family])
+    return found
