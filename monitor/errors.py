@@ -5,6 +5,7 @@ DriftdError
 ├── ReferenceFault    a sealed reference that is absent, damaged or does not fit
 ├── ChannelFault      a message that a person asked for was not delivered
 ├── ReportFault       a report that cannot be made
+├── ChildFault        work in a process of its own that came to nothing
 ├── SourceError       records cannot be read (Kafka away, file unreadable)
 └── StoreError        the state cannot be read or written
     ├── StoreLocked   another daemon works on the same state
@@ -59,6 +60,10 @@ class ChannelFault(DriftdError):
 
 class ReportFault(DriftdError):
     """An incident's report cannot be made."""
+
+
+class ChildFault(DriftdError):
+    """Work in a process of its own came to nothing."""
 
 
 class SourceError(DriftdError):

@@ -1,10 +1,19 @@
-"""A picture of an incident for messages: its worst columns, reference against current, and their course."""
+"""A picture of an incident for messages: its worst columns, reference against current, and their course.
+
+It is drawn in a process of its own: what draws is large, stays where it was once loaded, and is seldom needed.
+"""
 
 from __future__ import annotations
 
 import io
+import threading
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from monitor import child
 from monitor.history import Compared, History, Unknown
 from monitor.message import ColumnChange, Notice
 from monitor.outline import Outline, outline
@@ -15,24 +24,40 @@ if TYPE_CHECKING:
 N_COLUMNS: Final = 3
 N_WINDOWS: Final = 60
 _REFERENCE, _CURRENT, _FAINT = "#8a94a6", "#d1495b", "#d8dce3"
+LIMITS: Final = child.Limits(seconds=30, n_bytes=2**30)
+_ONE_AT_A_TIME: Final = threading.Lock()
 
 
-def picture(history: History, notice: Notice) -> bytes | None:
-    """A row per column: its distribution beside the reference's, and effect and evidence over the latest windows.
+class Asked(msgspec.Struct, frozen=True):
+    """What is to be drawn. directory: of the state."""
 
-    None when nothing is kept of which a picture could be drawn.
-    """
-    shown = []
-    for column in notice.body.columns[:N_COLUMNS]:
-        compared = history.compared(notice.model, column.segment, notice.window)
-        if compared is not None and column.column in compared.pair.bins.names:
-            shown.append((column, compared))
-    return _drawn(history, notice, shown) if shown else None
+    directory: str
+    notice: Notice
+
+
+def picture(directory: Path, notice: Notice) -> bytes | None:
+    """A PNG with a row per column: its distribution beside the reference's, and effect or evidence over the latest
+    windows. None when nothing is kept of which it could be drawn; ChildFault when it cannot be."""
+    asked = msgspec.json.encode(Asked(str(directory.resolve()), notice))
+    with _ONE_AT_A_TIME:
+        return child.run(__name__, asked, LIMITS) or None
+
+
+def in_child(given: bytes) -> bytes:
+    """The picture, empty when there is none."""
+    asked = msgspec.json.decode(given, type=Asked)
+    with closing(History(Path(asked.directory))) as history:
+        shown = [
+            (column, compared)
+            for column in asked.notice.body.columns[:N_COLUMNS]
+            if (compared := history.compared(asked.notice.model, column.segment, asked.notice.window)) is not None
+            and column.column in compared.pair.bins.names
+        ]
+        return _drawn(history, asked.notice, shown) if shown else b""
 
 
 def _drawn(history: History, notice: Notice, shown: list[tuple[ColumnChange, Compared]]) -> bytes:
-    # Only here: it is large, and most services draw seldom.
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415  # only the child needs it
 
     figure = Figure(figsize=(9, 2.4 * len(shown) + 0.5), dpi=110, layout="constrained")
     figure.suptitle(f"{_plain(notice.model)}, window {notice.window}", fontsize=11, parse_math=False)

@@ -2,29 +2,25 @@
 
 Evidently wants rows, and driftd keeps counts; so rows are laid out from the counts of both sides, each column by
 itself. A column's distribution in the report is right to the width of a cell; how columns go together is not in it. The
-report is made in a process of its own, with limits on time, memory and what it writes, without driftd's secrets, and
-with Evidently's telemetry off.
+report is made in a process of its own, with Evidently's telemetry off.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import resource
-import subprocess
-import sys
 import threading
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 
 from detectors.bins import ABOVE, BELOW, FIRST, INVALID, RARE, UNSEEN, CategoricalColumn, Counts, Floats, NumericColumn
+from monitor import child
 from monitor.alert import State
-from monitor.errors import DriftdError, ReportFault
+from monitor.child import Limits
+from monitor.errors import ChildFault, ReportFault
 from monitor.history import Compared, History, Unknown
 from monitor.window import WHOLE
 
@@ -35,6 +31,7 @@ N_ROWS: Final = 5_000
 """Rows of either side, at most."""
 N_KEPT: Final = 20
 FOLDER: Final = "reports"
+LIMITS: Final = Limits(seconds=120, n_bytes=4 * 2**30)
 _NOTE: Final = (
     "Rows in this report are laid out from driftd's counts, each column by itself: a column's distribution is right to "
     "the width of a cell, values outside the reference's range lie on its border, and how columns go together is not "
@@ -43,12 +40,11 @@ _NOTE: Final = (
 _ONE_AT_A_TIME: Final = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of the process that makes a report. n_bytes: of memory and of what it writes, each."""
+class Asked(msgspec.Struct, frozen=True):
+    """Which report. directory: of the state; incident: named in full."""
 
-    seconds: int = 120
-    n_bytes: int = 4 * 2**30
+    directory: str
+    incident: str
 
 
 def place(directory: Path, incident: str) -> Path:
@@ -56,49 +52,32 @@ def place(directory: Path, incident: str) -> Path:
     return directory / FOLDER / f"{hashlib.sha256(incident.encode()).hexdigest()[:32]}.html"
 
 
-def make(directory: Path, incident: str, to: Path | None = None, limits: Limits | None = None) -> Path:
+def make(directory: Path, incident: str, to: Path | None = None, limits: Limits = LIMITS) -> Path:
     """Make the report of an incident, named in full. directory: of the state. to: where to, else where the service
     keeps it. ReportFault says why there is none, Unknown that there is no such incident."""
     with closing(History(directory)) as history:
         _window(history, incident)
-    target, limits = to or place(directory, incident), limits or Limits()
+    target = to or place(directory, incident)
     if not _ONE_AT_A_TIME.acquire(blocking=False):
         raise ReportFault("another report is being made at this moment; try again in a minute")
     try:
+        made = child.run(__name__, msgspec.json.encode(Asked(str(directory.resolve()), incident)), limits)
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
-            made = Path(folder) / "report.html"
-            _in_a_child(directory, incident, made, limits)
-            made.replace(target)
+        aside = target.with_name(f".{target.name}.new")
+        try:
+            aside.write_bytes(made)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
         if to is None:
             _keep_the_latest(target.parent)
+    except ChildFault as fault:
+        raise ReportFault(f"the report of {incident}: {fault}") from fault
     except OSError as error:
         raise ReportFault(f"{target}: {error.strerror or error}") from error
     finally:
         _ONE_AT_A_TIME.release()
     return target
-
-
-def _in_a_child(directory: Path, incident: str, made: Path, limits: Limits) -> None:
-    command = [sys.executable, "-I", "-m", "monitor.report", str(directory.resolve()), incident, str(made.resolve())]
-    bounds = [str(limits.seconds), str(limits.n_bytes)]
-    alone = {
-        "PATH": os.defpath, "HOME": str(made.parent), "TMPDIR": str(made.parent), "MPLCONFIGDIR": str(made.parent),
-        "DO_NOT_TRACK": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8",
-    }  # fmt: skip
-    try:
-        done = subprocess.run(  # noqa: S603  # ourselves, without a shell
-            [*command, *bounds], env=alone, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            timeout=2 * limits.seconds, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise ReportFault(f"the report took more than {2 * limits.seconds} s and was given up") from None
-    if done.returncode or not made.exists():
-        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
-        raise ReportFault(
-            f"the report could not be made within {limits.seconds} s of work and {limits.n_bytes >> 20} MiB: "
-            f"{said[-1][:300]}"
-        )
 
 
 def _keep_the_latest(folder: Path) -> None:
@@ -207,20 +186,9 @@ def _made(compared: Compared) -> str:
     return page.replace("<body>", f"<body><p>{_NOTE}</p>", 1)
 
 
-def _child(directory: str, incident: str, to: str, seconds: str, n_bytes: str) -> None:
-    for limit, most in (
-        (resource.RLIMIT_CPU, int(seconds)), (resource.RLIMIT_AS, int(n_bytes)), (resource.RLIMIT_FSIZE, int(n_bytes)),
-        (resource.RLIMIT_CORE, 0),
-    ):  # fmt: skip
-        resource.setrlimit(limit, (most, most))
-    os.nice(5)
-    with closing(History(Path(directory))) as history:
-        compared = _window(history, incident)
-    Path(to).write_text(_made(compared))
-
-
-if __name__ == "__main__":
-    try:
-        _child(*sys.argv[1:])
-    except DriftdError as fault:
-        raise SystemExit(str(fault)) from None
+def in_child(given: bytes) -> bytes:
+    """The report's HTML."""
+    asked = msgspec.json.decode(given, type=Asked)
+    with closing(History(Path(asked.directory))) as history:
+        compared = _window(history, asked.incident)
+    return _made(compared).encode()

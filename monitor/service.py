@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
 import os
@@ -28,8 +27,16 @@ from monitor.decode import REGISTRY as DECODERS
 from monitor.decode import Schemas
 from monitor.decode.reading import Reading
 from monitor.engine import Engine
-from monitor.errors import ConfigError, DriftdError, Problem, ReferenceFault, StoreDamaged, StoreFenced, StoreLocked
-from monitor.history import History
+from monitor.errors import (
+    ChildFault,
+    ConfigError,
+    DriftdError,
+    Problem,
+    ReferenceFault,
+    StoreDamaged,
+    StoreFenced,
+    StoreLocked,
+)
 from monitor.line import Line, shape
 from monitor.message import Notice
 from monitor.order import Answer
@@ -186,8 +193,12 @@ def tools(config: Config, directory: Path) -> Tools:
         return f"{page}{place}" if page else ""
 
     def drawn(notice: Notice) -> bytes | None:
-        with contextlib.closing(History(directory)) as history:
-            return picture(history, notice)
+        try:
+            return picture(directory, notice)
+        except ChildFault as fault:
+            extra = {"event": "picture.not_made", "incident": notice.incident}
+            log.warning("no picture of %s: %s", notice.incident, fault, extra=extra)
+            return None
 
     return Tools(picture=drawn, link=link)
 

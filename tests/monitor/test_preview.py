@@ -70,14 +70,14 @@ def test_the_command_draws_and_a_dry_run_calls_nobody(tmp_path: Path) -> None:
     assert "<secret>" in shown.stdout
 
 
-def test_a_picture_is_a_png_of_what_is_kept(tmp_path: Path) -> None:
-    """The service's test sees it in Slack; here what is not kept gives none."""
-    from monitor.history import History
+def test_a_picture_of_what_is_not_kept_is_none_and_without_a_state_a_fault(tmp_path: Path) -> None:
+    """The service's test sees a picture in Slack."""
+    from monitor.errors import ChildFault
     from monitor.picture import picture
     from monitor.store import Store
     from tests.bodies import make_notice
 
     Store(tmp_path / "state").close()
-    history = History(tmp_path / "state")
-    assert picture(history, make_notice()) is None
-    history.close()
+    assert picture(tmp_path / "state", make_notice()) is None
+    with pytest.raises(ChildFault, match="could not be made within"):
+        picture(tmp_path / "none", make_notice())

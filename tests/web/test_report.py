@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
-from monitor import report
+from monitor import child, report
 from monitor.errors import ReportFault
 from monitor.history import Unknown
-from monitor.report import Limits, make, place, table
+from monitor.report import LIMITS, make, place, table
 from tests.monitor.test_cli import driftd
 from tests.web.test_act import configured
 from tests.web.world import TOKEN, World
@@ -64,8 +66,12 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path):
         assert place(tmp_path, name).parent == tmp_path / "reports"
 
 
-@pytest.mark.parametrize("limits", [Limits(seconds=1), Limits(n_bytes=300 * 2**20)], ids=["time", "memory"])
-def test_a_report_that_takes_too_much_is_given_up_and_leaves_nothing(world: World, tmp_path: Path, limits: Limits):
+@pytest.mark.parametrize(
+    "limits", [replace(LIMITS, seconds=1), replace(LIMITS, n_bytes=300 * 2**20)], ids=["time", "memory"]
+)
+def test_a_report_that_takes_too_much_is_given_up_and_leaves_nothing(
+    world: World, tmp_path: Path, limits: child.Limits
+):
     with pytest.raises(ReportFault, match=r"could not be made within|took more than"):
         make(world.state, world.incident(), tmp_path / "report.html", limits)
     assert list(tmp_path.iterdir()) == []
@@ -76,7 +82,8 @@ def test_the_child_has_no_secret_and_no_telemetry(world: World, tmp_path: Path, 
     stand_in = tmp_path / "python"
     stand_in.write_text('#!/bin/sh\nenv > "$HOME/../environment"\necho given up >&2\nexit 1\n')
     stand_in.chmod(0o755)
-    monkeypatch.setattr(report.sys, "executable", str(stand_in))
+    monkeypatch.setattr(child.sys, "executable", str(stand_in))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("DRIFTD_TEST_SECRET", "very-secret")
     with pytest.raises(ReportFault, match="given up"):
         make(world.state, world.incident(), tmp_path / "report.html")
