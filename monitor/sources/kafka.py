@@ -39,6 +39,7 @@ from monitor.errors import SourceError
 from monitor.sources.kafkaclient import REFUSALS, Attempt, Client, client_options
 from monitor.sources.kafkawatch import Reporter, StallGuard
 from monitor.sources.recordbatch import Refused, batch_reader, everything, frame, record_frames, sound
+from monitor.sources.recordwise import Recordwise
 from monitor.sources.sample import Sample
 
 _LOGGER: Final = logging.getLogger("driftd.source")
@@ -230,7 +231,7 @@ class KafkaSource:
     def _connected_client(self, deadline: float) -> Client | None:
         """The client; None while it is being connected."""
         if self._client is None:
-            make = partial(Client, self._options, self._pace.connect_seconds, self._reader)
+            make = partial(Client, self._options, self._pace.connect_seconds, self._reader or Recordwise)
             attempt, self._attempt = self._attempt or Attempt(make), None
             self._client = attempt.result(deadline - time.monotonic())
             if self._client is None:
@@ -263,7 +264,10 @@ class KafkaSource:
             return everything(offsets) if self._sample is None else self._sample.chosen(partition, offsets)
 
         if self._reader is None:
-            return _noted(Records(partition, *record_frames(pieces, keep), next_offset=pieces[-1].offset + 1), seen)
+            frames, next_offset = record_frames(pieces, keep), pieces[-1].offset + 1
+            return _noted(
+                Records(partition, *frames, next_offset=next_offset, n_lost=_refused(partition, pieces)), seen
+            )
         try:
             frames = frame(pieces, keep)
         except CorruptRecordError:
@@ -276,8 +280,8 @@ class KafkaSource:
                 return None
             seen.clear()
             frames, pieces = frame(good, keep), good
-        n_lost = _refused(partition, [piece for piece in pieces if isinstance(piece, Refused)])
-        return _noted(Records(partition, *frames, next_offset=pieces[-1].next_offset, n_lost=n_lost), seen)
+        next_offset = pieces[-1].next_offset
+        return _noted(Records(partition, *frames, next_offset=next_offset, n_lost=_refused(partition, pieces)), seen)
 
     def _note_positions(self, client: Client) -> None:
         lag = {}
@@ -429,10 +433,12 @@ class KafkaSource:
             attempt.abandon()
 
 
-def _refused(partition: Partition, batches: Sequence[Refused]) -> int:
+def _refused(partition: Partition, pieces: Sequence[Any]) -> int:
     """How many offsets are lost to us in batches too large to be unpacked."""
     n_lost = 0
-    for batch in batches:
+    for batch in pieces:
+        if not isinstance(batch, Refused):
+            continue
         text = "%s[%d]: the record batch at offset %d is passed over: %s"
         lost = {"event": "kafka.batch_refused", "topic": partition.topic, "partition": partition.number}
         lost |= {"offset": batch.base_offset, "n_lost": batch.next_offset - batch.base_offset}

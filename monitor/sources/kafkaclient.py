@@ -32,6 +32,7 @@ from kafka.protocol.metadata import MetadataRequest
 
 from monitor.batch import Partition
 from monitor.errors import SourceError
+from monitor.sources.unpack import bound_library
 
 _LOGGER: Final = logging.getLogger("driftd.source")
 
@@ -139,8 +140,8 @@ def _receiver(transport: Any) -> Callable[[], tuple[bytes, KafkaConnectionError 
 class Client:
     """A connected consumer, with the facts its public face only gives by a request or an endless wait.
 
-    options: as `client_options` made them. reader: what `recordbatch.batch_reader` gave. Raises what the broker or the
-    network said when it cannot be connected within `connect_seconds`, KafkaConfigurationError for wrong options.
+    options: as `client_options` made them. reader: of what is fetched, None for the library's. Raises what the broker
+    or the network said when it cannot be connected within `connect_seconds`, KafkaConfigurationError for wrong options.
     """
 
     def __init__(self, options: Mapping[str, Any], connect_seconds: float, reader: type | None) -> None:
@@ -157,6 +158,7 @@ class Client:
             return made[0]
 
         quiet_library()
+        bound_library()
         try:
             self.consumer = KafkaConsumer(**options, kafka_client=connections, bootstrap_timeout_ms=milliseconds)
             _bootstrap(made[0]._manager, milliseconds)

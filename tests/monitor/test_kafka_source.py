@@ -353,7 +353,12 @@ def test_what_to_do_about_deleted_records_can_be_chosen(
         assert one.losses() == []
 
 
-def test_a_bomb_is_passed_over_and_counted_as_lost(real_broker: RealBroker, topic: str, produce: Any) -> None:
+@pytest.mark.parametrize("path", ["batch", "record"])
+def test_a_bomb_is_passed_over_and_counted_as_lost(
+    real_broker: RealBroker, topic: str, produce: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path == "record":
+        monkeypatch.setattr(source_module, "batch_reader", lambda: None)
     real_broker.create_topic(topic, 1)
     produce(real_broker, topic, {0: numbered(0, 0, 10)})
     large = {"message.max.bytes": 500_000_000, "compression.type": "zstd", "queue.buffering.max.kbytes": 500_000}

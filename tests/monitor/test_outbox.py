@@ -237,7 +237,7 @@ def test_a_notice_is_here_once_until_its_result_is_taken() -> None:
     assert courier.close(5)
 
 
-def test_closing_finishes_what_is_in_flight_and_leaves_the_rest() -> None:
+def test_closing_finishes_what_is_in_flight_and_hands_back_the_rest() -> None:
     started = threading.Event()
 
     def act(notice: Notice) -> Outcome:
@@ -251,7 +251,14 @@ def test_closing_finishes_what_is_in_flight_and_leaves_the_rest() -> None:
         courier.submit(make_notice(id=name), Attempt())
     assert started.wait(5)
     assert courier.close(5)
-    assert courier.results() == [("n1", Sent("n1"))]
+    came = dict(courier.results())
+    assert came.pop("n1") == Sent("n1")
+    assert came.keys() == {"n2", "n3"}
+    for outcome in came.values():
+        for doubt in (False, True):
+            fate = after(outcome, Attempt(ambiguous=doubt), 100.0, 0.5, 1e6)
+            assert isinstance(fate, Pending)
+            assert (fate.next_attempt_at, fate.ambiguous, fate.tried) == (100.0, doubt, False)
     assert [name for name, _ in ops.sent] == ["n1"]
     with pytest.raises(RuntimeError, match="closed"):
         courier.submit(make_notice(id="n1"), Attempt())
