@@ -62,6 +62,13 @@ class Pairs:
         return self.n_columns + self.n_columns * (self.n_columns + 1) // 2
 
     @cached_property
+    def _places(self) -> tuple[tuple[Places, Places], Places, Places]:
+        """The columns of every pair among the watched; and where among the sums lie each square and each product."""
+        i, j = np.triu_indices(self.n_columns)
+        at = self.n_columns + np.arange(i.size)
+        return np.triu_indices(self.n_columns, 1), at[i == j], at[i != j]
+
+    @cached_property
     def members(self) -> Places:
         """Rows of the first and of the second column of every pair, shape (2, pairs)."""
         return np.array(self.columns, np.intp)[np.stack(np.triu_indices(self.n_columns, 1))]
@@ -86,15 +93,16 @@ class Pairs:
 
         sums: shape (..., n_sums); n_rows: shape (...).
         """
-        n = np.maximum(n_rows[..., None], 1).astype(np.float64)
-        total, product = sums[..., : self.n_columns], sums[..., self.n_columns :].astype(np.float64)
-        i, j = np.triu_indices(self.n_columns)
-        product -= total[..., i] * total[..., j] / n
-        variance, covariance = product[..., i == j], product[..., i != j]
-        a, b = np.triu_indices(self.n_columns, 1)
-        scale = np.sqrt(np.maximum(variance[..., a], 0) * np.maximum(variance[..., b], 0))
-        known = (scale > 0) & (n_rows[..., None] >= LEAST_ROWS)
-        return np.where(known, covariance / np.where(known, scale, 1.0), np.nan)
+        (a, b), squares, products = self._places
+        n = np.maximum(n_rows[..., None], 1)
+        total = sums[..., : self.n_columns]
+        variance = sums[..., squares] - total * (total / n)
+        scale = np.sqrt(np.where(n_rows[..., None] >= LEAST_ROWS, np.maximum(variance, 0), 0))
+        both = scale[..., a] * scale[..., b]
+        covariance = sums[..., products] - total[..., a] * (total / n)[..., b]
+        found: Floats = np.full(both.shape, np.nan)
+        np.divide(covariance, both, out=found, where=both > 0)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         return {"columns": self.columns, "scores": self.scores.tolist(), "variance": self.variance.tolist()}
@@ -114,7 +122,11 @@ class Pairs:
             for scores, row, into in zip(self._table, cells, scored[1:], strict=True):
                 scores.take(row, out=into, mode="clip")
             whole += (scored @ scored.T).astype(np.int64)
-        return whole[np.triu_indices(1 + self.n_columns)][1:]
+        return whole[self._upper][1:]
+
+    @cached_property
+    def _upper(self) -> tuple[Places, Places]:
+        return np.triu_indices(1 + self.n_columns)
 
     @cached_property
     def _table(self) -> NDArray[np.float32]:
