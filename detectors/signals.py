@@ -174,6 +174,11 @@ class Signals:
         return np.maximum(sum(sizes), 1).astype(np.float64)
 
     @cached_property
+    def ln_parts(self) -> Floats:
+        """The logarithm of that."""
+        return np.asarray(np.log(self.n_parts))
+
+    @cached_property
     def is_share(self) -> NDArray[np.bool_]:
         """Signals that are shares of rows, shape (signals,)."""
         return np.array([measure not in (*RANKS, Measure.CORRELATION) for measure in self.measure], np.bool_)
@@ -223,7 +228,7 @@ class Signals:
             column = self.column[k]
             listed = totals[..., self._shares[self.column[self._shares] == column]].sum(axis=-1)
             totals[..., k] = valid[..., column] - listed
-        return Reading(n_all[..., 0], valid, totals, self._events(counts), pairs)
+        return Reading(n_all[..., self.bins.witness], valid, totals, self._events(counts), pairs)
 
     def read_rows(self, cells: Cells, group: Places, n_groups: int) -> Reading:
         """The readings of groups of rows, shape (n_groups, ...).
@@ -367,6 +372,8 @@ class _Groups:
         return self._reduced(np.maximum, values, -np.inf)
 
     def _reduced(self, function: np.ufunc, values: Floats, nothing: float) -> Floats:
+        if self._present.size == self._n_columns:
+            return np.asarray(function.reduceat(values, self._first, axis=-1))
         found = np.full((*values.shape[:-1], self._n_columns), nothing)
         if self._present.size:
             found[..., self._present] = function.reduceat(values, self._first, axis=-1)
