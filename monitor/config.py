@@ -225,7 +225,11 @@ class Alert(_Table):
 
 
 class Retrain(_Table):
-    """`[[retrain]]`: when a model's drift calls its retraining job, and what becomes of it."""
+    """`[[retrain]]`: when a model's drift calls its retraining job, and what becomes of it.
+
+    retrain_cost: what a retraining costs, in units of the loss summed over predictions. callback_secret: with which the
+    job signs its call-back.
+    """
 
     model: str
     channel: str
@@ -235,10 +239,14 @@ class Retrain(_Table):
     min_rows: int = Field(default=0, ge=0)
     min_effect: float = Field(default=0.0, ge=0)
     min_loss_rise: float = Field(default=0.0, ge=0)
+    min_labels: int = Field(default=0, ge=0)
+    retrain_cost: float = Field(default=0.0, ge=0)
     ttl: DurationMs = _duration("24h")
     callback_within: DurationMs = 0
     rotate: Literal["approve", "auto"] = "approve"
     check_after: DurationMs = _duration("7d")
+    callback_secret_file: str | None = None
+    callback_secret_env: str | None = None
 
 
 class Http(_Table):
@@ -411,6 +419,8 @@ def _references(config: Config, known: Known) -> Iterator[Problem]:
     for i, retrain in enumerate(config.retrain):
         yield from _unknown(f"retrain[{i}].model", retrain.model, models, "model")
         yield from _unknown(f"retrain[{i}].channel", retrain.channel, channels, "channel")
+        if retrain.callback_secret_file is not None and retrain.callback_secret_env is not None:
+            yield Problem(f"retrain[{i}].callback_secret_file", "found callback_secret_env too, wanted one of them")
 
 
 def _unknown(where: str, word: str, names: Iterable[str], what: str) -> Iterator[Problem]:
