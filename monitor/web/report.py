@@ -42,7 +42,7 @@ def shown(site: Here, identity: FromPath[str]) -> Response[bytes]:
     file = report.place(site.directory, identity)
     if not file.exists():
         raise NotFoundException(
-            f"there is no report of {identity}: it is still being made, it is not kept any more, or nobody asked for it; its page makes one"
+            f"there is no report of {identity}: it is still being made, is not kept any more, or nobody asked for it"
         )
     return Response(file.read_bytes(), media_type=MediaType.HTML, headers={"content-security-policy": _ALONE})
 
