@@ -200,7 +200,10 @@ class Daemon:
         for order, answer in self._outside.inbox.take():
             self._answered.append((answer, self._obey(order, moment.now_ms)))
         if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
+            began = time.monotonic()
             self._unwritten = self._engine.tick(moment)
+            if self._unwritten is not None:
+                self._outside.metrics.judged(self._unwritten, time.monotonic() - began)
             self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
 
     def _obey(self, order: Order, now_ms: int) -> Answer:
@@ -217,13 +220,16 @@ class Daemon:
     def _idle(self) -> frozenset[Partition]:
         """Partitions that brought nothing for `idle_seconds` during which they were known to be at their end.
 
-        Time in which the loop did not come round (the process was stopped, the machine slept) is no sign of idleness.
+        Labels hold no window open once they were read to their end, whatever their times. Time in which the loop did
+        not come round (the process was stopped, the machine slept) is no sign of idleness.
         """
         now, caught_up = time.monotonic(), self._source.caught_up()
         step, self._looked = min(now - self._looked, LOOK_SECONDS), now
         for at in self._source.assigned():
             self._quiet[at] = self._quiet.get(at, 0.0) + step if at in caught_up else 0.0
-        return frozenset(at for at in caught_up if self._quiet[at] >= self._pace.idle_seconds)
+        labels = self._engine.label_topics
+        wanted = {at: 0.0 if at.topic in labels else self._pace.idle_seconds for at in caught_up}
+        return frozenset(at for at, seconds in wanted.items() if self._quiet[at] >= seconds)
 
     def _housekeep(self) -> None:
         """Do what housekeeping asked of the only writer."""
@@ -261,7 +267,7 @@ class Daemon:
         if time.monotonic() < self._next_due:
             return
         self._next_due = time.monotonic() + DUE_SECONDS
-        self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)))
+        self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)), self._courier.failing)
         found = [due for due in self._store.due(int(time.time() * 1000)) if due.notice.id not in self._sent]
         self._store.claim([due.notice.id for due in found])
         for due in found:
