@@ -218,13 +218,16 @@ class Daemon:
     def _idle(self) -> frozenset[Partition]:
         """Partitions that brought nothing for `idle_seconds` during which they were known to be at their end.
 
-        Time in which the loop did not come round (the process was stopped, the machine slept) is no sign of idleness.
+        Labels hold no window open once they were read to their end, whatever their times. Time in which the loop did
+        not come round (the process was stopped, the machine slept) is no sign of idleness.
         """
         now, caught_up = time.monotonic(), self._source.caught_up()
         step, self._looked = min(now - self._looked, LOOK_SECONDS), now
         for at in self._source.assigned():
             self._quiet[at] = self._quiet.get(at, 0.0) + step if at in caught_up else 0.0
-        return frozenset(at for at in caught_up if self._quiet[at] >= self._pace.idle_seconds)
+        labels = self._engine.label_topics
+        wanted = {at: 0.0 if at.topic in labels else self._pace.idle_seconds for at in caught_up}
+        return frozenset(at for at, seconds in wanted.items() if self._quiet[at] >= seconds)
 
     def _housekeep(self) -> None:
         """Do what housekeeping asked of the only writer."""

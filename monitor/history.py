@@ -254,6 +254,7 @@ class History:
         return ModelStatus(
             model, state.counts, n_windows, n_waiting, next(iter(self.windows(model, limit=1)), None),
             episode.id if episode else None, episode.severity if episode else None, self._ledgers(model),
+            state.labelled, state.labelled.coverage,
         )  # fmt: skip
 
     def _ledgers(self, model: str) -> dict[str, Ledger]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from monitor import __version__
@@ -57,6 +58,10 @@ class Metrics:
         self._rejected = counter("records_rejected", "Records that became no row", "model", "reason")
         self._late = counter("late_records", "Rows that came after their window had closed", "model")
         self._rows = counter("rows", "Rows counted into windows", "model")
+        self._labels = gauge(
+            "labels", "Labels that come later, and what waits for them, by outcome", "model", "outcome"
+        )
+        self._coverage = gauge("label_coverage_ratio", "Share of the predictions that have got their label", "model")
         self._windows = counter("windows_closed", "Windows that closed", "model")
         self._delay = histogram(
             "window_close_delay_seconds", "From a window's end to its verdict, by the wall clock",
@@ -190,6 +195,10 @@ class Metrics:
         for reject in part.rejects:
             self._rejected.labels(model, reject.kind).inc()
         self._open.labels(model).set(part.n_open)
+        if (coverage := part.state.labelled.coverage) is not None:
+            self._coverage.labels(model).set(coverage)
+            for outcome, n in msgspec.structs.asdict(part.state.labelled).items():
+                self._labels.labels(model, outcome).set(n)
         for judged in part.judged:
             if judged.window.segment == WHOLE and judged.window.revision == 0:
                 self._window(model, judged, now_ms)
