@@ -214,7 +214,7 @@ class Route(_Table):
 
 
 class Alert(_Table):
-    """`[alert]`: when incidents fire and end, and how often people are told."""
+    """`[alert]`: when incidents fire and end, and how often people are told. report: when an incident's is made."""
 
     for_windows: int = Field(default=1, ge=1)
     clear_windows: int = Field(default=2, ge=1)
@@ -222,6 +222,7 @@ class Alert(_Table):
     repeat: DurationMs = _duration("24h")
     burst: int = Field(default=20, ge=1)
     digest: str = Field(default="", pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")
+    report: Literal["asked", "firing"] = "asked"
 
 
 class Retrain(_Table):

@@ -63,13 +63,16 @@ def place(directory: Path, incident: str) -> Path:
     return directory / FOLDER / f"{hashlib.sha256(incident.encode()).hexdigest()[:32]}.html"
 
 
-def make(directory: Path, incident: str, to: Path | None = None, limits: Limits = LIMITS) -> Path:
+def make(
+    directory: Path, incident: str, to: Path | None = None, limits: Limits = LIMITS, patience_seconds: float = 0.0
+) -> Path:
     """Make the report of an incident, named in full. directory: of the state. to: where to, else where the service
-    keeps it. ReportFault says why there is none, Unknown that there is no such incident."""
+    keeps it. patience_seconds: how long to wait for another report that is being made. ReportFault says why there is
+    none, Unknown that there is no such incident."""
     with closing(History(directory)) as history:
         _window(history, incident)
     target = to or place(directory, incident)
-    if not _ONE_AT_A_TIME.acquire(blocking=False):
+    if not _ONE_AT_A_TIME.acquire(timeout=patience_seconds):
         raise ReportFault("another report is being made at this moment; try again in a minute")
     try:
         made = child.run(__name__, msgspec.json.encode(Asked(str(directory.resolve()), incident)), limits)

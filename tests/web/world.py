@@ -204,8 +204,8 @@ def until(done: Callable[[], Any], seconds: float = 60) -> Any:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[World]:
-    """Everything of `monitor.service` at work in a thread, until the context is left."""
+def running(home: Path, more: str = "") -> Iterator[World]:
+    """Everything of `monitor.service` at work in a thread, until the context is left. more: tables of configuration."""
     frame = table("reference").drop(columns=["id", "timestamp"])
     seal(frame, kinds_of(frame, {}), home / "references" / "car-loan")
     odd = pd.DataFrame(odd_rows(4_000, 4_000))
@@ -217,7 +217,7 @@ def running(home: Path) -> Iterator[World]:
     with WebhookStandIn(SECRET) as hook, pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "KafkaSource", ListSource)
         patch.setattr(ListSource, "logs", logs)
-        (home / "driftd.toml").write_text(CONFIG.format(hook=hook.url))
+        (home / "driftd.toml").write_text(CONFIG.format(hook=hook.url) + more)
         prepared = service.prepare(home / "driftd.toml", read_config(home / "driftd.toml"))
         outside = service.Outside()
         page = service.Page(outside, lambda: None)
