@@ -37,7 +37,8 @@ N_ROWS: Final = 5_000
 """Rows of either side, at most."""
 N_KEPT: Final = 20
 FOLDER: Final = "reports"
-LIMITS: Final = Limits(seconds=120, n_bytes=4 * 2**30)
+LIMITS: Final = Limits(seconds=120, n_bytes=3 * 2**29)
+"""Less than the unit's MemoryMax leaves: a child that is too large must not end the service."""
 _OF_ROWS: Final = (
     "This report is made of {n} of the window's {n_all} rows and {m} of the reference's, chosen by a hash. Shares are "
     "as uncertain as so few rows leave them; driftd's own verdicts count all rows."
