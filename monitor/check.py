@@ -146,7 +146,9 @@ def budgeted(
 def _pasts(reference: Reference, terms: allowance.Allowances) -> Pasts:
     """The windows of every segment's reference; of all rows where the segment's own were not sealed."""
     whole = reference.pasts.get(WHOLE) or Past(reference.profile, terms.cut, float(terms.cut.n_rows) or DEFAULT_ROWS)
-    return {segment: reference.pasts.get(segment, whole).under(terms.cut) for segment in terms.by_segment}
+    bare = whole.without_pairs()
+    own = {segment: whole if segment == WHOLE else reference.pasts.get(segment, bare) for segment in terms.by_segment}
+    return {segment: past.under(terms.cut) for segment, past in own.items()}
 
 
 def ledger(memory: bytes) -> Ledger | None:
