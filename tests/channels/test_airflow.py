@@ -1,4 +1,4 @@
-"""Retraining calls to a real Airflow, where one is installed (`make airflow`): one run per trigger, however often called."""
+"""Retraining calls to a real Airflow, where one is installed (`make airflow`): one run for each trigger."""
 
 from __future__ import annotations
 
