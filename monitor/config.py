@@ -145,7 +145,8 @@ class Column(_Table):
 class Model(_Table):
     """`[[model]]`: one model, its log and its reference.
 
-    schema_file, schema_registry: for formats whose records only name their schema, one of the two.
+    schema_file, schema_registry: for formats whose records only name their schema, one of the two. correlations: how
+    many numeric columns are watched two by two; 0: none.
     """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
@@ -162,6 +163,7 @@ class Model(_Table):
     decision: Literal["budget", "family", "rules"] = "budget"
     segments: tuple[str, ...] = ()
     max_segments: int = Field(default=50, gt=0)
+    correlations: int = Field(default=16, ge=0, le=64)
     fields: Fields = Fields()
     labels: Labels | None = None
     columns: Mapping[str, Column] = Field(default_factory=dict)
@@ -226,7 +228,11 @@ class Alert(_Table):
 
 
 class Retrain(_Table):
-    """`[[retrain]]`: when a model's drift calls its retraining job, and what becomes of it."""
+    """`[[retrain]]`: when a model's drift calls its retraining job, and what becomes of it.
+
+    retrain_cost: what a retraining costs, in units of the loss summed over predictions. callback_secret: with which the
+    job signs its call-back.
+    """
 
     model: str
     channel: str
@@ -236,10 +242,14 @@ class Retrain(_Table):
     min_rows: int = Field(default=0, ge=0)
     min_effect: float = Field(default=0.0, ge=0)
     min_loss_rise: float = Field(default=0.0, ge=0)
+    min_labels: int = Field(default=0, ge=0)
+    retrain_cost: float = Field(default=0.0, ge=0)
     ttl: DurationMs = _duration("24h")
     callback_within: DurationMs = 0
     rotate: Literal["approve", "auto"] = "approve"
     check_after: DurationMs = _duration("7d")
+    callback_secret_file: str | None = None
+    callback_secret_env: str | None = None
 
 
 class Http(_Table):
@@ -412,6 +422,8 @@ def _references(config: Config, known: Known) -> Iterator[Problem]:
     for i, retrain in enumerate(config.retrain):
         yield from _unknown(f"retrain[{i}].model", retrain.model, models, "model")
         yield from _unknown(f"retrain[{i}].channel", retrain.channel, channels, "channel")
+        if retrain.callback_secret_file is not None and retrain.callback_secret_env is not None:
+            yield Problem(f"retrain[{i}].callback_secret_file", "found callback_secret_env too, wanted one of them")
 
 
 def _unknown(where: str, word: str, names: Iterable[str], what: str) -> Iterator[Problem]:
