@@ -8,6 +8,7 @@ have traffic, and every cell of it is what rows drawn one by one would give.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,8 +19,9 @@ from detectors import Bins, Profile
 from detectors.bins import MISSING, N_CELLS, UNSEEN
 from detectors.blocks import Blocks, folded, panes_of
 from detectors.calibration import Allowance, Calibration, Material, calibrate
+from detectors.null import Null
 from detectors.profile import N_SUMS
-from detectors.season import HOUR_MS, MONDAY_MS, Season
+from detectors.season import HOUR_MS, MONDAY_MS
 from detectors.signals import Reading, Signals
 from detectors.vigil import Sight, Vigil
 
@@ -186,29 +188,29 @@ def _shares(shift: np.ndarray, change: Change | None, grown: np.ndarray) -> np.n
 
 
 class Line:
-    """A calibrated watch over a stream: what `driftd` does with it, from counts to alarms."""
+    """A calibrated watch over a stream: what `driftd` learns of its reference, and the readings of what comes after."""
 
     def __init__(self, stream: Stream, alarms: float = 1.0) -> None:
-        self.stream = stream
         self.bins = _bins()
         self._places = _places(self.bins)
         total = stream.reference.sum(axis=(0, 1))
         reference = Profile(self.bins, self.counts(total), np.zeros((N_NUMBERS, N_SUMS), np.int64))
         condition = stream.condition
         self.signals = Signals.of(reference, condition.rows)
-        one = np.moveaxis(np.broadcast_to(np.eye(N_COMPACT, dtype=np.int32), (N_COLUMNS, N_COMPACT, N_COMPACT)), 1, 0)
-        self._rules = self.signals.read_counts(self.counts(one))
+        self._rules = self._rules_of_cells()
         timed = condition.is_timed
         n_blocks = len(stream.reference)
         starts = MONDAY_MS + np.arange(n_blocks) * HOUR_MS * timed
         blocks = Blocks(self.read(stream.reference), starts, np.zeros(N_COLUMNS, np.int64), 1.0, timed)
-        self.season = Season.of(HOUR_MS)
         self.material = Material(
             self.signals, self.signals.read(reference), self.signals.row_variance(reference), blocks, HOUR_MS
         )
         self.allowance = Allowance(alarms, float(WEEK), np.full(N_COLUMNS, 1 / N_COLUMNS))
         self.calibration: Calibration = calibrate(self.material, self.allowance)
-        self.first_hour = condition.weeks * WEEK
+        self.live = self.read(stream.live)
+        self.cells = self.material.season.cells(
+            MONDAY_MS + (condition.weeks * WEEK + np.arange(len(stream.live))) * HOUR_MS
+        )
 
     def counts(self, compact: np.ndarray) -> np.ndarray:
         """Compact counts on all cells."""
@@ -218,34 +220,73 @@ class Line:
 
     def read(self, compact: np.ndarray) -> Reading:
         """Readings of compact counts: every number of a reading is a sum over rows, so one per cell is all it takes."""
-        numbers = compact.astype(np.float64)
-        rules, layout = self._rules, self.signals
-
-        def total(rule: np.ndarray, column: np.ndarray) -> np.ndarray:
-            return np.rint(np.einsum("...kc,ck->...k", numbers[..., column, :], rule.astype(np.float64))).astype(
-                np.int64
-            )
-
-        everything = np.arange(N_COLUMNS)
+        by_column = np.moveaxis(compact.reshape(-1, N_COLUMNS, N_COMPACT), 1, 0).astype(np.float64)
+        sums = np.rint(np.moveaxis(by_column @ self._rules, 0, 1)).astype(np.int64)
+        sums = sums.reshape(*compact.shape[:-1], -1)
+        layout = self.signals
         return Reading(
-            compact.sum(axis=-1, dtype=np.int64)[..., 0], total(rules.valid, everything),
-            total(rules.totals, layout.column), total(rules.events, layout.event_column),
+            compact.sum(axis=-1, dtype=np.int64)[..., 0], sums[..., 0],
+            sums[..., layout.column, 1 + _place(layout.column)],
+            sums[..., layout.event_column, 1 + _place(layout.column).max() + 1 + _place(layout.event_column)],
         )  # fmt: skip
 
-    def watch(self, *, is_live: bool = True) -> Watched:
-        """Watch the stream to its end."""
-        null, terms = self.calibration.null, self.calibration.terms(self.allowance)
-        terms = replace(terms, is_live=is_live)
-        vigil = Vigil.begin(self.signals, null, terms)
-        readings = self.read(self.stream.live)
-        n = len(self.stream.live)
-        alarms, opened = (np.zeros((n, N_COLUMNS), np.bool_) for _ in range(2))
-        cells = self.season.cells(MONDAY_MS + (self.first_hour + np.arange(n)) * HOUR_MS)
-        for window in range(n):
-            cell = int(cells[window]) if len(null.season) > 1 else 0
-            vigil, seen = vigil.after(self.signals, null, terms, Sight(folded(readings[window]), 0.0, cell))
-            alarms[window], opened[window] = seen.alarm.loud, seen.opened
-        return Watched(alarms, opened, vigil, self.calibration)
+    def _rules_of_cells(self) -> np.ndarray:
+        """What one row in a cell adds to its column's valid rows, signals and events, shape (columns, cells, parts)."""
+        one = np.moveaxis(np.broadcast_to(np.eye(N_COMPACT, dtype=np.int32), (N_COLUMNS, N_COMPACT, N_COMPACT)), 1, 0)
+        rules, layout = self.signals.read_counts(self.counts(one)), self.signals
+        of_signals, of_events = _place(layout.column), _place(layout.event_column)
+        first = 1 + of_signals.max() + 1
+        found = np.zeros((N_COLUMNS, N_COMPACT, first + of_events.max() + 1))
+        found[:, :, 0] = rules.valid.T
+        found[layout.column, :, 1 + of_signals] = rules.totals.T
+        found[layout.event_column, :, first + of_events] = rules.events.T
+        return found
+
+
+def watch(lines: Sequence[Line], *, is_live: bool = True) -> list[Watched]:
+    """Watch streams of one condition to their end, side by side where their watches have the same form."""
+    found: dict[int, Watched] = {}
+    alike: dict[object, list[int]] = {}
+    for i, line in enumerate(lines):
+        calibration = line.calibration
+        form = calibration.by_window, len(calibration.null.season), calibration.null.is_timed
+        alike.setdefault((form, line.signals.column.tobytes(), line.signals.event), []).append(i)
+    for several in alike.values():
+        found |= zip(several, _side_by_side([lines[i] for i in several], is_live), strict=True)
+    return [found[i] for i in range(len(lines))]
+
+
+def _side_by_side(lines: Sequence[Line], is_live: bool) -> list[Watched]:
+    """Windows have as many panes as the streams' mean of rows allows: they hardly differ in it."""
+    terms = [line.calibration.terms(line.allowance) for line in lines]
+    together = replace(
+        terms[0], ln_bar=np.stack([each.ln_bar for each in terms]), silent=np.stack([each.silent for each in terms]),
+        is_live=is_live,
+    )  # fmt: skip
+    null = Null.stacked([line.calibration.null for line in lines])
+    layout = replace(
+        lines[0].signals,
+        mean=np.stack([line.signals.mean for line in lines]), scale=np.stack([line.signals.scale for line in lines]),
+    )  # fmt: skip
+    vigil = Vigil.begin(layout, null, together)
+    alarms, opened = [], []
+    cells = lines[0].cells.tolist() if len(null.season) > 1 else [0] * lines[0].cells.size
+    for window, cell in enumerate(cells):
+        readings = [line.live[window] for line in lines]
+        panes = Reading(
+            *(np.stack([getattr(reading, name) for reading in readings], axis=1)
+              for name in ("n_all", "valid", "totals", "events"))
+        )  # fmt: skip
+        vigil, seen = vigil.after(layout, null, together, Sight(folded(panes), np.zeros(len(lines)), cell))
+        alarms.append(seen.alarm.loud)
+        opened.append(seen.opened)
+    each = zip(np.stack(alarms, axis=1), np.stack(opened, axis=1), strict=True)
+    return [Watched(*pair) for pair in each]
+
+
+def _place(column: np.ndarray) -> np.ndarray:
+    """The how-manieth of its column each part is."""
+    return np.arange(column.size) - np.searchsorted(column, column)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,8 +295,6 @@ class Watched:
 
     alarms: np.ndarray
     opened: np.ndarray
-    vigil: Vigil
-    calibration: Calibration
 
     @property
     def pages(self) -> np.ndarray:
