@@ -190,7 +190,7 @@ class Signals:
             column = self.column[k]
             listed = totals[..., self._shares[self.column[self._shares] == column]].sum(axis=-1)
             totals[..., k] = valid[..., column] - listed
-        return Reading(n_all[..., 0], valid, totals, self._events(counts))
+        return Reading(n_all[..., self.bins.witness], valid, totals, self._events(counts))
 
     def read_rows(self, cells: Cells, group: Places, n_groups: int) -> Reading:
         """The readings of groups of rows, shape (n_groups, ...).

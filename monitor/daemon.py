@@ -24,6 +24,7 @@ from monitor.health import Health
 from monitor.metrics import Metrics
 from monitor.order import Answer, Drop, Order, Resend
 from monitor.outbox import PATIENCE, Courier, Held, after
+from monitor.reporter import Reporter
 from monitor.retrain import Step
 from monitor.sources import Source
 from monitor.store import Due, Store
@@ -71,6 +72,7 @@ class Outside:
     inbox: Inbox = field(default_factory=Inbox)
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
+    reporter: Reporter = field(default_factory=Reporter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,10 @@ class Daemon:
         for order, answer in self._outside.inbox.take():
             self._answered.append((answer, self._obey(order, moment.now_ms)))
         if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
+            began = time.monotonic()
             self._unwritten = self._engine.tick(moment)
+            if self._unwritten is not None:
+                self._outside.metrics.judged(self._unwritten, time.monotonic() - began)
             self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
 
     def _obey(self, order: Order, now_ms: int) -> Answer:
@@ -215,13 +220,16 @@ class Daemon:
     def _idle(self) -> frozenset[Partition]:
         """Partitions that brought nothing for `idle_seconds` during which they were known to be at their end.
 
-        Time in which the loop did not come round (the process was stopped, the machine slept) is no sign of idleness.
+        Labels hold no window open once they were read to their end, whatever their times. Time in which the loop did
+        not come round (the process was stopped, the machine slept) is no sign of idleness.
         """
         now, caught_up = time.monotonic(), self._source.caught_up()
         step, self._looked = min(now - self._looked, LOOK_SECONDS), now
         for at in self._source.assigned():
             self._quiet[at] = self._quiet.get(at, 0.0) + step if at in caught_up else 0.0
-        return frozenset(at for at in caught_up if self._quiet[at] >= self._pace.idle_seconds)
+        labels = self._engine.label_topics
+        wanted = {at: 0.0 if at.topic in labels else self._pace.idle_seconds for at in caught_up}
+        return frozenset(at for at, seconds in wanted.items() if self._quiet[at] >= seconds)
 
     def _housekeep(self) -> None:
         """Do what housekeeping asked of the only writer."""
@@ -249,6 +257,9 @@ class Daemon:
             self._outside.health.disk(str(fault))
             raise
         self._outside.metrics.committed(commit, time.monotonic() - began)
+        for change in (change for part in commit.models for change in part.out.changes):
+            if change.change == "opened" and change.episode.columns:
+                self._outside.reporter.ask(change.episode.id)
         self._outside.health.disk()
 
     def _deliver(self) -> None:
@@ -256,7 +267,7 @@ class Daemon:
         if time.monotonic() < self._next_due:
             return
         self._next_due = time.monotonic() + DUE_SECONDS
-        self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)))
+        self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)), self._courier.failing)
         found = [due for due in self._store.due(int(time.time() * 1000)) if due.notice.id not in self._sent]
         self._store.claim([due.notice.id for due in found])
         for due in found:

@@ -49,6 +49,11 @@ class Engine:
     def topics(self) -> frozenset[str]:
         return frozenset(self._by_topic)
 
+    @property
+    def label_topics(self) -> frozenset[str]:
+        """Those that bring labels for predictions, and nothing else."""
+        return frozenset(self._by_topic) - {topic for line in self.lines for topic in line.own_topics}
+
     def positions(self) -> Mapping[Partition, int]:
         """Where to read on: of every partition that all its topic's models have read, the earliest of their offsets.
 

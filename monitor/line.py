@@ -17,10 +17,11 @@ from monitor.board import Board
 from monitor.board import Line as DigestLine
 from monitor.check import Judge, Judged, Reference
 from monitor.config import Config, Model, Rows, State
-from monitor.decode import Decoder, layout
-from monitor.decode.reading import Reading, screened
+from monitor.decode import Decoder, Layout, label_layout, layout
+from monitor.decode.reading import Reading, nameable, screened
 from monitor.desk import Desk, Outcomes
 from monitor.hearing import Hearing
+from monitor.join import Join, Labelled, RunKey, Runs, Terms
 from monitor.message import Subject
 from monitor.order import Answer, Order
 from monitor.rowsample import RowSample
@@ -48,7 +49,8 @@ class LineState(msgspec.Struct, frozen=True):
 
     shape: the reference, window and segments that open windows and memories rest on; they mean nothing on another.
     newest: topic, partition and newest event time seen there. fences: topic, partition and offset below which rows are
-    read for the second time. hearing: of the log itself. logs: topic and id of the log that offsets mean.
+    read for the second time. hearing: of the log itself. logs: topic and id of the log that offsets mean. labelled: of
+    labels that come later.
     """
 
     shape: str
@@ -59,16 +61,19 @@ class LineState(msgspec.Struct, frozen=True):
     hearing: Hearing = Hearing()
     fences: tuple[tuple[str, int, int], ...] = ()
     logs: tuple[tuple[str, str], ...] = ()
+    labelled: Labelled = Labelled()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Saved:
-    """All that a model's line goes on from: offsets to read on at, open windows, and the judge's memories."""
+    """All that a model's line goes on from: offsets to read on at, open windows, the judge's memories, and what waits
+    for labels."""
 
     state: LineState | None = None
     offsets: Mapping[Partition, int] = field(default_factory=dict)
     open: Mapping[Key, Window] = field(default_factory=dict)
     memories: Mapping[str, bytes] = field(default_factory=dict)
+    waiting: Runs = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +83,8 @@ class ModelCommit:
     offsets: of partitions that were read on. open: windows with new rows; gone: windows that are no longer open.
     memories: of segments whose windows closed. judged: windows that closed or were amended; out: what came of it.
     n_rows, n_late: rows that came since the last commit; n_open: windows that are open. samples: rows that are
-    new in the samples of open windows, by the windows' start.
+    new in the samples of open windows, by the windows' start. waiting, no_longer: runs of what waits for a label that
+    are new, and that are none any more.
     """
 
     model: str
@@ -94,6 +100,8 @@ class ModelCommit:
     n_late: int = 0
     n_open: int = 0
     samples: Mapping[int, RowSample] = field(default_factory=dict)
+    waiting: Runs = field(default_factory=dict)
+    no_longer: frozenset[RunKey] = frozenset()
 
 
 class Line:
@@ -109,8 +117,7 @@ class Line:
         board: Board | None = None,
     ) -> None:
         self.name = model.name
-        self.topics = frozenset(model.topics)
-        self.layout = layout(model.fields, reference.bins)
+        self.topics, self.own_topics = frozenset(model.all_topics), frozenset(model.topics)
         self._model = model
         sample = config.kafka.sample if config.kafka else 1.0
         subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash, sample)
@@ -118,12 +125,14 @@ class Line:
         self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
         self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
         self._windows = _windows(model, reference, config.state)
-        self.reading = Reading(model.name, self.topics, model.format, self.layout, self._windows.needs_time)
-        self.decoder: Decoder = self.reading.decoder()
+        self._join = _join(model, reference, self._windows)
+        self.layout = layout(model.fields, reference.bins, ids=self._join is not None)
+        self.readings = _readings(model, self.layout, self._windows.needs_time)
+        self.decoders: Mapping[str, Decoder] = {topic: r.decoder() for r in self.readings for topic in r.topics}
         self._shape = shape(model, reference)
         self._committed = saved
         self._offsets = dict(saved.offsets)
-        self._counts, self._hearing = Counts(), Hearing()
+        self._counts, self._hearing, self._labelled = Counts(), Hearing(), Labelled()
         self._logs: dict[str, str] = {}
         if saved.state is not None:
             self._restore(saved, saved.state)
@@ -147,16 +156,31 @@ class Line:
         self._n_lost += records.n_lost
         batch = fresh.decoded.get(self.name)
         if batch is None:
-            batch = screened(self.decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
+            decoder = self.decoders[records.partition.topic]
+            batch = screened(decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
+        if records.partition.topic not in self.own_topics:
+            self._label(batch)
+            return
         if now_ms is not None:
             self._hearing = self._hearing.after(fresh, batch.rejects, now_ms)
         self.add(batch)
 
     def add(self, batch: Batch) -> None:
         """Take rows that are decoded already."""
+        if self._join is not None:
+            self._join.predicted(batch)
         self._windows.add(batch)
-        self._rejects += batch.rejects
         self._n_rows += batch.n_rows
+        self._read(batch)
+
+    def _label(self, batch: Batch) -> None:
+        if self._join is not None:
+            batch = nameable(batch)
+            self._join.labelled(batch)
+        self._read(batch)
+
+    def _read(self, batch: Batch) -> None:
+        self._rejects += batch.rejects
         self._offsets[batch.partition] = batch.next_offset
 
     def jump(self, at: Partition, offset: int) -> None:
@@ -197,6 +221,8 @@ class Line:
         """Close what is complete, and see what time has brought; None when nothing changed since the last tick."""
         late = self._windows.settle()
         self._close(late, self._windows.close(moment), moment.now_ms)
+        if self._join is not None:
+            self._join.forget()
         self._desk.hear(self._silent_since(moment), self._hearing.broken, moment.now_ms)
         self._desk.review(moment.now_ms)
         return self._commit()
@@ -209,14 +235,15 @@ class Line:
 
     def _close(self, late: Sequence[Piece], closed: Sequence[Window], now_ms: int) -> None:
         # A window of late rows alone is none until they amend it: when that is depends on how the log was read.
-        for group in grouped([window for window in closed if window.n_rows]):
+        for group in grouped([window for window in closed if window.n_counted]):
             self._watch.close(group, now_ms)
         waited = [Piece(w.segment, w.start_ms, w.end_ms, w.waiting) for w in closed if w.waiting.n_rows]
         self._watch.amend([*late, *waited])
 
     def _silent_since(self, moment: Moment) -> int:
         """Since when nothing has come though everything was read, if that is too long; else 0."""
-        if not moment.assigned or moment.assigned != moment.idle:
+        mine = {at for at in moment.assigned if at.topic in self.own_topics}
+        if not mine or not mine <= moment.idle:
             return 0
         limit_ms = self._model.silent_after
         if limit_ms is None and isinstance(self._model.window, Rows):
@@ -231,8 +258,8 @@ class Line:
         if not (offsets or watch.judged or out.changes or out.triggers or self._logs != known):
             return None
         before, memories = self._committed, dict(watch.memories)
-        state = self._state()
-        now = Saved(state, dict(self._offsets), dict(self._windows.open), memories)
+        state, waiting = self._state(), self._join.waiting if self._join else {}
+        now = Saved(state, dict(self._offsets), dict(self._windows.open), memories, waiting)
         commit = ModelCommit(
             model=self.name,
             state=state,
@@ -247,6 +274,8 @@ class Line:
             n_late=self._scaled(watch.n_late),
             n_open=len(now.open),
             samples=_sampled(before.open, now.open),
+            waiting={key: run for key, run in waiting.items() if before.waiting.get(key) is not run},
+            no_longer=frozenset(before.waiting.keys() - waiting.keys()),
         )
         self._committed, watch.judged, self._desk.out, self._rejects = now, [], Outcomes(), []
         self._n_rows = self._n_lost = self._n_anew = watch.n_late = 0
@@ -255,10 +284,12 @@ class Line:
 
     def _restore(self, saved: Saved, state: LineState) -> None:
         self._watch.restore(state.watch)
-        self._counts, self._hearing = state.counts, state.hearing
+        self._counts, self._hearing, self._labelled = state.counts, state.hearing, state.labelled
         if state.shape == self._shape:
             self._windows.open = dict(saved.open)
             self._watch.memories = dict(saved.memories)
+        if self._join is not None:
+            self._join.restore(saved.waiting if state.shape == self._shape else {}, state.labelled)
         self._logs = dict(state.logs)
         self._windows.newest = {Partition(topic, number): time_ms for topic, number, time_ms in state.newest}
         self._windows.closed_until = state.closed_until
@@ -279,7 +310,7 @@ class Line:
         fences = tuple((at.topic, at.number, offset) for at, offset in sorted(self._windows.fences.items()))
         return LineState(
             self._shape, newest, self._windows.closed_until, self._watch.state, self._counts, self._hearing, fences,
-            tuple(sorted(self._logs.items())),
+            tuple(sorted(self._logs.items())), self._join.counts if self._join else self._labelled,
         )  # fmt: skip
 
 
@@ -306,3 +337,20 @@ def _windows(model: Model, reference: Reference, state: State) -> Windows:
         return RowWindows(reference.bins, model.window.n_rows, segments, extras)
     span = Span(model.window.width_ms, model.lateness, state.retention)
     return TimeWindows(reference.bins, span, segments, extras)
+
+
+def _join(model: Model, reference: Reference, windows: Windows) -> Join | None:
+    """None where labels come with their records, or nothing can be made of them."""
+    if model.labels is None or not isinstance(windows, TimeWindows) or not reference.bins.errors:
+        return None
+    segments = Segments.of(reference.bins, model.segments, model.max_segments)
+    return Join(reference.bins, segments, windows, Terms.of(model.labels, windows.width_ms, model.lateness))
+
+
+def _readings(model: Model, places: Layout, needs_time: bool) -> Sequence[Reading]:
+    """How the records of predictions are read and, where there are such, those of labels."""
+    own = Reading(model.name, frozenset(model.topics), model.format, places, needs_time)
+    if model.labels is None or not places.bins.errors:
+        return [own]
+    found = label_layout(model, model.labels, places.bins)
+    return [own, Reading(model.name, frozenset({model.labels.topic}), model.labels.format or model.format, found, True)]

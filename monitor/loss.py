@@ -31,19 +31,23 @@ def labels_of(cells: Cells) -> Floats:
     return np.where(cells > INVALID, cells, np.nan)
 
 
-def from_labels(bins: Bins, numbers: Floats, words: Cells) -> None:
-    """Make losses of the labels that stand where the losses belong. Shapes as `Bins.cells` wants them.
+def unlike(labels: Floats, said: Floats) -> Floats:
+    """0 where a word was right and 1 where it was wrong, both as `labels_of` has them.
 
     Of words that share a cell nobody can say whether they are one: such rows have no loss.
     """
+    alike = (labels == said) & ((said == UNSEEN) | (said == RARE))
+    known = ~np.isnan(labels) & ~np.isnan(said) & ~alike
+    return np.where(known, labels != said, np.nan)
+
+
+def from_labels(bins: Bins, numbers: Floats, words: Cells) -> None:
+    """Make losses of the labels that stand where the losses belong. Shapes as `Bins.cells` wants them."""
     for row, output in bins.errors.items():
         if output < bins.n_numeric:
             numbers[row] = absolute(numbers[row], numbers[output])
             continue
-        labels, said = numbers[row], words[output - bins.n_numeric]
-        alike = (labels == said) & ((said == UNSEEN) | (said == RARE))
-        known = ~np.isnan(labels) & (said > INVALID) & ~alike
-        numbers[row] = np.where(known, labels != said, np.nan)
+        numbers[row] = unlike(numbers[row], labels_of(words[output - bins.n_numeric]))
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -78,6 +82,11 @@ class Loss(msgspec.Struct, frozen=True):
         return Loss(self.n + other.n, self.usual, self.above + other.above, self.squares + other.squares)
 
     @property
+    def rise(self) -> float:
+        """How far the mean lies above the usual."""
+        return self.above / self.n
+
+    @property
     def mean(self) -> float:
         return self.usual + self.above / self.n
 
@@ -94,3 +103,24 @@ class Loss(msgspec.Struct, frozen=True):
     def _error(self) -> float:
         spread = max(self.squares / self.n - (self.above / self.n) ** 2, 0.0)
         return math.sqrt(spread / self.n)
+
+
+class Toll(msgspec.Struct, frozen=True):
+    """What a risen loss has cost since the model was deployed, in units of the loss summed over predictions.
+
+    total: never below nothing, so that good times do not pay for bad ones to come. per_ms: in the latest window.
+    n_labels: labels so far.
+    """
+
+    total: float = 0.0
+    per_ms: float = 0.0
+    n_labels: int = 0
+
+    def after(self, loss: Loss, n_rows: int, width_ms: int) -> Toll:
+        """After a window of so many predictions, of which this loss is known."""
+        cost = loss.rise * n_rows
+        return Toll(max(self.total + cost, 0.0), cost / width_ms if width_ms > 0 else 0.0, self.n_labels + loss.n)
+
+    def by(self, ahead_ms: int) -> float:
+        """What it has cost, and will have cost in so long if it goes on."""
+        return self.total + max(self.per_ms, 0.0) * ahead_ms

@@ -217,9 +217,9 @@ class Courier:
         return drained
 
     @property
-    def failing(self) -> frozenset[str]:
-        """Names of the channels whose target has failed so often that it is left alone."""
-        return frozenset(name for name, breaker in list(self._breakers.items()) if breaker.is_open)
+    def failing(self) -> Mapping[str, bool]:
+        """Of each channel, whether its target has failed so often that it is left alone."""
+        return {name: breaker.is_open for name, breaker in list(self._breakers.items())}
 
     def close(self, timeout: float) -> bool:
         """Let notices in flight finish, for at most `timeout` seconds in all, and leave the rest unsent.

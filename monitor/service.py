@@ -44,6 +44,7 @@ from monitor.outbox import Courier
 from monitor.page import Door, Page, door
 from monitor.picture import picture
 from monitor.reference import unseal
+from monitor.reporter import Reporter
 from monitor.schedule import Housekeeping
 from monitor.schedule import Job as Chore
 from monitor.secret import secrets
@@ -54,7 +55,7 @@ from monitor.sources.sample import Sample
 from monitor.sources.workers import Job, Workers
 from monitor.store import Store, backup
 from monitor.systemd import Notifier
-from monitor.tune import settle
+from monitor.tune import give_back, settle
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,9 @@ def _of_models(
     for i, model in enumerate(config.model):
         try:
             references[model.name] = unseal(folder / model.reference)
+            if model.labels is not None and not references[model.name].bins.errors:
+                told = f"the reference's rows have no column {model.fields.label!r} to make its loss of; build it anew"
+                problems.append(Problem(f"model[{i}].labels", told))
         except ReferenceFault as fault:
             problems.append(Problem(f"model[{i}].reference", str(fault)))
         found = _schemas(model, folder, f"model[{i}]")
@@ -154,7 +158,8 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
         saved = store.load(model.name, shape(model, reference), reference.bins)
         lines.append(Line(config, model, reference, saved, recall, board))
         if model.name in prepared.schemas:
-            lines[-1].decoder.look_up(prepared.schemas[model.name])
+            for decoder in lines[-1].decoders.values():
+                decoder.look_up(prepared.schemas[model.name])
     engine = Engine(lines, board)
     kafka = config.kafka
     assert kafka is not None  # noqa: S101  # `prepare` has seen to it
@@ -167,7 +172,9 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
         one() if kafka.workers == 1 else Workers(Job(one, _readings(lines, prepared.schemas), settle), kafka.workers)
     )
     outside.metrics.reads_batches(source.path == "batch")
-    channels = {name: opened(tools(config, prepared.directory)) for name, opened in prepared.channels.items()}
+    outside.reporter.work_in(prepared.directory if config.alert.report == "firing" else None)
+    given = tools(config, prepared.directory, outside.reporter)
+    channels = {name: opened(given) for name, opened in prepared.channels.items()}
     courier = Courier(channels)
     for listening in channels.values():
         listening.listen(outside.inbox.ask)
@@ -177,20 +184,31 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
 
 
 def _readings(lines: Sequence[Line], schemas: Mapping[str, Schemas]) -> Sequence[Reading]:
-    return [replace(line.reading, schemas=schemas.get(line.name)) for line in lines]
+    return [replace(reading, schemas=schemas.get(line.name)) for line in lines for reading in line.readings]
 
 
-def tools(config: Config, directory: Path) -> Tools:
-    """What channels work with: the page where an incident is shown, and its picture. directory: of the state.
+def tools(config: Config, directory: Path, reporter: Reporter) -> Tools:
+    """What channels work with: the page where an incident is shown, its picture and its report. directory: of the
+    state.
 
     Tests and digests are no incident, so what they lead to is the overview.
     """
     page = config.http.public_url.rstrip("/")
 
+    def is_incident(notice: Notice) -> bool:
+        return not notice.body.test and getattr(notice.body, "change", "") != "digest"
+
     def link(notice: Notice) -> str:
-        is_incident = not notice.body.test and getattr(notice.body, "change", "") != "digest"
-        place = f"/incidents/{quote(notice.incident, safe='')}" if is_incident else "/"
+        place = f"/incidents/{quote(notice.incident, safe='')}" if is_incident(notice) else "/"
         return f"{page}{place}" if page else ""
+
+    def report_link(notice: Notice) -> str:
+        is_made = config.alert.report == "firing" and is_incident(notice) and notice.body.columns
+        return f"{link(notice)}/report" if page and is_made else ""
+
+    def report(notice: Notice, deliver: Callable[[bytes], None]) -> None:
+        if is_incident(notice) and notice.body.columns:
+            reporter.ask(notice.incident, deliver)
 
     def drawn(notice: Notice) -> bytes | None:
         try:
@@ -200,7 +218,7 @@ def tools(config: Config, directory: Path) -> Tools:
             log.warning("no picture of %s: %s", notice.incident, fault, extra=extra)
             return None
 
-    return Tools(picture=drawn, link=link)
+    return Tools(picture=drawn, link=link, report_link=report_link, report=report)
 
 
 def _in_force(prepared: Prepared, store: Store) -> Mapping[str, Reference]:
@@ -286,7 +304,7 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
         outside.metrics.job(name, outcome)
         chores.put(lambda _, store: store.ran(name, outcome, at_ms))
 
-    jobs = [Chore("retention", prune, every_ms=3_600_000)]
+    jobs = [Chore("retention", prune, every_ms=3_600_000), Chore("memory", give_back, every_ms=300_000)]
     if config.state.backup:
         jobs.append(Chore("backup", partial(backup, prepared.directory), every_ms=config.state.backup))
     if config.alert.digest:
@@ -328,7 +346,7 @@ class Membership:
         kafka = prepared.config.kafka
         if kafka is None or kafka.mode != "group":
             return None
-        topics = sorted({topic for model in prepared.config.model for topic in model.topics})
+        topics = sorted({topic for model in prepared.config.model for topic in model.all_topics})
         return cls(kafka.group, kafka.instance, topics, prepared.kafka)
 
     def begin(self, directory: Path) -> Member:

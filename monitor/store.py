@@ -28,6 +28,7 @@ from monitor.engine import Commit
 from monitor.errors import StoreDamaged
 from monitor.frozen import checked, freeze, rows_of, thaw, unchecked
 from monitor.glance import Glance, encode
+from monitor.join import Run, RunKey
 from monitor.line import LineState, ModelCommit, Saved
 from monitor.message import Body, Notice, Purpose
 from monitor.order import Answer, Drop, Order, Resend
@@ -51,6 +52,7 @@ CREATE TABLE lines (model TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE memories (model TEXT, segment TEXT, body BLOB NOT NULL, PRIMARY KEY (model, segment));
 CREATE TABLE open_windows (model TEXT, segment TEXT, start_ms INTEGER, n_rows INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (model, segment, start_ms));
+CREATE TABLE waiting (model TEXT, side TEXT, number INTEGER, body BLOB NOT NULL, PRIMARY KEY (model, side, number));
 CREATE TABLE open_samples (n INTEGER PRIMARY KEY, model TEXT NOT NULL, start_ms INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX open_samples_by_window ON open_samples (model, start_ms);
 CREATE TABLE samples (model TEXT, number INTEGER, closed_ms INTEGER NOT NULL, body BLOB NOT NULL,
@@ -64,7 +66,7 @@ CREATE INDEX windows_by_start ON windows (model, segment, start_ms);
 CREATE INDEX windows_by_age ON windows (closed_ms);
 CREATE INDEX windows_by_bins ON windows (bins);
 CREATE TABLE kept_references (bins TEXT PRIMARY KEY, id TEXT NOT NULL, cells BLOB NOT NULL, profile BLOB NOT NULL,
-    kept_ms INTEGER NOT NULL);
+    kept_ms INTEGER NOT NULL, rows BLOB NOT NULL DEFAULT x'');
 CREATE TABLE verdicts (model TEXT, segment TEXT, number INTEGER, position INTEGER, column TEXT NOT NULL,
     outcome TEXT NOT NULL, effect REAL, evidence REAL, body BLOB NOT NULL,
     PRIMARY KEY (model, segment, number, position)) WITHOUT ROWID;
@@ -106,6 +108,7 @@ DESIGN: Final = Design(
         "lines": "sound(state)",
         "memories": "sound(body)",
         "open_windows": "sound(body)",
+        "waiting": "sound(body)",
         "open_samples": "sound(body)",
         "windows": "sound(body)",
     },
@@ -168,9 +171,14 @@ class Store:
                 windows[WHOLE, start_ms] = replace(window, sample=sample)
             statement = "SELECT segment, body FROM memories WHERE model = ?"
             memories = {segment: unchecked(body) for segment, body in self.database.rows(statement, (model,))}
+            statement = "SELECT side, number, body FROM waiting WHERE model = ?"
+            waiting = {
+                RunKey(side, number): Run.from_bytes(body)
+                for side, number, body in self.database.rows(statement, (model,))
+            }
         except (ValueError, msgspec.MsgspecError) as error:
             raise StoreDamaged(f"the state of model {model} cannot be read: {error}") from error
-        return Saved(state, offsets, windows, memories)
+        return Saved(state, offsets, windows, memories, waiting)
 
     def recall(
         self, bins: Mapping[str, Bins], model: str, segment: str, start_ms: int
@@ -197,6 +205,7 @@ class Store:
         with self.database.transaction() as db:
             for part in commit.models:
                 _apply_progress(db, part)
+                _apply_waiting(db, part)
                 for judged in part.judged:
                     _apply_window(db, part.model, judged, commit.now_ms)
                 _apply_incidents(db, part, commit.now_ms)
@@ -300,15 +309,17 @@ class Store:
 
     def keep(self, references: Iterable[Reference], now_ms: int) -> None:
         """Remember references for as long as there are windows on their cells, so that those stay readable."""
-        known = {identity for (identity,) in self.database.rows("SELECT bins FROM kept_references")}
+        known = dict(self.database.rows("SELECT bins, rows <> x'' FROM kept_references"))
         with self.database.transaction() as db:
             for reference in references:
-                bins = reference.bins
-                db.execute("UPDATE kept_references SET kept_ms = ? WHERE bins = ?", (now_ms, bins.id))
+                bins, rows = reference.bins, b"" if reference.rows is None else reference.rows.to_bytes()
                 if bins.id not in known:
                     cells, profile = zlib.compress(bins.to_json(), 1), reference.profile.to_bytes()
-                    row = (bins.id, reference.id, cells, profile, now_ms)
-                    db.execute("INSERT OR REPLACE INTO kept_references VALUES (?, ?, ?, ?, ?)", row)
+                    row = (bins.id, reference.id, cells, profile, now_ms, rows)
+                    db.execute("INSERT OR REPLACE INTO kept_references VALUES (?, ?, ?, ?, ?, ?)", row)
+                elif rows and not known[bins.id]:
+                    db.execute("UPDATE kept_references SET rows = ? WHERE bins = ?", (rows, bins.id))
+                db.execute("UPDATE kept_references SET kept_ms = ? WHERE bins = ?", (now_ms, bins.id))
 
     def jobs(self) -> dict[str, int]:
         """When each housekeeping job ran last."""
@@ -391,6 +402,7 @@ class Store:
             db.execute("DELETE FROM open_windows WHERE model = ?", (model,))
             db.execute("DELETE FROM open_samples WHERE model = ?", (model,))
             db.execute("DELETE FROM memories WHERE model = ?", (model,))
+            db.execute("DELETE FROM waiting WHERE model = ?", (model,))
             db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(state))))
             _apply_offsets(db, model, back)
         why = "model %s has another reference, window or segments than before: %d rows of open windows are read again"
@@ -427,6 +439,13 @@ def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
         "INSERT OR REPLACE INTO memories VALUES (?, ?, ?)",
         [(model, segment, checked(body)) for segment, body in part.memories.items()],
     )
+
+
+def _apply_waiting(db: sqlite3.Connection, part: ModelCommit) -> None:
+    gone = [(part.model, *key) for key in part.no_longer]
+    db.executemany("DELETE FROM waiting WHERE model = ? AND side = ? AND number = ?", gone)
+    fresh = [(part.model, *key, run.to_bytes()) for key, run in part.waiting.items()]
+    db.executemany("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", fresh)
 
 
 def _apply_offsets(db: sqlite3.Connection, model: str, offsets: Mapping[Partition, int]) -> None:

@@ -80,6 +80,11 @@ class Window:
     def n_rows(self) -> int:
         return self.tally.n_rows
 
+    @property
+    def n_counted(self) -> int:
+        """Rows, or values of a column that has more: labels may come while no predictions do."""
+        return int(self.tally.profile.n_all.max(initial=0))
+
     def with_rows(self, tally: Tally, late: bool = False, sample: RowSample | None = None) -> Window:
         """The open window with these rows counted in; late ones wait for its end. sample: see `Piece`."""
         if late:
@@ -199,8 +204,8 @@ class TimeWindows:
 
     def __init__(self, bins: Bins, span: Span, segments: Segments, extras: Extras = Extras()) -> None:
         self._bins = bins
-        self._extras = extras
-        self._width_ms = span.width_ms
+        self.extras = extras
+        self.width_ms = span.width_ms
         self._lateness_ms = span.lateness_ms
         self._retention_ms = span.retention_ms
         self._segments = segments
@@ -215,8 +220,9 @@ class TimeWindows:
 
     def add(self, batch: Batch) -> None:
         """See `Windows.add`. Every row must have an event time."""
-        batch = self._beyond_fence(batch)
-        if not batch.n_rows:
+        fresh = self.beyond_fence(batch)
+        self.n_again += batch.n_rows - fresh.n_rows
+        if not (batch := fresh).n_rows:
             return
         seen = np.maximum(np.maximum.accumulate(batch.time_ms), self.newest.get(batch.partition, NO_TIME))
         self.newest[batch.partition] = int(seen[-1])
@@ -243,7 +249,7 @@ class TimeWindows:
             key = (piece.segment, piece.start_ms)
             window = self.open.get(key)
             if window is None:
-                sample = self._extras.sample(self._bins, piece.segment)
+                sample = self.extras.sample(self._bins, piece.segment)
                 window = Window.fresh(self._bins, *key, piece.end_ms, sample)
             self.open[key] = window.with_rows(piece.tally, piece.late, piece.sample)
 
@@ -276,16 +282,14 @@ class TimeWindows:
             watermark = max(watermark, max(overdue, default=NO_TIME))
         return watermark
 
-    def _beyond_fence(self, batch: Batch) -> Batch:
+    def beyond_fence(self, batch: Batch) -> Batch:
         """The batch without rows that a closed window holds already; a fence that was passed is taken down."""
         fence = self.fences.get(batch.partition)
         if fence is None:
             return batch
         if batch.next_offset >= fence:
             del self.fences[batch.partition]
-        fresh = batch.without((batch.offsets < fence) & (self._ends(batch.time_ms) <= self.closed_until))
-        self.n_again += batch.n_rows - fresh.n_rows
-        return fresh
+        return batch.without((batch.offsets < fence) & (self._ends(batch.time_ms) <= self.closed_until))
 
     def _close(self, watermark_ms: int) -> list[Window]:
         self.closed_until = max(self.closed_until, watermark_ms)
@@ -300,25 +304,25 @@ class TimeWindows:
             self.absorb(self._cut(stack, np.concatenate([late for _, late in buffer])))
 
     def _cut(self, stack: Stack, late: NDArray[np.bool_]) -> Iterable[Piece]:
-        starts = self._ends(stack.time_ms) - self._width_ms
+        starts = self._ends(stack.time_ms) - self.width_ms
         for start_ms in np.unique(starts).tolist():
             for tardy in (False, True):
                 rows = np.flatnonzero((starts == start_ms) & (late == tardy))
                 if rows.size:
-                    pane = (stack.time_ms[rows] - start_ms) * N_PANES // self._width_ms
+                    pane = (stack.time_ms[rows] - start_ms) * N_PANES // self.width_ms
                     sample = None if tardy else self._sampled(stack, rows, start_ms)
-                    for segment, tally in self._segments.split(stack, rows, pane if self._extras.panes else None):
+                    for segment, tally in self._segments.split(stack, rows, pane if self.extras.panes else None):
                         sampled = sample if segment == WHOLE else None
-                        yield Piece(segment, start_ms, start_ms + self._width_ms, tally, tardy, sampled)
+                        yield Piece(segment, start_ms, start_ms + self.width_ms, tally, tardy, sampled)
 
     def _sampled(self, stack: Stack, rows: Rows, start_ms: int) -> RowSample | None:
         """Those of the rows that may have a place in their window's sample."""
         window = self.open.get((WHOLE, start_ms))
-        beside = self._extras.sample(self._bins, WHOLE) if window is None else window.sample
+        beside = self.extras.sample(self._bins, WHOLE) if window is None else window.sample
         return None if beside is None else stack.sample(rows, beside)
 
     def _ends(self, time_ms: Int64s) -> Int64s:
-        return time_ms - time_ms % self._width_ms + self._width_ms
+        return time_ms - time_ms % self.width_ms + self.width_ms
 
 
 class RowWindows:

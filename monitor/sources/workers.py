@@ -44,6 +44,7 @@ class _Batch(msgspec.Struct, frozen=True, array_like=True):
     rejects: list[tuple[int, str, str, bytes, int]]
     inspected: memoryview
     unknown: tuple[tuple[int, str], ...]
+    keys: memoryview
 
 
 class _Records(msgspec.Struct, frozen=True, array_like=True):
@@ -339,7 +340,7 @@ def _frozen(records: Records, batches: Mapping[str, Batch]) -> _Records:
         model: _Batch(
             _raw(batch.offsets), _raw(batch.time_ms), _raw(batch.numbers), _raw(batch.cells),
             [(reject.offset, reject.kind, reject.reason, reject.head, reject.row) for reject in batch.rejects],
-            _raw(batch.inspected), batch.unknown,
+            _raw(batch.inspected), batch.unknown, _raw(batch.keys),
         )
         for model, batch in batches.items()
     }  # fmt: skip
@@ -350,7 +351,7 @@ def _frozen(records: Records, batches: Mapping[str, Batch]) -> _Records:
 
 
 def _thawed(found: _Records, readings: Sequence[Reading]) -> Records:
-    layouts = {reading.model: reading.layout for reading in readings}
+    layouts = {reading.model: reading.layout for reading in readings if found.at.topic in reading.topics}
     decoded = {}
     for model, batch in found.decoded.items():
         bins, offsets = layouts[model].bins, np.frombuffer(batch.offsets, np.int64)
@@ -359,7 +360,7 @@ def _thawed(found: _Records, readings: Sequence[Reading]) -> Records:
             np.frombuffer(batch.numbers, np.float64).reshape(bins.n_numeric, offsets.size),
             np.frombuffer(batch.cells, np.uint8).reshape(bins.n_columns, offsets.size),
             found.next_offset, tuple(Reject(found.at, *reject) for reject in batch.rejects),
-            np.frombuffer(batch.inspected, np.int64), batch.unknown,
+            np.frombuffer(batch.inspected, np.int64), batch.unknown, np.frombuffer(batch.keys, np.uint64),
         )  # fmt: skip
     times = np.frombuffer(found.timestamps_ms, np.int64)
     return Records(

@@ -38,9 +38,10 @@ def hanging(unit: Unit) -> Iterator[None]:
 def probed(unit: Unit, *orders: str) -> dict[str, Any]:
     """What a probe found that ran in the service's place."""
     command = " ".join(["/opt/driftd/bin/python", "/opt/tests/probe.py", *orders])
-    unit.drop_in(ExecStart=f"\n{command}", Type="oneshot", WatchdogSec="0", Restart="no", LoadCredential=CREDENTIAL)
+    alone = {"Type": "oneshot", "WatchdogSec": "0", "Restart": "no", "TimeoutStartSec": "infinity"}
+    unit.drop_in(ExecStart=f"\n{command}", LoadCredential=CREDENTIAL, **alone)
     unit.systemctl("stop")
-    unit.systemctl("start")
+    unit.box.run("systemctl", "start", unit.name, seconds=250)
     return json.loads(unit.box.path(f"{unit.state}/probe.json").read_text())
 
 
@@ -237,6 +238,16 @@ def test_what_a_burglar_would_want_is_refused_and_what_driftd_needs_works(unit: 
     found = probed(unit, "refused", "works")
     assert set(found["refused"].values()) <= {"EPERM", "EAFNOSUPPORT", "EACCES"}, found["refused"]
     assert "pandas" in found["works"]
+
+
+def test_pictures_and_reports_are_made_under_the_unit(unit: Unit, world: World):
+    """By processes of their own, whose libraries must get along with all that the unit forbids."""
+    before = world.order()["pictures"]
+    pid = started(unit)
+    world.order(produce=[0, 100_000])
+    until(lambda: world.order()["pictures"] > before, f"a picture is in Slack; {events(unit, pid)[-5:]}", seconds=60)
+    assert not {"picture.not_made", "slack.no_picture"} & set(events(unit, pid))
+    assert probed(unit, "reported")["reported"] > 100_000
 
 
 def test_an_address_filter_lets_through_only_what_it_names(unit: Unit):
