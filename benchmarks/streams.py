@@ -4,6 +4,10 @@ A stream has 50 columns, 40 of numbers (32 values each) and 10 of words (6 each)
 it moves a latent shift per column, in standard deviations: a season of the day with a second harmonic, an
 autoregressive wobble that is shared in part, and whatever else a condition adds. Counts are Poisson, so that windows
 have traffic, and every cell of it is what rows drawn one by one would give.
+
+The first 16 columns of numbers are watched two by two. Columns 0 and 1, 2 and 3 and so on are correlated, and Fisher's
+z of their correlation moves as columns do, season, wobble and all. Sums of products come from rows drawn one by one, of
+the same number and under the same shifts as the counts, but not the same rows.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from detectors import Bins, Profile
 from detectors.bins import MISSING, N_CELLS, UNSEEN
 from detectors.blocks import Blocks, folded, panes_of
 from detectors.calibration import Allowance, Calibration, Material, calibrate
+from detectors.correlation import choose
 from detectors.null import Null
 from detectors.profile import N_SUMS
 from detectors.season import HOUR_MS, MONDAY_MS
@@ -35,6 +40,9 @@ VALUE_CELLS: Final = slice(1, 1 + N_VALUES)
 NEW: Final = 1 + N_VALUES
 N_COMPACT: Final = NEW + 1
 """Cells as they are simulated: missing, the values or words, and what the reference never held."""
+N_PAIRED: Final = 16
+TOGETHER: Final = np.array([-0.9, -0.6, -0.3, 0.0, 0.2, 0.5, 0.7, 0.9])
+"""Correlations of columns 0 and 1, 2 and 3 ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,8 @@ class Condition:
 class Change:
     """What happens to the first `n_columns` columns of a kind from the 25th hour on.
 
-    kind: level | spread | shape | new | missing. ramp: hours until the full size is reached. lasts: hours, 0 for good.
+    kind: level | spread | shape | new | missing | correlation (of the first `n_columns` correlated pairs). ramp: hours
+    until the full size is reached. lasts: hours, 0 for good.
     """
 
     kind: str
@@ -81,11 +90,15 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A reference and the windows after it. counts: shape (windows, panes, columns, compact cells); live: the same."""
+    """A reference and the windows after it: counts, shape (windows, panes, columns, compact cells), and sums of pairs,
+    shape (windows, panes, sums)."""
 
     condition: Condition
+    bins: Bins
     reference: np.ndarray
     live: np.ndarray
+    reference_pairs: np.ndarray
+    live_pairs: np.ndarray
 
 
 def simulate(condition: Condition, hours: int, seed: int, change: Change | None = None) -> Stream:
@@ -111,12 +124,52 @@ def simulate(condition: Condition, hours: int, seed: int, change: Change | None 
         share = _shares(shift[week], change, grown[week])
         counts[week] = rng.poisson(rows[week, :, None, None] * share)
     reference, live = counts[:n_reference], counts[n_reference:]
+    together = _Together(condition, seed, n_hours, n_panes)
+    if change is not None and change.kind == "correlation":
+        together.z[:, :, : change.n_columns] += grown[:, None, None] * change.size
+    pairs = together.sums(shift, counts)
+    reference_pairs, live_pairs = pairs[:n_reference], pairs[n_reference:]
     if not condition.is_timed:
         pooled = reference.sum(axis=(0, 1)) / reference.sum(axis=(0, 1, 3))[:, None]
         n_blocks = max(int(condition.rows_untimed // condition.rows), 1)
         size = condition.rows_untimed / n_blocks / n_panes
         reference = rng.poisson(size * pooled, (n_blocks, n_panes, *pooled.shape)).astype(np.int32)
-    return Stream(condition, reference, live)
+        reference_pairs = together.sums(None, reference)
+    return Stream(condition, together.bins, reference, live, reference_pairs, live_pairs)
+
+
+class _Together:
+    """Rows of the columns that are watched two by two. z: Fisher's z of the correlated pairs, shape (hours, panes, 8).
+
+    Draws of its own, so that the counts are what they would be without it.
+    """
+
+    def __init__(self, condition: Condition, seed: int, hours: int, n_panes: int) -> None:
+        self._rng = np.random.default_rng([seed, N_PAIRED])
+        self._base = np.arctanh(TOGETHER)
+        self.z = self._base + _latent(condition, self._rng, hours, n_panes)[:, :, : TOGETHER.size]
+        bins = _bins()
+        self._cell = _places(bins)[0].astype(np.uint8)
+        cells = self._cell[1 + self._values(np.zeros(N_PAIRED), self._base, 20_000)]
+        counts = np.stack([np.bincount(row, minlength=N_CELLS) for row in cells])
+        self.bins = replace(bins, pairs=choose(counts, cells, np.ones(N_PAIRED), N_PAIRED))
+
+    def sums(self, shift: np.ndarray | None, counts: np.ndarray) -> np.ndarray:
+        """Of as many rows as the first column's counts have, shape (hours, panes, sums); without a shift none moves."""
+        n_rows = counts[:, :, 0].sum(axis=-1)
+        found = np.empty((*n_rows.shape, self.bins.pairs.n_sums), np.int64)
+        for place in np.ndindex(n_rows.shape):
+            level, z = (np.zeros(N_PAIRED), self._base) if shift is None else (shift[place][:N_PAIRED], self.z[place])
+            found[place] = self.bins.pairs.sums(self._cell[1 + self._values(level, z, int(n_rows[place]))])
+        return found
+
+    def _values(self, level: np.ndarray, z: np.ndarray, n_rows: int) -> np.ndarray:
+        """Which of the 32 values each row has, shape (16, rows)."""
+        rows = self._rng.standard_normal((N_PAIRED, n_rows), np.float32)
+        r = np.tanh(z).astype(np.float32)[:, None]
+        rows[1::2] = r * rows[::2] + np.sqrt(1 - r * r) * rows[1::2]
+        rows += level.astype(np.float32)[:, None]
+        return (ndtr(rows) * np.float32(N_VALUES)).astype(np.intp).clip(max=N_VALUES - 1)
 
 
 def _latent(condition: Condition, rng: np.random.Generator, hours: int, n_panes: int) -> np.ndarray:
@@ -191,26 +244,27 @@ class Line:
     """A calibrated watch over a stream: what `driftd` learns of its reference, and the readings of what comes after."""
 
     def __init__(self, stream: Stream, alarms: float = 1.0) -> None:
-        self.bins = _bins()
+        self.bins = stream.bins
         self._places = _places(self.bins)
-        total = stream.reference.sum(axis=(0, 1))
-        reference = Profile(self.bins, self.counts(total), np.zeros((N_NUMBERS, N_SUMS), np.int64))
+        total, pairs = stream.reference.sum(axis=(0, 1)), stream.reference_pairs.sum(axis=(0, 1))
+        reference = Profile(self.bins, self.counts(total), np.zeros((N_NUMBERS, N_SUMS), np.int64), 0, pairs)
         condition = stream.condition
         self.signals = Signals.of(reference, condition.rows)
         self._rules = self._rules_of_cells()
         timed = condition.is_timed
-        n_blocks = len(stream.reference)
-        starts = MONDAY_MS + np.arange(n_blocks) * HOUR_MS * timed
-        blocks = Blocks(self.read(stream.reference), starts, np.zeros(N_COLUMNS, np.int64), 1.0, timed)
+        starts = MONDAY_MS + np.arange(len(stream.reference)) * HOUR_MS * timed
+        reading = self.read(stream.reference, stream.reference_pairs)
         self.material = Material(
-            self.signals, self.signals.read(reference), self.signals.row_variance(reference), blocks, HOUR_MS
-        )
-        self.allowance = Allowance(alarms, float(WEEK), np.full(N_COLUMNS, 1 / N_COLUMNS))
+            self.signals, self.signals.read(reference), self.signals.row_variance(reference),
+            Blocks(reading, starts, np.zeros(N_COLUMNS, np.int64), 1.0, timed), HOUR_MS,
+        )  # fmt: skip
+        weights = np.ones(self.signals.n_columns)
+        weights[N_COLUMNS:] = 1 / (N_PAIRED - 1)
+        self.allowance = Allowance(alarms, float(WEEK), weights / weights.sum())
         self.calibration: Calibration = calibrate(self.material, self.allowance)
-        self.live = self.read(stream.live)
-        self.cells = self.material.season.cells(
-            MONDAY_MS + (condition.weeks * WEEK + np.arange(len(stream.live))) * HOUR_MS
-        )
+        self.live = self.read(stream.live, stream.live_pairs)
+        hours = condition.weeks * WEEK + np.arange(len(stream.live))
+        self.cells = self.material.season.cells(MONDAY_MS + hours * HOUR_MS)
 
     def counts(self, compact: np.ndarray) -> np.ndarray:
         """Compact counts on all cells."""
@@ -218,28 +272,32 @@ class Line:
         np.put_along_axis(found, np.broadcast_to(self._places, compact.shape), compact, axis=-1)
         return found
 
-    def read(self, compact: np.ndarray) -> Reading:
+    def read(self, compact: np.ndarray, pairs: np.ndarray) -> Reading:
         """Readings of compact counts: every number of a reading is a sum over rows, so one per cell is all it takes."""
+        layout, own = self.signals, self._own
         by_column = np.moveaxis(compact.reshape(-1, N_COLUMNS, N_COMPACT), 1, 0).astype(np.float64)
         sums = np.rint(np.moveaxis(by_column @ self._rules, 0, 1)).astype(np.int64)
         sums = sums.reshape(*compact.shape[:-1], -1)
-        layout = self.signals
+        first = 2 + _place(own).max()
         return Reading(
-            compact.sum(axis=-1, dtype=np.int64)[..., 0], sums[..., 0],
-            sums[..., layout.column, 1 + _place(layout.column)],
-            sums[..., layout.event_column, 1 + _place(layout.column).max() + 1 + _place(layout.event_column)],
+            compact.sum(axis=-1, dtype=np.int64)[..., 0], sums[..., 0], sums[..., own, 1 + _place(own)],
+            sums[..., layout.event_column, first + _place(layout.event_column)], pairs,
         )  # fmt: skip
+
+    @property
+    def _own(self) -> np.ndarray:
+        """The column of each signal that is not a pair's."""
+        return self.signals.column[~self.signals.is_pair]
 
     def _rules_of_cells(self) -> np.ndarray:
         """What one row in a cell adds to its column's valid rows, signals and events, shape (columns, cells, parts)."""
         one = np.moveaxis(np.broadcast_to(np.eye(N_COMPACT, dtype=np.int32), (N_COLUMNS, N_COMPACT, N_COMPACT)), 1, 0)
-        rules, layout = self.signals.read_counts(self.counts(one)), self.signals
-        of_signals, of_events = _place(layout.column), _place(layout.event_column)
-        first = 1 + of_signals.max() + 1
-        found = np.zeros((N_COLUMNS, N_COMPACT, first + of_events.max() + 1))
+        rules, own, events = self.signals.read_counts(self.counts(one)), self._own, self.signals.event_column
+        first = 2 + _place(own).max()
+        found = np.zeros((N_COLUMNS, N_COMPACT, first + _place(events).max() + 1))
         found[:, :, 0] = rules.valid.T
-        found[layout.column, :, 1 + of_signals] = rules.totals.T
-        found[layout.event_column, :, first + of_events] = rules.events.T
+        found[own, :, 1 + _place(own)] = rules.totals.T
+        found[events, :, first + _place(events)] = rules.events.T
         return found
 
 
@@ -248,9 +306,9 @@ def watch(lines: Sequence[Line], *, is_live: bool = True) -> list[Watched]:
     found: dict[int, Watched] = {}
     alike: dict[object, list[int]] = {}
     for i, line in enumerate(lines):
-        calibration = line.calibration
+        calibration, layout = line.calibration, line.signals
         form = calibration.by_window, len(calibration.null.season), calibration.null.is_timed
-        alike.setdefault((form, line.signals.column.tobytes(), line.signals.event), []).append(i)
+        alike.setdefault((form, layout.column.tobytes(), layout.event), []).append(i)
     for several in alike.values():
         found |= zip(several, _side_by_side([lines[i] for i in several], is_live), strict=True)
     return [found[i] for i in range(len(lines))]
@@ -272,11 +330,8 @@ def _side_by_side(lines: Sequence[Line], is_live: bool) -> list[Watched]:
     alarms, opened = [], []
     cells = lines[0].cells.tolist() if len(null.season) > 1 else [0] * lines[0].cells.size
     for window, cell in enumerate(cells):
-        readings = [line.live[window] for line in lines]
-        panes = Reading(
-            *(np.stack([getattr(reading, name) for reading in readings], axis=1)
-              for name in ("n_all", "valid", "totals", "events"))
-        )  # fmt: skip
+        readings = [line.live[window].arrays for line in lines]
+        panes = Reading(**{name: np.stack([each[name] for each in readings], axis=1) for name in readings[0]})
         vigil, seen = vigil.after(layout, null, together, Sight(folded(panes), np.zeros(len(lines)), cell))
         alarms.append(seen.alarm.loud)
         opened.append(seen.opened)
@@ -291,7 +346,7 @@ def _place(column: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """What came of a stream: alarms and openings of columns' incidents, shape (windows, columns)."""
+    """What came of a stream: alarms and openings of columns' and pairs' incidents, shape (windows, columns)."""
 
     alarms: np.ndarray
     opened: np.ndarray

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Bins, Profile
-from detectors.bins import N_CELLS, Cells, Floats
+from detectors.bins import N_CELLS, Cells, Counts, Floats
 from detectors.blocks import N_PANES
 from monitor.batch import Batch, Int64s, Partition
 from monitor.rowsample import Lots, RowSample, lots
 
 Rows = NDArray[np.intp]
-Panes = NDArray[np.int32]
 N_UNKNOWN: Final = 100
 """Unknown columns that are kept by name: the first in alphabetical order, so that what is kept adds exactly too."""
 
@@ -41,11 +40,28 @@ Extents = Mapping[Partition, Extent]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Panes:
+    """What a profile counts, part by part of the window: counts, int32, shape (panes, columns, 256), and pairs, int64,
+    shape (panes, sums)."""
+
+    counts: NDArray[np.int32]
+    pairs: Counts
+
+    @classmethod
+    def of(cls, parts: Sequence[Profile]) -> Panes:
+        """Of the profiles of the parts."""
+        return cls(np.stack([part.counts for part in parts]).astype(np.int32), np.stack([p.pairs for p in parts]))
+
+    def __add__(self, other: Panes) -> Panes:
+        return Panes(self.counts + other.counts, self.pairs + other.pairs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tally:
     """A set of rows, counted.
 
-    unknown: columns that the reference does not have, and in how many of the `n_inspected` rows they were. panes: the
-    profile's counts, part by part of the window, shape (panes, columns, 256); None where nobody asked for them.
+    unknown: columns that the reference does not have, and in how many of the `n_inspected` rows they were. panes: None
+    where nobody asked for them.
     """
 
     profile: Profile
@@ -136,7 +152,7 @@ class Stack:
         everything = rows.size == self.time_ms.size
         numbers, cells = (self.numbers, self.cells) if everything else (self.numbers[:, rows], self.cells[:, rows])
         profile = Profile.of(self.bins, numbers, cells)
-        panes = None if pane is None else _by_pane(cells, pane)
+        panes = None if pane is None else _by_pane(self.bins, cells, pane)
         if not with_unknown:
             return Tally(profile, self._extents(rows), panes=panes)
         place = np.minimum(np.searchsorted(rows, self.inspected), max(rows.size - 1, 0))
@@ -179,9 +195,9 @@ class Stack:
         )
 
 
-def _by_pane(cells: Cells, pane: Rows) -> Panes:
-    """Counts of rows by pane, column and cell."""
+def _by_pane(bins: Bins, cells: Cells, pane: Rows) -> Panes:
     n_columns = cells.shape[0]
     place = (pane * n_columns)[None, :] + np.arange(n_columns)[:, None]
     flat = np.bincount((place * N_CELLS + cells).ravel(), minlength=N_PANES * n_columns * N_CELLS)
-    return flat.reshape(N_PANES, n_columns, N_CELLS).astype(np.int32)
+    counts = flat.reshape(N_PANES, n_columns, N_CELLS).astype(np.int32)
+    return Panes(counts, bins.pairs.sums_by(cells, pane, N_PANES))
