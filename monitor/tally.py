@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from detectors import Bins, Profile
 from detectors.bins import N_CELLS, Cells, Counts, Floats
 from detectors.blocks import N_PANES
+from detectors.pairs import Pairs, together
 from monitor.batch import Batch, Int64s, Partition
 from monitor.rowsample import Lots, RowSample, lots
 
@@ -53,7 +54,7 @@ class Panes:
         return cls(np.stack([part.counts for part in parts]).astype(np.int32), np.stack([p.pairs for p in parts]))
 
     def __add__(self, other: Panes) -> Panes:
-        return Panes(self.counts + other.counts, self.pairs + other.pairs)
+        return Panes(self.counts + other.counts, together(self.pairs, other.pairs))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,16 +145,19 @@ class Stack:
         unknown = [(row + begin, name) for batch, begin in placed for row, name in batch.unknown]
         return cls(bins, *arrays, inspected, unknown, [(batch.partition, begin) for batch, begin in placed])
 
-    def tally(self, rows: Rows, pane: Rows | None = None, *, with_unknown: bool = False) -> Tally:
-        """Count the chosen rows, given in ascending order; their unknown columns only if asked.
+    def tally(self, rows: Rows, pane: Rows | None = None, *, whole: bool = False) -> Tally:
+        """Count the chosen rows, given in ascending order.
 
-        pane: of each of them, if they are counted by panes too.
+        pane: of each of them, if they are counted by panes too. whole: whether they are no segment's: then pairs of
+        columns are counted too, and columns nobody expected.
         """
         everything = rows.size == self.time_ms.size
         numbers, cells = (self.numbers, self.cells) if everything else (self.numbers[:, rows], self.cells[:, rows])
-        profile = Profile.of(self.bins, numbers, cells)
-        panes = None if pane is None else _by_pane(self.bins, cells, pane)
-        if not with_unknown:
+        profile = Profile.of(self.bins, numbers, cells, pairs=whole and pane is None)
+        panes = None if pane is None else _by_pane(self.bins.pairs if whole else Pairs.none(), cells, pane)
+        if panes is not None:
+            profile = replace(profile, pairs=panes.pairs.sum(axis=0))
+        if not whole:
             return Tally(profile, self._extents(rows), panes=panes)
         place = np.minimum(np.searchsorted(rows, self.inspected), max(rows.size - 1, 0))
         inspected = set(self.inspected[rows[place] == self.inspected].tolist()) if rows.size else set()
@@ -195,9 +199,9 @@ class Stack:
         )
 
 
-def _by_pane(bins: Bins, cells: Cells, pane: Rows) -> Panes:
+def _by_pane(pairs: Pairs, cells: Cells, pane: Rows) -> Panes:
     n_columns = cells.shape[0]
     place = (pane * n_columns)[None, :] + np.arange(n_columns)[:, None]
     flat = np.bincount((place * N_CELLS + cells).ravel(), minlength=N_PANES * n_columns * N_CELLS)
     counts = flat.reshape(N_PANES, n_columns, N_CELLS).astype(np.int32)
-    return Panes(counts, bins.pairs.sums_by(cells, pane, N_PANES))
+    return Panes(counts, pairs.sums_by(cells, pane, N_PANES))
