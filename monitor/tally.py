@@ -153,8 +153,10 @@ class Stack:
         """
         everything = rows.size == self.time_ms.size
         numbers, cells = (self.numbers, self.cells) if everything else (self.numbers[:, rows], self.cells[:, rows])
-        profile = Profile.of(self.bins, numbers, cells, pairs=whole)
+        profile = Profile.of(self.bins, numbers, cells, pairs=whole and pane is None)
         panes = None if pane is None else _by_pane(self.bins.pairs if whole else Pairs.none(), cells, pane)
+        if panes is not None:
+            profile = replace(profile, pairs=panes.pairs.sum(axis=0))
         if not whole:
             return Tally(profile, self._extents(rows), panes=panes)
         place = np.minimum(np.searchsorted(rows, self.inspected), max(rows.size - 1, 0))
