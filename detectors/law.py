@@ -149,8 +149,8 @@ class Laws:
     def p_value(self, detector: Drawn, current: Profile) -> Floats:
         """Chance of a distance at least as large without drift, shape (numeric columns,).
 
-        NaN where the law is not known: no such law was drawn, fewer rows than the smallest of the sizes, a reference of
-        a single value.
+        NaN where the law is not known: no such law was drawn, fewer rows than any is kept for, a reference of a single
+        value.
         """
         if detector.name not in self.names:
             return np.full(self.groups.n.shape, np.nan)
@@ -158,7 +158,7 @@ class Laws:
         shares, m = groups.read(current)
         distance = detector.distance(groups.shares, shares, groups.places)
         lower, upper, weight = self._between(m)
-        known = (m >= self.sizes[0]) & (groups.n > 0)
+        known = (m >= SIZES[0]) & (groups.n > 0)
         counted, below, above = (self._effective(rows) for rows in (m, self._rows[lower], self._rows[upper]))
         # Between two sizes the distance times that root keeps its law, unless it has come to its end: a window without
         # the few rows that make the variance is at 1, whatever its size. Such a distance keeps its own value, and what
@@ -230,7 +230,8 @@ def _mixed(weight: Floats, lower: Floats, upper: Floats) -> Floats:
 
 
 def between(reference: Profile, current: Profile, names: Iterable[str]) -> Laws | None:
-    """The laws that this one comparison takes; None if the named detectors need none. Some 3 ms a column.
+    """The laws that this one comparison takes; None if the named detectors need none. Some 3 ms a column, or 1 for many
+    rows.
 
     If the columns have about as many current rows, they are drawn for so many, else for the nearest kept sizes.
     """
@@ -238,6 +239,8 @@ def between(reference: Profile, current: Profile, names: Iterable[str]) -> Laws 
     if not _drawn_ones(names) or not rows.size:
         return None
     fewest, most = max(int(rows.min()), SIZES[0]), int(rows.max())
+    if fewest >= SIZES[-2]:
+        return Laws.of(reference, names, SIZES[-1:], n_draws=_LEAST_DRAWS)
     if most <= _ALIKE * fewest:
         return Laws.of(reference, names, (fewest,), n_draws=_LEAST_DRAWS)
     first = int(np.searchsorted(SIZES, fewest, "right")) - 1
