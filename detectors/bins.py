@@ -221,11 +221,11 @@ class Bins:
         found = {row: column.error_of for row, column in enumerate(self.numeric) if column.error_of}
         return {row: self.names.index(name) for row, name in found.items()}
 
-    @property
+    @cached_property
     def n_numeric(self) -> int:
         return len(self.numeric)
 
-    @property
+    @cached_property
     def n_columns(self) -> int:
         return len(self.numeric) + len(self.categorical)
 
@@ -380,7 +380,7 @@ def _edges(x: Floats, borders: Floats) -> Floats:
     Frequent is what occurs five times, if there is room for all of that; else what fills two quantile cells: it took a
     border from its neighbours, so with a cell for each there are still at most 250.
     """
-    first = np.flatnonzero(np.diff(x, prepend=-np.inf))
+    first = np.append(0, np.flatnonzero(x[1:] != x[:-1]) + 1)
     occurs = np.diff(first, append=x.size)
     two_cells = 2 * x.size / N_QUANTILES
     for least in (min(N_REPEATS, two_cells), two_cells):

@@ -237,7 +237,10 @@ class _Steps:
 def _steps(pair: Pair) -> _Steps:
     """Three steps for each regular cell: up to where the rows of one side lie, then of the other, and to its end."""
     (lower, upper), rows = pair.bins.borders, pair.bins.n_numeric
-    x, y = np.clip(pair.reference.places, *pair.bins.credible), pair.current.places
+    x, y = pair.reference.places, pair.current.places
+    # Where an absurd row of the reference stretches a cell, both sides' rows lie where those of the reference may.
+    believed = np.clip(x, *pair.bins.credible)
+    x, y = believed, np.where(believed == x, y, np.clip(y, *pair.bins.credible))
     holds_x, holds_y = (side.counts[:rows, FIRST:ABOVE] > 0 for side in (pair.reference, pair.current))
     x, y = np.where(holds_x, x, y), np.where(holds_y, y, x)
     before, after = pair.gap[:, :-2], pair.gap[:, 1:-1]
