@@ -156,7 +156,7 @@ def by_format() -> None:
         def decode_all(log: list[Records] = log, settings: Config = settings) -> None:
             line = Line(settings, settings.model[0], known, Saved(), lambda *_: None)
             for records in log:
-                line.decoder.decode(records)
+                line.decoders[records.partition.topic].decode(records)
 
         def whole(log: list[Records] = log, settings: Config = settings) -> None:
             line = Line(settings, settings.model[0], known, Saved(), lambda *_: None)

@@ -31,7 +31,7 @@ GOAL = 1.7
 def seconds(servers: Sequence[str], topic: str, n_records: int, shape: Shape, n_workers: int) -> float:
     """From the first rows that come until all are counted, scaled to all: the first were not waited for."""
     line, one = shape.line(), partial(KafkaSource, [topic], options(servers))
-    job = Job(one, [_of(line.reading, topic)], settle)
+    job = Job(one, [_of(line.readings[0], topic)], settle)
     with closing(one() if n_workers == 1 else Workers(job, n_workers)) as source:
         began = first = 0.0
         while (n_read := sum(line.offsets.values())) < n_records:

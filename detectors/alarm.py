@@ -100,6 +100,8 @@ class Standing:
         """After the alarms of a window, and which columns' incidents opened."""
         clock = np.broadcast_to(self.clock[..., None], self.last.shape)
         any_alarm = alarm.loud | alarm.quiet
+        if not any_alarm.any():
+            return replace(self, held=self.held & (clock - self.last <= terms.hold)), any_alarm
         opened = (alarm.loud & ~self.firing & ~self.held) | (alarm.quiet & (clock - self.last > terms.hold))
         openings = np.where(opened, np.concatenate((self.openings[1:], clock[None])), self.openings)
         fresh = alarm.loud & ~self.firing

@@ -13,6 +13,7 @@ import numpy as np
 
 from detectors.bins import Bools, Floats
 from detectors.null import Null
+from detectors.signals import Places
 
 CLIP: Final = 3.0
 """A surprise moves the belief as if it were at most so many standard deviations."""
@@ -30,14 +31,29 @@ class Wobble:
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """The time that a pane takes.
+    """A pane's time, and what it lets expect; arrays of shape (..., signals).
 
-    length: in windows, (0, 1]. gap: windows without rows before it; cell: of the season.
+    length: in windows, (0, 1]. kept: share of a wobble that is left at its end; fresh: variance that came instead.
+    expected, unsure: the season's value, and the variance of its estimate. row_noise: variance of one row; most_rows:
+    rows beyond them make it no surer.
     """
 
     length: float
-    gap: Floats | float = 0.0
-    cell: np.ndarray[tuple[int, ...], np.dtype[np.intp]] | int = 0
+    kept: Floats
+    fresh: Floats
+    expected: Floats
+    unsure: Floats
+    row_noise: Floats
+    most_rows: Floats
+
+    @classmethod
+    def of(cls, null: Null, wobble: Wobble, length: float, gap: Floats | float, cell: Places | int) -> Self:
+        """A pane of a window in a season's cell. gap: windows without rows before it, shape (...)."""
+        kept = wobble.rho ** (length + np.asarray(gap)[..., None])
+        expected, unsure = null.at(cell)
+        row_noise = null.row_variance * null.pane_noise if length < 1 else null.row_variance
+        most_rows = np.maximum(null.most_rows * length, 1)
+        return cls(length, kept, (1 - kept * kept) * wobble.variance, expected, unsure, row_noise, most_rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,38 +98,32 @@ class Belief:
 
     def after(self, null: Null, wobble: Wobble, values: Floats, rows: Floats, span: Span) -> tuple[Belief, Surprise]:
         """What is believed after a pane, and how surprising it was. values, rows: shape (..., signals)."""
-        seen = rows > 0
-        expected, unsure = null.at(span.cell)
-        kept = wobble.rho ** (
-            span.length + np.asarray(span.gap)[..., None] if np.ndim(span.gap) else span.length + span.gap
-        )
+        kept = span.kept
         u, cross = kept * self.wobble, kept * self.v_cross
-        v_wobble = kept * kept * self.v_wobble + (1 - kept * kept) * wobble.variance
-        noise = (
-            null.row_variance
-            * (null.pane_noise if span.length < 1 else 1.0)
-            / np.minimum(np.maximum(rows, 1), np.maximum(null.most_rows * span.length, 1))
-            + unsure
-        )
-        known = self.v_offset + 2 * cross + v_wobble
+        v_wobble = kept * kept * self.v_wobble + span.fresh
+        with np.errstate(divide="ignore"):  # no rows, endless noise: nothing is learnt and nothing surprises
+            noise = span.row_noise / np.minimum(rows, span.most_rows) + span.unsure
+        to_offset, to_wobble = self.v_offset + cross, cross + v_wobble
+        known = to_offset + to_wobble
         variance = known + noise
         deviation = np.sqrt(variance)
-        miss = np.where(seen, values - expected - self.offset - u, 0.0)
-        gain_offset = np.where(seen, (self.v_offset + cross) / variance, 0.0)
-        gain_wobble = np.where(seen, (cross + v_wobble) / variance, 0.0)
-        moved = np.clip(miss, -CLIP * deviation, CLIP * deviation)
-        one = 1 - self.of_offset - kept * self.of_wobble
+        miss = values - span.expected - self.offset - u
+        gain_offset, gain_wobble = to_offset / variance, to_wobble / variance
+        limit = CLIP * deviation
+        moved = np.maximum(np.minimum(miss, limit), -limit)
+        u_of_one = kept * self.of_wobble
+        one = 1 - self.of_offset - u_of_one
         after = Belief(
             self.offset + gain_offset * moved,
             u + gain_wobble * moved,
-            self.v_offset - gain_offset * (self.v_offset + cross),
-            cross - gain_offset * (cross + v_wobble),
-            v_wobble - gain_wobble * (cross + v_wobble),
+            self.v_offset - gain_offset * to_offset,
+            cross - gain_offset * to_wobble,
+            v_wobble - gain_wobble * to_wobble,
             self.of_offset + gain_offset * one,
-            kept * self.of_wobble + gain_wobble * one,
+            u_of_one + gain_wobble * one,
         )
-        z = _normal(miss / deviation, wobble.weight * np.square(variance / known), null.tail)
-        return after, Surprise(z, np.maximum(one, 0) / deviation, seen)
+        z = _normal(miss / deviation, np.square(known / variance) / wobble.weight, null.tail)
+        return after, Surprise(z, np.maximum(one, 0) / deviation, rows > 0)
 
 
 def _parts(belief: Belief) -> tuple[Floats, ...]:
@@ -123,8 +133,15 @@ def _parts(belief: Belief) -> tuple[Floats, ...]:
     )  # fmt: skip
 
 
-def _normal(t: Floats, windows: Floats, tail: Floats) -> Floats:
-    """Student's t as a standard normal, after Wallace (1959): the variance rests on few windows, or tails are heavy."""
-    nu = 1 / (1 / windows + 1 / tail)
+def _normal(t: Floats, unsure: Floats, tail: Floats) -> Floats:
+    """Student's t as a standard normal, after Wallace (1959), of 1 / (unsure + 1 / tail) degrees of freedom.
+
+    unsure: one over the windows that the variance rests on. tail: degrees of freedom of heavy tails.
+    """
     t = t * np.sqrt(tail / (tail - 2))
-    return np.asarray(np.sign(t) * (8 * nu + 1) / (8 * nu + 3) * np.sqrt(nu * np.log1p(t * t / nu)))
+    unsure = unsure + 1 / tail
+    tall = t * t
+    tall *= unsure
+    tall += 1 + 1e-12  # more than 1
+    ratio = np.log(tall) / (tall - 1)  # log1p(x) / x to the last digits, several times as fast
+    return np.asarray(t * np.sqrt(ratio) * ((8 + unsure) / (8 + 3 * unsure)))

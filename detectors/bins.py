@@ -222,6 +222,11 @@ class Bins:
         return {row: self.names.index(name) for row, name in found.items()}
 
     @cached_property
+    def witness(self) -> int:
+        """Row number of a column in which every row is counted; errors may be counted later, or elsewhere."""
+        return next((row for row in range(self.n_columns) if row not in self.errors), 0)
+
+    @cached_property
     def n_numeric(self) -> int:
         return len(self.numeric)
 

@@ -215,15 +215,16 @@ def least_shift(material: Material, calibration: Calibration, allowance: Allowan
     rows = np.minimum(np.full(layout.n_signals, calibration.rows), null.most_rows)
     still, n_long = Belief.initial(null, wobble), int(min(max(allowance.period, SOON), 336))
     middle = int(np.argsort(null.season_variance.mean(axis=1))[len(null.season_variance) // 2])
+    span = Span.of(null, wobble, 1.0, 0.0, middle)
     for _ in range(n_long):
-        still, _ = still.after(null, wobble, null.at(middle)[0], rows, Span(1.0, 0.0, middle))
+        still, _ = still.after(null, wobble, span.expected, rows, span)
     still = replace(still, of_offset=np.zeros_like(rows), of_wobble=np.zeros_like(rows))
     information = np.zeros(layout.n_signals)
     wanted = allowance.ln_bar + calibration.ln_factor + np.log(N_FACTORS * layout.n_parts)
     threshold = np.sqrt(2 * np.maximum(wanted, 0))[layout.column] + POWER
     noise, rho = null.row_variance / np.maximum(rows, 1), wobble.rho
     for window in range(1, n_long + 1):
-        still, surprise = still.after(null, wobble, null.at(middle)[0], rows, Span(1.0, 0.0, middle))
+        still, surprise = still.after(null, wobble, span.expected, rows, span)
         information += np.square(surprise.response)
         if window in (SOON, n_long):
             together = (1 + rho) / (1 - rho) - 2 * rho * (1 - rho**window) / (window * (1 - rho) ** 2)

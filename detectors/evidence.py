@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.belief import Surprise
 from detectors.bins import Bools, Floats
@@ -32,31 +33,39 @@ N_FACTORS: Final = 2 * SIZES.size
 MOST: Final = 1e30
 MOST_LN: Final = float(np.log(MOST))
 
-_SIGNED: Final = np.concatenate((SIZES, -SIZES))
+Evident = NDArray[np.float32]
+"""Evidence spans thirty powers of ten, of which seven digits count; numbers of four bytes are twice as fast."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """R of every signal and size, shape (8, ..., signals), and of every event and rate, shape (4, ..., events)."""
 
-    signals: Floats
-    events: Floats
+    signals: Evident
+    events: Evident
 
     @classmethod
     def none(cls, null: Null) -> Self:
         """No evidence."""
-        return cls(np.zeros((N_FACTORS, *null.level.shape)), np.zeros((RATES.size, *null.event_rate.shape)))
+        shapes = (N_FACTORS, *null.level.shape), (RATES.size, *null.event_rate.shape)
+        return cls(*(np.zeros(shape, np.float32) for shape in shapes))
 
     def after(self, null: Null, surprise: Surprise, counts: Counted, length: float, cap: Cap) -> Evidence:
         """The evidence after a pane of such a length in windows."""
         shift = null.deadband * surprise.response
-        z = np.stack((surprise.z - shift, -surprise.z - shift))
-        sizes = SIZES.reshape(-1, *[1] * z.ndim)
-        gain = (sizes * z - sizes * sizes / 2).swapaxes(0, 1).reshape(N_FACTORS, *shift.shape)
-        grown = (self.signals + length) * np.exp(np.minimum(gain, cap.signals))
+        z = np.empty((2, *shift.shape), np.float32)
+        z[0], z[1] = surprise.z - shift, -surprise.z - shift
+        sizes = SIZES.astype(np.float32).reshape(-1, *[1] * shift.ndim)
+        gain = sizes * z[:, None]
+        gain -= sizes * sizes / 2
+        found = (counts.events / null.event_size).astype(np.float32)
+        expected = (counts.rows * (null.event_rate / null.event_size)).astype(np.float32)
+        rates = RATES.astype(np.float32).reshape(-1, *[1] * found.ndim)
+        of_events = np.log1p(rates) * found
+        of_events -= rates * expected
         return Evidence(
-            np.where(surprise.seen, np.minimum(grown, MOST), self.signals),
-            self._events_after(null, counts, length, cap.events),
+            _grown(self.signals, length, gain.reshape(self.signals.shape), cap.signals, surprise.seen),
+            _grown(self.events, length, of_events, cap.events, counts.rows > 0),
         )
 
     def limited(self, before: Evidence, cap: Cap, chosen: Bools) -> Evidence:
@@ -68,20 +77,25 @@ class Evidence:
 
     def where(self, signals: Bools, events: Bools) -> Evidence:
         """None where chosen, this elsewhere."""
-        return Evidence(np.where(signals, 0.0, self.signals), np.where(events, 0.0, self.events))
+        zero = np.float32(0)
+        return Evidence(np.where(signals, zero, self.signals), np.where(events, zero, self.events))
 
     def parts(self, layout: Signals) -> tuple[Floats, Floats]:
         """What each signal and each event adds to its column's evidence."""
-        of_signals = self.signals.mean(axis=0) / layout.n_parts[layout.column]
-        of_events = self.events.mean(axis=0) / layout.n_parts[layout.event_column]
+        of_signals = self.signals.sum(axis=0) / (N_FACTORS * layout.n_parts[layout.column])
+        of_events = self.events.sum(axis=0) / (RATES.size * layout.n_parts[layout.event_column])
         return of_signals, of_events
 
-    def _events_after(self, null: Null, counts: Counted, length: float, cap: Floats) -> Floats:
-        rates = RATES.reshape(-1, *[1] * counts.events.ndim)
-        found, expected = counts.events / null.event_size, counts.rows * null.event_rate / null.event_size
-        gain = np.log1p(rates) * found - rates * expected
-        grown = np.minimum((self.events + length) * np.exp(np.minimum(gain, cap)), MOST)
-        return np.where(counts.rows > 0, grown, self.events)
+
+def _grown(before: Evident, length: float, gain: Evident, cap: Evident, seen: Bools) -> Evident:
+    """The recursion, where there were rows. gain: logarithm of the factor; it is overwritten."""
+    np.minimum(gain, cap, out=gain)
+    np.exp(gain, out=gain)
+    grown = before + np.float32(length)
+    with np.errstate(over="ignore"):
+        grown *= gain
+    np.minimum(grown, np.float32(MOST), out=grown)
+    return grown if seen.all() else np.where(seen, grown, before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +110,12 @@ class Counted:
 class Cap:
     """The most that the logarithm of evidence may grow at once: by signals and by events, shapes (..., parts)."""
 
-    signals: Floats
-    events: Floats
+    signals: Evident
+    events: Evident
 
     @classmethod
     def below(cls, layout: Signals, ln_bar: Floats) -> Cap:
         """Half of what a single part needs to reach the bar, shape (..., columns): two outliers are the least."""
-        half = np.minimum(np.log(N_FACTORS * layout.n_parts) + np.maximum(ln_bar, 0), MOST_LN) / 2
+        half = np.minimum(np.log(N_FACTORS) + layout.ln_parts + np.maximum(ln_bar, 0), MOST_LN) / 2
+        half = half.astype(np.float32)
         return cls(half[..., layout.column], half[..., layout.event_column])

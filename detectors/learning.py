@@ -28,8 +28,8 @@ SQUARE, ONE, TWO, THREE, NOISE, COUNT = range(N_MOMENTS)
 class Learning:
     """What live windows have taught; arrays of shape (..., signals).
 
-    smooth: the level, smoothed over windows, against the reference. last: what the last three windows left, NaN for
-    none, shape (3, ...). waiting, learnt: moments, shape (6, ...).
+    smooth: the level, smoothed over windows, against the reference. last: what the last three windows left, 0 for none,
+    shape (3, ...). waiting, learnt: moments, shape (6, ...).
     """
 
     smooth: Floats
@@ -42,7 +42,7 @@ class Learning:
         """Nothing yet."""
         shape = null.level.shape
         moments = np.zeros((N_MOMENTS, *shape))
-        return cls(np.zeros(shape), np.full((3, *shape), np.nan), moments, moments)
+        return cls(np.zeros(shape), np.zeros((3, *shape)), moments, moments)
 
     def wobble(self, null: Null) -> Wobble:
         """How much signals wobble, by the reference and by what was learnt."""
@@ -68,16 +68,17 @@ class Learning:
         seen = rows > 0
         noise = null.row_variance / np.maximum(rows, 1)
         limit = CLIP * np.sqrt(wobble.variance + noise + null.offset)
-        rest_kept = np.clip(rest, -limit, limit)
-        products = [np.nan_to_num(rest_kept * before) for before in self.last]
-        new = np.stack([rest_kept * rest_kept, *products, noise, np.ones(rest.shape)])
-        waiting = self.waiting + np.where(seen, new, 0.0)
-        waiting = np.where(waiting[COUNT] > LONGEST, np.nan, waiting)  # until it is home
+        kept = np.minimum(np.maximum(rest, -limit), limit)
+        new = np.empty(self.waiting.shape)
+        new[SQUARE], new[ONE:NOISE], new[NOISE], new[COUNT] = kept * kept, kept * self.last, noise, 1.0
+        new *= seen
+        new += self.waiting
         smooth = np.where(seen, (1 - SMOOTHING) * self.smooth + SMOOTHING * rest, self.smooth)
+        last = np.where(seen, np.concatenate((kept[None], self.last[:-1])), self.last)
         home = seen & (np.abs(smooth) <= self.home(null, noise))
-        last = np.where(seen, np.stack([rest_kept, *self.last[:2]]), self.last)
-        learnt = self.learnt + np.where(home, np.nan_to_num(waiting), 0.0)
-        return Learning(smooth, last, np.where(home, 0.0, waiting), learnt)
+        learnt = self.learnt + new * (home & (new[COUNT] <= LONGEST))
+        new *= ~home
+        return Learning(smooth, last, new, learnt)
 
     @staticmethod
     def home(null: Null, noise: Floats) -> Floats:
@@ -95,8 +96,10 @@ def _pooled(null: Null, live: Floats, count: Floats) -> Floats:
     if null.n_windows.max(initial=0) > 0:
         return null.wobble
     told: Bools = count >= 5
-    enough = told.sum(axis=-1, keepdims=True) >= 10
-    if not enough.any():
+    n_told = told.sum(axis=-1, keepdims=True)
+    higher = told & (live > null.wobble.min(axis=-1, keepdims=True))
+    raised = (n_told >= 10) & (2 * higher.sum(axis=-1, keepdims=True) >= n_told)  # else the median is no higher
+    if not raised.any():
         return null.wobble
     middle = np.nanmedian(np.where(told, live, np.nan), axis=-1, keepdims=True)
-    return np.where(enough, np.maximum(null.wobble, np.nan_to_num(middle)), null.wobble)
+    return np.where(raised, np.maximum(null.wobble, np.nan_to_num(middle)), null.wobble)

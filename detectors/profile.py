@@ -96,7 +96,13 @@ class Profile:
 
     @property
     def n_rows(self) -> int:
-        return int(self.counts[0].sum()) if self.counts.size else 0
+        return int(self.counts[self.bins.witness].sum()) if self.counts.size else 0
+
+    def within(self, bins: Bins, row: int) -> Profile:
+        """The same counts of a single numeric column as this row of other cells, whose other columns count nothing."""
+        placed = Profile.empty(bins)
+        placed.counts[row], placed.sums[row] = self.counts[0], self.sums[0]
+        return placed
 
     @cached_property
     def n_all(self) -> Counts:

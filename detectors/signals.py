@@ -149,6 +149,11 @@ class Signals:
         return np.maximum(sum(sizes), 1).astype(np.float64)
 
     @cached_property
+    def ln_parts(self) -> Floats:
+        """The logarithm of that."""
+        return np.asarray(np.log(self.n_parts))
+
+    @cached_property
     def is_share(self) -> NDArray[np.bool_]:
         """Signals that are shares of rows, shape (signals,)."""
         return np.array([measure not in RANKS for measure in self.measure], np.bool_)
@@ -185,7 +190,7 @@ class Signals:
             column = self.column[k]
             listed = totals[..., self._shares[self.column[self._shares] == column]].sum(axis=-1)
             totals[..., k] = valid[..., column] - listed
-        return Reading(n_all[..., 0], valid, totals, self._events(counts))
+        return Reading(n_all[..., self.bins.witness], valid, totals, self._events(counts))
 
     def read_rows(self, cells: Cells, group: Places, n_groups: int) -> Reading:
         """The readings of groups of rows, shape (n_groups, ...).
@@ -222,7 +227,8 @@ class Signals:
     def values(self, reading: Reading) -> tuple[Floats, Floats]:
         """Of each signal its value, 0 without rows, and its rows; each of shape (..., signals)."""
         rows = np.where(self.is_fault, reading.n_all[..., None], reading.valid[..., self.column]).astype(np.float64)
-        return np.where(rows > 0, (reading.totals / np.maximum(rows, 1) - self.mean) * self.scale, 0.0), rows
+        values = (reading.totals / np.maximum(rows, 1) - self.mean) * self.scale
+        return np.where(rows > 0, values, 0.0), rows
 
     def event_rows(self, reading: Reading) -> Floats:
         """Rows in which each kind of event could have happened, shape (..., events)."""
@@ -309,6 +315,8 @@ class _Groups:
         return self._reduced(np.maximum, values, -np.inf)
 
     def _reduced(self, function: np.ufunc, values: Floats, nothing: float) -> Floats:
+        if self._present.size == self._n_columns:
+            return np.asarray(function.reduceat(values, self._first, axis=-1))
         found = np.full((*values.shape[:-1], self._n_columns), nothing)
         if self._present.size:
             found[..., self._present] = function.reduceat(values, self._first, axis=-1)

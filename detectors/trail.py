@@ -56,35 +56,34 @@ class Effect:
 
 @dataclass(frozen=True, eq=False)
 class Trail:
-    """Blocks of windows, the oldest first.
+    """Blocks of windows, the oldest first; what is told of each is one array per block.
 
     lengths: windows in each block. sums, rows: of what windows left beside level and season times rows, and the rows;
-    shape (blocks, ..., signals). events, event_rows: shape (blocks, ..., events).
+    each of shape (..., signals). events, event_rows: each of shape (..., events).
     """
 
     lengths: tuple[int, ...]
-    sums: Floats
-    rows: Floats
-    events: Floats
-    event_rows: Floats
+    sums: tuple[Floats, ...]
+    rows: tuple[Floats, ...]
+    events: tuple[Floats, ...]
+    event_rows: tuple[Floats, ...]
 
     @classmethod
-    def none(cls, null: Null) -> Self:
+    def none(cls) -> Self:
         """No window yet."""
-        signals, events = np.zeros((0, *null.level.shape)), np.zeros((0, *null.event_rate.shape))
-        return cls((), signals, signals, events, events)
+        return cls((), (), (), (), ())
 
     def after(self, rest: Floats, rows: Floats, events: Floats, event_rows: Floats) -> Trail:
         """With one more window; rest: what it left beside level and season."""
-        old = (self.sums, self.rows, self.events, self.event_rows)
-        new = (rest * rows, rows, events, event_rows)
         lengths, firsts = _merged([*self.lengths, 1])
-        arrays = [np.concatenate((blocks, added[None])) for blocks, added in zip(old, new, strict=True)]
-        if len(firsts) < len(arrays[0]):
-            arrays = [_joined(array, firsts) for array in arrays]
-        if len(lengths) < len(firsts):
-            arrays = [array[1:] for array in arrays]
-        return Trail(lengths, *arrays)
+        kept = firsts[len(firsts) - len(lengths) :]
+        return Trail(
+            lengths,
+            _joined((*self.sums, rest * rows), kept),
+            _joined((*self.rows, rows), kept),
+            _joined((*self.events, events), kept),
+            _joined((*self.event_rows, event_rows), kept),
+        )
 
     def effect(self, null: Null, wobble: Wobble, chosen: Bools) -> Effect:
         """The change of chosen signals (mask of shape (..., signals))."""
@@ -106,9 +105,10 @@ class Trail:
         likelihood = np.maximum(found * np.log(ratio) - rows * (ratio - 1) * usual, 0) / together
         return self._best(rate, np.sqrt(np.maximum(found, 1) * together) / np.maximum(rows, 1), likelihood)
 
-    def _since(self, array: Floats, chosen: Bools) -> Floats:
+    @staticmethod
+    def _since(blocks: Sequence[Floats], chosen: Bools) -> Floats:
         """Sums since each block's beginning, the youngest first, shape (blocks, chosen)."""
-        return np.asarray(array[:, chosen][::-1].cumsum(axis=0))
+        return np.cumsum([block[chosen] for block in reversed(blocks)], axis=0)
 
     def _ages(self) -> Floats:
         return np.cumsum(self.lengths[::-1], dtype=np.float64)[:, None]
@@ -122,10 +122,12 @@ class Trail:
         return Effect(size[at], error[at], ages[best, 0], youngest, oldest)
 
 
-def _joined(blocks: Floats, firsts: Sequence[int]) -> Floats:
-    """The sum of each run of blocks; five times as fast as `reduceat` along the first axis."""
+def _joined(blocks: Sequence[Floats], firsts: Sequence[int]) -> tuple[Floats, ...]:
+    """The sum of each run of blocks."""
     ends = [*firsts[1:], len(blocks)]
-    return np.stack([blocks[a] if b == a + 1 else blocks[a:b].sum(axis=0) for a, b in zip(firsts, ends, strict=True)])
+    return tuple(
+        blocks[a] if b == a + 1 else sum(blocks[a + 1 : b], blocks[a]) for a, b in zip(firsts, ends, strict=True)
+    )
 
 
 def _merged(lengths: list[int]) -> tuple[tuple[int, ...], list[int]]:

@@ -21,7 +21,7 @@ from detectors.packed import pack, unpack
 from detectors.signals import Reading, Signals
 from detectors.trail import Effect, Trail
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Vigil:
         learning = Learning.initial(null)
         shape = (*null.level.shape[:-1], layout.n_columns)
         return cls(
-            Belief.initial(null, learning.wobble(null)), learning, Evidence.none(null), Trail.none(null),
+            Belief.initial(null, learning.wobble(null)), learning, Evidence.none(null), Trail.none(),
             Standing.initial(shape, terms),
         )  # fmt: skip
 
@@ -77,7 +77,7 @@ class Vigil:
     def after(self, layout: Signals, null: Null, terms: Terms, sight: Sight) -> tuple[Vigil, Seen]:
         """The state after a window, and what the window showed."""
         wobble = self.learning.wobble(null)
-        belief, evidence, best = self._through_panes(layout, null, terms, sight, wobble)
+        belief, evidence, course = self._through_panes(layout, null, terms, sight, wobble)
         whole = sight.panes.sum(axis=0)
         values, rows = layout.values(whole)
         rows = np.minimum(rows, null.most_rows)
@@ -87,11 +87,12 @@ class Vigil:
         trail = self.trail.after(rest, rows, counts.events, counts.rows)
         learning = self.learning.after(null, wobble, rest, rows)
         standing = self.standing.passed(terms, 1 + np.asarray(sight.gap))
-        variance = wobble.variance + null.row_variance / np.maximum(rows, 1) + null.offset + unsure
-        standing = standing.homeward(self._return(layout, null, rest, variance, counts))
+        if standing.firing.any():
+            variance = wobble.variance + null.row_variance / np.maximum(rows, 1) + null.offset + unsure
+            standing = standing.homeward(self._return(layout, null, rest, variance, counts))
         found = Vigil(belief, learning, evidence, trail, standing)
         silent = terms.silent | standing.wandering(terms)
-        alarm, ln_evidence = found._alarms(layout, null, terms, best, wobble, silent)
+        alarm, ln_evidence = found._alarms(layout, null, terms, course, wobble, silent)
         standing, opened = standing.after(terms, alarm, self.calibrating(layout, null))
         after = Vigil(belief, learning, evidence, trail, standing)
         after = after._reset(layout, null, wobble, alarm)
@@ -109,8 +110,8 @@ class Vigil:
         arrays, facts = {}, {"version": VERSION, "lengths": self.trail.lengths}
         for name, part in self._parts().items():
             for field in fields(part):
-                value = getattr(part, field.name)
                 if field.name != "lengths":
+                    value = np.asarray(getattr(part, field.name))  # a trail's blocks lie one after the other
                     arrays[f"{name}.{field.name}"] = value.astype(_stored(value))
         return pack(facts, arrays)
 
@@ -123,8 +124,14 @@ class Vigil:
         kinds = {"belief": Belief, "learning": Learning, "evidence": Evidence, "trail": Trail, "standing": Standing}
         parts: dict[str, Any] = {}
         for name, kind in kinds.items():
-            own = {key.partition(".")[2]: _restored(a) for key, a in arrays.items() if key.partition(".")[0] == name}
-            parts[name] = kind(**own, **({"lengths": tuple(facts["lengths"])} if name == "trail" else {}))
+            own: dict[str, Any] = {
+                key.partition(".")[2]: _restored(array, np.float32 if kind is Evidence else np.float64)
+                for key, array in arrays.items() if key.partition(".")[0] == name
+            }  # fmt: skip
+            if kind is Trail:
+                own = {"lengths": facts["lengths"], **own}
+                own = {key: tuple(blocks) for key, blocks in own.items()}
+            parts[name] = kind(**own)
         return cls(**parts)
 
     def _parts(self) -> dict[str, Any]:
@@ -132,42 +139,53 @@ class Vigil:
 
     def _through_panes(
         self, layout: Signals, null: Null, terms: Terms, sight: Sight, wobble: Wobble
-    ) -> tuple[Belief, Evidence, _Best]:
-        """Belief and evidence after the panes, and the strongest evidence on the way."""
+    ) -> tuple[Belief, Evidence, _Course]:
+        """Belief and evidence after the panes, and the evidence on the way."""
         belief, evidence = self.belief, self.evidence
         n_panes = sight.panes.n_all.shape[0]
         cap = Cap.below(layout, terms.ln_bar)
         values, rows = layout.values(sight.panes)
         event_rows = layout.event_rows(sight.panes)
-        best = _Best()
+        panes = []
+        span = Span.of(null, wobble, 1 / n_panes, sight.gap, sight.cell)
         for pane in range(n_panes):
-            span = Span(1 / n_panes, sight.gap if pane == 0 else 0.0, sight.cell)
+            if pane == 1 and np.any(sight.gap):
+                span = Span.of(null, wobble, 1 / n_panes, 0.0, sight.cell)
             belief, surprise = belief.after(null, wobble, values[pane], rows[pane], span)
             counts = Counted(sight.panes.events[pane].astype(np.float64), event_rows[pane])
             evidence = evidence.after(null, surprise, counts, 1 / n_panes, cap)
             if terms.by_window:
                 evidence = evidence.limited(self.evidence, cap, np.asarray(True))
-            best.see(layout, *evidence.parts(layout))
-        return belief, evidence, best
+            panes.append(evidence)
+        return belief, evidence, _Course(layout, panes)
 
     def _alarms(
-        self, layout: Signals, null: Null, terms: Terms, best: _Best, wobble: Wobble, silent: Bools
+        self, layout: Signals, null: Null, terms: Terms, course: _Course, wobble: Wobble, silent: Bools
     ) -> tuple[Alarm, Floats]:
-        of_signals, of_events = best.signals, best.events
-        faults = np.where(layout.is_fault, of_signals, 0.0), np.where(layout.is_event_fault, of_events, 0.0)
         with np.errstate(divide="ignore"):
-            ln_all = np.log(layout.per_column(of_signals, of_events))
-            ln_loud = np.where(silent, np.log(layout.per_column(*faults)), ln_all)
+            ln_all = ln_loud = np.log(course.strongest)
+            if silent.any():
+                faults = self._faults(layout, *course.parts())
+                ln_loud = np.where(silent, np.log(layout.per_column(*faults)), ln_all)
         enough, quiet = ln_loud >= terms.ln_bar, silent & (ln_all >= terms.ln_bar)
         part, size = np.zeros(enough.shape, np.intp), np.zeros(enough.shape)
         passed = np.zeros(enough.shape, np.bool_)
         if (enough | quiet).any():
             # A column that is paged for its faults alone is not opened by its values.
-            only = enough & silent
-            of_signals = np.where(only[..., layout.column], faults[0], of_signals)
-            of_events = np.where(only[..., layout.event_column], faults[1], of_events)
-            part, size, passed = self._leading(layout, null, wobble, (of_signals, of_events), enough | quiet)
+            parts, only = course.parts(), enough & silent
+            if only.any():
+                faults = self._faults(layout, *parts)
+                parts = (
+                    np.where(only[..., layout.column], faults[0], parts[0]),
+                    np.where(only[..., layout.event_column], faults[1], parts[1]),
+                )
+            part, size, passed = self._leading(layout, null, wobble, parts, enough | quiet)
         return Alarm(enough & passed, quiet & ~enough & passed, enough & ~passed, part, size), ln_loud
+
+    @staticmethod
+    def _faults(layout: Signals, of_signals: Floats, of_events: Floats) -> tuple[Floats, Floats]:
+        """The parts that tell of the data's quality, 0 in place of the others."""
+        return np.where(layout.is_fault, of_signals, 0.0), np.where(layout.is_event_fault, of_events, 0.0)
 
     def _leading(
         self, layout: Signals, null: Null, wobble: Wobble, parts: tuple[Floats, Floats], asked: Bools
@@ -218,31 +236,26 @@ class Vigil:
         return Vigil(belief, self.learning, self.evidence.where(signals, events), self.trail, self.standing)
 
 
-class _Best:
-    """The parts of each column's evidence at the pane where it was strongest."""
+class _Course:
+    """The evidence of one window, pane by pane. strongest: of each column, at its best pane, shape (..., columns)."""
 
-    signals: Floats
-    events: Floats
+    def __init__(self, layout: Signals, panes: list[Evidence]) -> None:
+        signals, events = zip(*(evidence.parts(layout) for evidence in panes), strict=True)
+        self._layout, self._signals, self._events = layout, np.stack(signals), np.stack(events)
+        self._totals = layout.per_column(self._signals, self._events)
+        self.strongest: Floats = self._totals.max(axis=0)
 
-    def __init__(self) -> None:
-        self._total: Floats | None = None
-
-    def see(self, layout: Signals, signals: Floats, events: Floats) -> None:
-        """One more pane."""
-        total = layout.per_column(signals, events)
-        if self._total is None:
-            self.signals, self.events, self._total = signals, events, total
-            return
-        better = total > self._total
-        self.signals = np.where(better[..., layout.column], signals, self.signals)
-        self.events = np.where(better[..., layout.event_column], events, self.events)
-        self._total = np.maximum(total, self._total)
+    def parts(self) -> tuple[Floats, Floats]:
+        """The parts of each column's evidence at its best pane."""
+        best = self._totals.argmax(axis=0)[None]
+        of_signals = np.take_along_axis(self._signals, best[..., self._layout.column], axis=0)
+        return of_signals[0], np.take_along_axis(self._events, best[..., self._layout.event_column], axis=0)[0]
 
 
 def _stored(value: Floats) -> np.dtype[Any]:
     return np.dtype(np.bool_ if value.dtype == np.bool_ else np.int32 if value.dtype.kind == "i" else np.float32)
 
 
-def _restored(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    kind = np.intp if value.dtype.kind == "i" else np.float64
+def _restored(value: np.ndarray[Any, Any], numbers: type[np.floating[Any]]) -> np.ndarray[Any, Any]:
+    kind = np.intp if value.dtype.kind == "i" else numbers
     return value.copy() if value.dtype == np.bool_ else value.astype(kind)

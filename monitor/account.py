@@ -7,6 +7,7 @@ import msgspec
 from monitor.alert import Change
 from monitor.decision import Verdict
 from monitor.decision.budget import Ledger
+from monitor.join import Labelled
 from monitor.line import Counts
 from monitor.message import ColumnChange
 from monitor.retrain import Past, Trigger
@@ -28,7 +29,8 @@ class ClosedWindow(msgspec.Struct, frozen=True):
 class ModelStatus(msgspec.Struct, frozen=True):
     """How one model stands. n_waiting: rows in windows that are still open; incident: the one that is firing.
 
-    budget: the ledger of each segment, where the model works under the budget and has closed a window.
+    budget: the ledger of each segment, where the model works under the budget and has closed a window. labelled: what
+    became of labels that come later; coverage: share of the predictions that have got theirs, None where none can.
     """
 
     model: str
@@ -39,6 +41,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     incident: str | None
     severity: str | None
     budget: dict[str, Ledger] = {}
+    labelled: Labelled = Labelled()
+    coverage: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from detectors.bins import Cells, Floats
 
 Int64s = NDArray[np.int64]
+Keys = NDArray[np.uint64]
 NO_TIME = np.iinfo(np.int64).min
 """Stands for "no event time" in arrays of milliseconds."""
 
@@ -120,6 +121,7 @@ class Batch:
     rejects: records of the same fetch that did not become rows.
     inspected: int64, ascending, the rows that were searched for columns which the reference does not have; unknown: the
         row and name of each such column.
+    keys: uint64, shape (rows,), a hash of each row's id, 0 where it has none; of no rows where nobody asks for ids.
     """
 
     partition: Partition
@@ -131,6 +133,7 @@ class Batch:
     rejects: tuple[Reject, ...] = ()
     inspected: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
     unknown: tuple[tuple[int, str], ...] = ()
+    keys: Keys = field(default_factory=lambda: np.empty(0, np.uint64))
 
     @property
     def n_rows(self) -> int:
@@ -156,4 +159,5 @@ class Batch:
             rejects=self.rejects + rejects,
             inspected=moved[self.inspected[~rows[self.inspected]]],
             unknown=tuple((int(moved[row]), name) for row, name in self.unknown if not rows[row]),
+            keys=self.keys[kept] if self.keys.size else self.keys,
         )

@@ -17,6 +17,7 @@ from monitor.decision.budget import Budget, Ledger
 from monitor.decision.family import Family
 from monitor.decision.rules import Thresholds
 from monitor.past import DEFAULT_ROWS, Past, Pasts
+from monitor.rowsample import RowSample
 from monitor.window import WHOLE, Window
 
 
@@ -25,6 +26,7 @@ class Reference:
     """What is normal for a model: a sealed reference, opened.
 
     pasts: its own windows, where they were sealed with it. calibrations: what was learnt of them, under some budget.
+    rows: some of its rows; None where it was sealed without any.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Reference:
     profile: Profile
     pasts: Pasts = field(default_factory=dict)
     calibrations: Calibrations = field(default_factory=Calibrations)
+    rows: RowSample | None = None
 
     def side(self, segment: str) -> Profile:
         """What a segment's windows are compared with: its own rows if they were sealed, else all."""

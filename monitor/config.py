@@ -86,10 +86,15 @@ class Kafka(_Table):
 
 
 class State(_Table):
-    """`[state]`: where driftd remembers."""
+    """`[state]`: where driftd remembers.
+
+    sample_rows: of every window, kept with it; sample_retention: how long, where nothing in the window drifts.
+    """
 
     directory: Path = Path("/var/lib/driftd")
     retention: DurationMs = _duration("90d")
+    sample_rows: int = Field(default=300, ge=0, le=10_000)
+    sample_retention: DurationMs = _duration("7d")
     checkpoint: DurationMs = Field(default=_duration("5s"), gt=0)
     backup: DurationMs = _duration("24h")
 
@@ -110,6 +115,21 @@ class Fields(_Table):
     score: str | None = None
     label: str | None = None
     features: str | tuple[str, ...] | None = None
+
+
+class Labels(_Table):
+    """`[model.labels]`: labels that come later than their predictions, in a topic of their own.
+
+    id, label: dotted paths into its records, those of `[model.fields]` where they are not named. lag: how long a
+    prediction waits for its label; max_waiting: predictions that may wait.
+    """
+
+    topic: str = Field(min_length=1)
+    format: str | None = None
+    id: str | None = None
+    label: str | None = None
+    lag: DurationMs = Field(default=_duration("7d"), gt=0)
+    max_waiting: int = Field(default=1_000_000, ge=1)
 
 
 class Column(_Table):
@@ -143,7 +163,18 @@ class Model(_Table):
     segments: tuple[str, ...] = ()
     max_segments: int = Field(default=50, gt=0)
     fields: Fields = Fields()
+    labels: Labels | None = None
     columns: Mapping[str, Column] = Field(default_factory=dict)
+
+    @property
+    def all_topics(self) -> tuple[str, ...]:
+        """Those of its predictions, and that of its labels."""
+        return self.topics if self.labels is None else (*self.topics, self.labels.topic)
+
+    @property
+    def without_labels(self) -> Model:
+        """The same for logs whose labels come with their records, or never."""
+        return self if self.labels is None else self.model_copy(update={"labels": None})
 
 
 class Rule(_Table):
@@ -314,7 +345,8 @@ def _keys_at(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     if not names:
         return list(root.model_fields)
     if names[0] == "model" and len(names) > 1:
-        return list((Fields if names[1] == "fields" else Column).model_fields)
+        inner: dict[str, type[_Table]] = {"fields": Fields, "labels": Labels}
+        return list(inner.get(names[1], Column).model_fields)
     return list(tables[names[0]].model_fields) if names[0] in tables else []
 
 
@@ -333,6 +365,8 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
         yield from _unknown(f"model[{i}].format", model.format, known.formats, "format")
         if config.kafka is not None and not model.topics:
             yield Problem(f"model[{i}].topics", "no topic, but there is a [kafka] table; name the topics to read")
+        if model.labels is not None:
+            yield from _of_labels(f"model[{i}]", model, model.labels, config.kafka, known)
     yield from _references(config, known)
     for i, channel in enumerate(config.channel):
         yield from _unknown(f"channel[{i}].kind", channel.kind, known.channels, "kind of channel")
@@ -342,6 +376,24 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
                 options.model_validate(channel.model_extra or {})
         except ValidationError as error:
             yield from mistakes(error, options or BaseModel, f"channel[{i}]")
+
+
+def _of_labels(where: str, model: Model, labels: Labels, kafka: Kafka | None, known: Known) -> Iterator[Problem]:
+    """What labels that come later ask of their model."""
+    fields = model.fields
+    if labels.format is not None:
+        yield from _unknown(f"{where}.labels.format", labels.format, known.formats, "format")
+    if labels.topic in model.topics:
+        yield Problem(f"{where}.labels.topic", f"found {labels.topic!r}, a topic of predictions; wanted one of labels")
+    if isinstance(model.window, Rows):
+        yield Problem(f"{where}.labels", f'found a window of "{model.window.n_rows} rows", wanted one of event time')
+    if kafka is not None and kafka.sample < 1:
+        yield Problem("kafka.sample", f"found {kafka.sample:g}, but {where} joins labels by id; wanted every record")
+    for name in ("id", "label"):
+        if getattr(fields, name) is None:
+            yield Problem(f"{where}.fields.{name}", "is required where labels come later")
+    if fields.score is None and fields.prediction is None:
+        yield Problem(f"{where}.fields.score", "neither it nor prediction is named; labels need one to compare with")
 
 
 def _references(config: Config, known: Known) -> Iterator[Problem]:

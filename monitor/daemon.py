@@ -11,12 +11,12 @@ import logging
 import queue
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
-from monitor.batch import Moment, Partition
+from monitor.batch import Moment, Partition, Records
 from monitor.channels import Outcome
 from monitor.engine import Commit, Engine
 from monitor.errors import SourceError, StoreFull
@@ -99,6 +99,7 @@ class Daemon:
         self._unwritten: Commit | None = None
         self._answers: list[tuple[str, Outcome | Held]] = []
         self._sent: dict[str, Due] = {}
+        self._logs: Mapping[str, str] = {}
         self._quiet: dict[Partition, float] = {}
         self._looked = time.monotonic()
         self._n_rows = 0
@@ -162,6 +163,11 @@ class Daemon:
     def _read(self) -> None:
         found = self._source.poll(IN_FLIGHT_SECONDS if self._sent else POLL_SECONDS)
         now = time.time()
+        if (logs := self._source.log_ids()) != self._logs:
+            self._logs = dict(logs)
+            if anew := self._engine.recognise(logs):
+                self._begin_anew(anew, found)
+                return
         for i, records in enumerate(found):
             self._quiet[records.partition] = 0.0
             try:
@@ -175,12 +181,27 @@ class Daemon:
             self._engine.jump(at, offset)
             self._outside.metrics.jumped(at, offset - wanted)
 
+    def _begin_anew(self, topics: Sequence[str], found: Sequence[Records]) -> None:
+        """Topics were deleted and made anew. What just came may be of either log: all of it is read again."""
+        places = {at: 0 for at in self._source.assigned() if at.topic in topics}
+        places |= {records.partition: records.first_offset for records in reversed(found)}
+        places |= self._engine.positions()
+        self._source.seek({at: 0 if at.topic in topics else offset for at, offset in places.items()})
+        self._source.losses()
+        for topic in topics:
+            text = "topic %s was deleted and made anew; it is read from its beginning, and what it held unread is lost"
+            log.warning(text, topic, extra={"event": "kafka.topic_made_anew", "topic": topic})
+            self._outside.metrics.made_anew(topic)
+
     def _tick(self) -> None:
         moment = self._moment()
         for order, answer in self._outside.inbox.take():
             self._answered.append((answer, self._obey(order, moment.now_ms)))
         if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
+            began = time.monotonic()
             self._unwritten = self._engine.tick(moment)
+            if self._unwritten is not None:
+                self._outside.metrics.judged(self._unwritten, time.monotonic() - began)
             self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
 
     def _obey(self, order: Order, now_ms: int) -> Answer:
@@ -197,13 +218,16 @@ class Daemon:
     def _idle(self) -> frozenset[Partition]:
         """Partitions that brought nothing for `idle_seconds` during which they were known to be at their end.
 
-        Time in which the loop did not come round (the process was stopped, the machine slept) is no sign of idleness.
+        Labels hold no window open once they were read to their end, whatever their times. Time in which the loop did
+        not come round (the process was stopped, the machine slept) is no sign of idleness.
         """
         now, caught_up = time.monotonic(), self._source.caught_up()
         step, self._looked = min(now - self._looked, LOOK_SECONDS), now
         for at in self._source.assigned():
             self._quiet[at] = self._quiet.get(at, 0.0) + step if at in caught_up else 0.0
-        return frozenset(at for at in caught_up if self._quiet[at] >= self._pace.idle_seconds)
+        labels = self._engine.label_topics
+        wanted = {at: 0.0 if at.topic in labels else self._pace.idle_seconds for at in caught_up}
+        return frozenset(at for at, seconds in wanted.items() if self._quiet[at] >= seconds)
 
     def _housekeep(self) -> None:
         """Do what housekeeping asked of the only writer."""
@@ -238,7 +262,7 @@ class Daemon:
         if time.monotonic() < self._next_due:
             return
         self._next_due = time.monotonic() + DUE_SECONDS
-        self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)))
+        self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)), self._courier.failing)
         found = [due for due in self._store.due(int(time.time() * 1000)) if due.notice.id not in self._sent]
         self._store.claim([due.notice.id for due in found])
         for due in found:

@@ -72,7 +72,7 @@ def examine(file: Path, config: Config, *, send: bool) -> Iterator[Hop]:
 
 
 def _kafka(prepared: Prepared, clock: _Clock) -> Hop:
-    topics = sorted({topic for model in prepared.config.model for topic in model.topics})
+    topics = sorted({topic for model in prepared.config.model for topic in model.all_topics})
     try:
         source = KafkaSource(topics, prepared.kafka, start="latest")
         try:

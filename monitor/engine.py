@@ -49,6 +49,11 @@ class Engine:
     def topics(self) -> frozenset[str]:
         return frozenset(self._by_topic)
 
+    @property
+    def label_topics(self) -> frozenset[str]:
+        """Those that bring labels for predictions, and nothing else."""
+        return frozenset(self._by_topic) - {topic for line in self.lines for topic in line.own_topics}
+
     def positions(self) -> Mapping[Partition, int]:
         """Where to read on: of every partition that all its topic's models have read, the earliest of their offsets.
 
@@ -71,6 +76,14 @@ class Engine:
         """See `Line.jump`."""
         for line in self._by_topic.get(at.topic, ()):
             line.jump(at, offset)
+
+    def recognise(self, logs: Mapping[str, str]) -> Sequence[str]:
+        """See `Line.recognise`: by topic, the id of its log. The topics that were made anew."""
+        anew = []
+        for topic, log in logs.items():
+            changed = [line.recognise(topic, log) for line in self._by_topic.get(topic, ())]
+            anew += [topic] if any(changed) else []
+        return anew
 
     def ready(self, moment: Moment) -> bool:
         """Whether a tick would close a window."""

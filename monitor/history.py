@@ -39,6 +39,7 @@ from monitor.line import LineState
 from monitor.message import rfc3339
 from monitor.order import Silence
 from monitor.retrain import Trigger
+from monitor.rowsample import RowSample
 from monitor.window import WHOLE
 
 __all__ = ["ClosedWindow", "Explanation", "History", "Incident", "ModelStatus", "Status", "Unknown"]
@@ -166,6 +167,15 @@ class History:
         pair = Pair(reference.profile, thaw(row[-1], reference.bins).tally.profile)
         return Compared(_window(row[:-1]), reference.id, pair)
 
+    def rows(self, compared: Compared, model: str) -> tuple[RowSample, RowSample] | None:
+        """Rows of the reference and of the window, where some of both are kept. Of a window of all rows."""
+        reference = self._reference(compared.window.bins)
+        statement = "SELECT body FROM samples WHERE model = ? AND number = ?"
+        kept = self._db.execute(statement, (model, compared.window.index)).fetchone()
+        if kept is None or reference is None or reference.rows is None:
+            return None
+        return reference.rows, RowSample.from_bytes(reference.bins, unchecked(kept[0]))
+
     def triggers(
         self, identity: str | None = None, limit: int = 100, incident: str | None = None
     ) -> tuple[TriggerEntry, ...]:
@@ -244,6 +254,7 @@ class History:
         return ModelStatus(
             model, state.counts, n_windows, n_waiting, next(iter(self.windows(model, limit=1)), None),
             episode.id if episode else None, episode.severity if episode else None, self._ledgers(model),
+            state.labelled, state.labelled.coverage,
         )  # fmt: skip
 
     def _ledgers(self, model: str) -> dict[str, Ledger]:
@@ -257,13 +268,14 @@ def _kept(directory: Path, bins: str) -> Reference:
     """The reference of these cells; LookupError when it is not kept."""
     db = read_only(directory)
     try:
-        row = db.execute("SELECT id, cells, profile FROM kept_references WHERE bins = ?", (bins,)).fetchone()
+        row = db.execute("SELECT id, cells, profile, rows FROM kept_references WHERE bins = ?", (bins,)).fetchone()
     finally:
         db.close()
     if row is None:
         raise LookupError(bins)
     cells = Bins.from_json(zlib.decompress(row[1]))
-    return Reference(row[0], cells, Profile.from_bytes(cells, row[2]))
+    rows = RowSample.from_bytes(cells, row[3]) if row[3] else None
+    return Reference(row[0], cells, Profile.from_bytes(cells, row[2]), rows=rows)
 
 
 def _text(head: bytes) -> str:

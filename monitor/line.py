@@ -16,22 +16,24 @@ from monitor.batch import NO_TIME, Batch, Moment, Partition, Records, Reject
 from monitor.board import Board
 from monitor.board import Line as DigestLine
 from monitor.check import Judge, Judged, Reference
-from monitor.config import Config, Model, Rows
-from monitor.decode import Decoder, layout
-from monitor.decode.reading import Reading, screened
+from monitor.config import Config, Model, Rows, State
+from monitor.decode import Decoder, Layout, label_layout, layout
+from monitor.decode.reading import Reading, nameable, screened
 from monitor.desk import Desk, Outcomes
 from monitor.hearing import Hearing
+from monitor.join import Join, Labelled, RunKey, Runs, Terms
 from monitor.message import Subject
 from monitor.order import Answer, Order
+from monitor.rowsample import RowSample
 from monitor.watch import Recall, Watch, WatchState
-from monitor.window import Key, Piece, RowWindows, Segments, Span, TimeWindows, Window, Windows, grouped
+from monitor.window import Extras, Key, Piece, RowWindows, Segments, Span, TimeWindows, Window, Windows, grouped
 
 
 class Counts(msgspec.Struct, frozen=True):
     """Rows of one model since its first record; of a sample, the rows that it stands for, but in `rejected`.
 
     dropped: late rows of windows that are not kept any more; lost: records that Kafka deleted before they were read;
-    rejected: records that became no row, by kind.
+    rejected: records that became no row, by kind; anew: how often a topic was found to be made anew.
     """
 
     rows: int = 0
@@ -39,6 +41,7 @@ class Counts(msgspec.Struct, frozen=True):
     dropped: int = 0
     lost: int = 0
     rejected: dict[str, int] = {}
+    anew: int = 0
 
 
 class LineState(msgspec.Struct, frozen=True):
@@ -46,7 +49,8 @@ class LineState(msgspec.Struct, frozen=True):
 
     shape: the reference, window and segments that open windows and memories rest on; they mean nothing on another.
     newest: topic, partition and newest event time seen there. fences: topic, partition and offset below which rows are
-    read for the second time. hearing: of the log itself.
+    read for the second time. hearing: of the log itself. logs: topic and id of the log that offsets mean. labelled: of
+    labels that come later.
     """
 
     shape: str
@@ -56,16 +60,20 @@ class LineState(msgspec.Struct, frozen=True):
     counts: Counts = Counts()
     hearing: Hearing = Hearing()
     fences: tuple[tuple[str, int, int], ...] = ()
+    logs: tuple[tuple[str, str], ...] = ()
+    labelled: Labelled = Labelled()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Saved:
-    """All that a model's line goes on from: offsets to read on at, open windows, and the judge's memories."""
+    """All that a model's line goes on from: offsets to read on at, open windows, the judge's memories, and what waits
+    for labels."""
 
     state: LineState | None = None
     offsets: Mapping[Partition, int] = field(default_factory=dict)
     open: Mapping[Key, Window] = field(default_factory=dict)
     memories: Mapping[str, bytes] = field(default_factory=dict)
+    waiting: Runs = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +82,9 @@ class ModelCommit:
 
     offsets: of partitions that were read on. open: windows with new rows; gone: windows that are no longer open.
     memories: of segments whose windows closed. judged: windows that closed or were amended; out: what came of it.
-    n_rows, n_late: rows that came since the last commit; n_open: windows that are open.
+    n_rows, n_late: rows that came since the last commit; n_open: windows that are open. samples: rows that are
+    new in the samples of open windows, by the windows' start. waiting, no_longer: runs of what waits for a label that
+    are new, and that are none any more.
     """
 
     model: str
@@ -89,6 +99,9 @@ class ModelCommit:
     n_rows: int = 0
     n_late: int = 0
     n_open: int = 0
+    samples: Mapping[int, RowSample] = field(default_factory=dict)
+    waiting: Runs = field(default_factory=dict)
+    no_longer: frozenset[RunKey] = frozenset()
 
 
 class Line:
@@ -104,25 +117,27 @@ class Line:
         board: Board | None = None,
     ) -> None:
         self.name = model.name
-        self.topics = frozenset(model.topics)
-        self.layout = layout(model.fields, reference.bins)
+        self.topics, self.own_topics = frozenset(model.all_topics), frozenset(model.topics)
         self._model = model
         sample = config.kafka.sample if config.kafka else 1.0
         subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash, sample)
         self._scaled = subject.scaled
         self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
         self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
-        self._windows = _windows(model, reference, config.state.retention)
-        self.reading = Reading(model.name, self.topics, model.format, self.layout, self._windows.needs_time)
-        self.decoder: Decoder = self.reading.decoder()
+        self._windows = _windows(model, reference, config.state)
+        self._join = _join(model, reference, self._windows)
+        self.layout = layout(model.fields, reference.bins, ids=self._join is not None)
+        self.readings = _readings(model, self.layout, self._windows.needs_time)
+        self.decoders: Mapping[str, Decoder] = {topic: r.decoder() for r in self.readings for topic in r.topics}
         self._shape = shape(model, reference)
         self._committed = saved
         self._offsets = dict(saved.offsets)
-        self._counts, self._hearing = Counts(), Hearing()
+        self._counts, self._hearing, self._labelled = Counts(), Hearing(), Labelled()
+        self._logs: dict[str, str] = {}
         if saved.state is not None:
             self._restore(saved, saved.state)
         self._rejects: list[Reject] = []
-        self._n_rows = self._n_lost = 0
+        self._n_rows = self._n_lost = self._n_anew = 0
 
     @property
     def offsets(self) -> Mapping[Partition, int]:
@@ -141,22 +156,54 @@ class Line:
         self._n_lost += records.n_lost
         batch = fresh.decoded.get(self.name)
         if batch is None:
-            batch = screened(self.decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
+            decoder = self.decoders[records.partition.topic]
+            batch = screened(decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
+        if records.partition.topic not in self.own_topics:
+            self._label(batch)
+            return
         if now_ms is not None:
             self._hearing = self._hearing.after(fresh, batch.rejects, now_ms)
         self.add(batch)
 
     def add(self, batch: Batch) -> None:
         """Take rows that are decoded already."""
+        if self._join is not None:
+            self._join.predicted(batch)
         self._windows.add(batch)
-        self._rejects += batch.rejects
         self._n_rows += batch.n_rows
+        self._read(batch)
+
+    def _label(self, batch: Batch) -> None:
+        if self._join is not None:
+            batch = nameable(batch)
+            self._join.labelled(batch)
+        self._read(batch)
+
+    def _read(self, batch: Batch) -> None:
+        self._rejects += batch.rejects
         self._offsets[batch.partition] = batch.next_offset
 
     def jump(self, at: Partition, offset: int) -> None:
-        """Reading goes on at this offset: the log in between is gone, or it was made anew."""
-        self._n_lost += max(0, offset - self._offsets.get(at, 0))
+        """Reading goes on at this offset: the log in between is gone, or what was read is not in the log any more."""
+        known = self._offsets.get(at, 0)
+        self._n_lost += max(0, offset - known)
+        if offset < known:  # what comes there now was never read
+            self._windows.fences.pop(at, None)
         self._offsets[at] = offset
+
+    def recognise(self, topic: str, log: str) -> bool:
+        """Records of this topic come from this log. True where it is another than before; it is read from its start."""
+        known = self._logs.get(topic)
+        if known == log:
+            return False
+        self._logs[topic] = log
+        read = [at for at in self._offsets if at.topic == topic]
+        if known is None or not read:
+            return False
+        for at in read:
+            self.jump(at, 0)
+        self._n_anew += 1
+        return True
 
     def act(self, order: Order, now_ms: int) -> Answer | None:
         """Do what was ordered; None when it is about something else."""
@@ -174,6 +221,8 @@ class Line:
         """Close what is complete, and see what time has brought; None when nothing changed since the last tick."""
         late = self._windows.settle()
         self._close(late, self._windows.close(moment), moment.now_ms)
+        if self._join is not None:
+            self._join.forget()
         self._desk.hear(self._silent_since(moment), self._hearing.broken, moment.now_ms)
         self._desk.review(moment.now_ms)
         return self._commit()
@@ -186,14 +235,15 @@ class Line:
 
     def _close(self, late: Sequence[Piece], closed: Sequence[Window], now_ms: int) -> None:
         # A window of late rows alone is none until they amend it: when that is depends on how the log was read.
-        for group in grouped([window for window in closed if window.n_rows]):
+        for group in grouped([window for window in closed if window.n_counted]):
             self._watch.close(group, now_ms)
         waited = [Piece(w.segment, w.start_ms, w.end_ms, w.waiting) for w in closed if w.waiting.n_rows]
         self._watch.amend([*late, *waited])
 
     def _silent_since(self, moment: Moment) -> int:
         """Since when nothing has come though everything was read, if that is too long; else 0."""
-        if not moment.assigned or moment.assigned != moment.idle:
+        mine = {at for at in moment.assigned if at.topic in self.own_topics}
+        if not mine or not mine <= moment.idle:
             return 0
         limit_ms = self._model.silent_after
         if limit_ms is None and isinstance(self._model.window, Rows):
@@ -204,11 +254,12 @@ class Line:
     def _commit(self) -> ModelCommit | None:
         offsets = {at: offset for at, offset in self._offsets.items() if self._committed.offsets.get(at) != offset}
         out, watch = self._desk.out, self._watch
-        if not (offsets or watch.judged or out.changes or out.triggers):
+        known = dict(self._committed.state.logs) if self._committed.state else {}
+        if not (offsets or watch.judged or out.changes or out.triggers or self._logs != known):
             return None
         before, memories = self._committed, dict(watch.memories)
-        state = self._state()
-        now = Saved(state, dict(self._offsets), dict(self._windows.open), memories)
+        state, waiting = self._state(), self._join.waiting if self._join else {}
+        now = Saved(state, dict(self._offsets), dict(self._windows.open), memories, waiting)
         commit = ModelCommit(
             model=self.name,
             state=state,
@@ -222,18 +273,24 @@ class Line:
             n_rows=self._scaled(self._n_rows - self._windows.n_again),
             n_late=self._scaled(watch.n_late),
             n_open=len(now.open),
+            samples=_sampled(before.open, now.open),
+            waiting={key: run for key, run in waiting.items() if before.waiting.get(key) is not run},
+            no_longer=frozenset(before.waiting.keys() - waiting.keys()),
         )
         self._committed, watch.judged, self._desk.out, self._rejects = now, [], Outcomes(), []
-        self._n_rows = self._n_lost = watch.n_late = 0
+        self._n_rows = self._n_lost = self._n_anew = watch.n_late = 0
         self._windows.n_dropped = self._windows.n_again = 0
         return commit
 
     def _restore(self, saved: Saved, state: LineState) -> None:
         self._watch.restore(state.watch)
-        self._counts, self._hearing = state.counts, state.hearing
+        self._counts, self._hearing, self._labelled = state.counts, state.hearing, state.labelled
         if state.shape == self._shape:
             self._windows.open = dict(saved.open)
             self._watch.memories = dict(saved.memories)
+        if self._join is not None:
+            self._join.restore(saved.waiting if state.shape == self._shape else {}, state.labelled)
+        self._logs = dict(state.logs)
         self._windows.newest = {Partition(topic, number): time_ms for topic, number, time_ms in state.newest}
         self._windows.closed_until = state.closed_until
         self._windows.fences = {Partition(topic, number): offset for topic, number, offset in state.fences}
@@ -247,12 +304,24 @@ class Line:
             self._counts.dropped + self._scaled(self._windows.n_dropped),
             self._counts.lost + self._n_lost,
             dict(sorted(rejected.items())),
+            self._counts.anew + self._n_anew,
         )
         newest = tuple((at.topic, at.number, time_ms) for at, time_ms in sorted(self._windows.newest.items()))
         fences = tuple((at.topic, at.number, offset) for at, offset in sorted(self._windows.fences.items()))
         return LineState(
-            self._shape, newest, self._windows.closed_until, self._watch.state, self._counts, self._hearing, fences
+            self._shape, newest, self._windows.closed_until, self._watch.state, self._counts, self._hearing, fences,
+            tuple(sorted(self._logs.items())), self._join.counts if self._join else self._labelled,
         )  # fmt: skip
+
+
+def _sampled(before: Mapping[Key, Window], now: Mapping[Key, Window]) -> Mapping[int, RowSample]:
+    """Rows that are new in the samples of open windows, by the windows' start."""
+    found = {}
+    for key, window in now.items():
+        earlier = before[key].sample if key in before else None
+        if window.sample is not None and window.sample is not earlier:
+            found[key[1]] = window.sample.beyond(earlier)
+    return found
 
 
 def shape(model: Model, reference: Reference) -> str:
@@ -261,10 +330,27 @@ def shape(model: Model, reference: Reference) -> str:
     return f"{reference.id} {model.window} segments={segments}:{model.max_segments}"
 
 
-def _windows(model: Model, reference: Reference, retention_ms: int) -> Windows:
+def _windows(model: Model, reference: Reference, state: State) -> Windows:
     segments = Segments.of(reference.bins, model.segments, model.max_segments)
-    panes = model.decision == "budget"
+    extras = Extras(panes=model.decision == "budget", n_sampled=state.sample_rows)
     if isinstance(model.window, Rows):
-        return RowWindows(reference.bins, model.window.n_rows, segments, panes=panes)
-    span = Span(model.window.width_ms, model.lateness, retention_ms)
-    return TimeWindows(reference.bins, span, segments, panes=panes)
+        return RowWindows(reference.bins, model.window.n_rows, segments, extras)
+    span = Span(model.window.width_ms, model.lateness, state.retention)
+    return TimeWindows(reference.bins, span, segments, extras)
+
+
+def _join(model: Model, reference: Reference, windows: Windows) -> Join | None:
+    """None where labels come with their records, or nothing can be made of them."""
+    if model.labels is None or not isinstance(windows, TimeWindows) or not reference.bins.errors:
+        return None
+    segments = Segments.of(reference.bins, model.segments, model.max_segments)
+    return Join(reference.bins, segments, windows, Terms.of(model.labels, windows.width_ms, model.lateness))
+
+
+def _readings(model: Model, places: Layout, needs_time: bool) -> Sequence[Reading]:
+    """How the records of predictions are read and, where there are such, those of labels."""
+    own = Reading(model.name, frozenset(model.topics), model.format, places, needs_time)
+    if model.labels is None or not places.bins.errors:
+        return [own]
+    found = label_layout(model, model.labels, places.bins)
+    return [own, Reading(model.name, frozenset({model.labels.topic}), model.labels.format or model.format, found, True)]

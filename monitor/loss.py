@@ -31,19 +31,23 @@ def labels_of(cells: Cells) -> Floats:
     return np.where(cells > INVALID, cells, np.nan)
 
 
-def from_labels(bins: Bins, numbers: Floats, words: Cells) -> None:
-    """Make losses of the labels that stand where the losses belong. Shapes as `Bins.cells` wants them.
+def unlike(labels: Floats, said: Floats) -> Floats:
+    """0 where a word was right and 1 where it was wrong, both as `labels_of` has them.
 
     Of words that share a cell nobody can say whether they are one: such rows have no loss.
     """
+    alike = (labels == said) & ((said == UNSEEN) | (said == RARE))
+    known = ~np.isnan(labels) & ~np.isnan(said) & ~alike
+    return np.where(known, labels != said, np.nan)
+
+
+def from_labels(bins: Bins, numbers: Floats, words: Cells) -> None:
+    """Make losses of the labels that stand where the losses belong. Shapes as `Bins.cells` wants them."""
     for row, output in bins.errors.items():
         if output < bins.n_numeric:
             numbers[row] = absolute(numbers[row], numbers[output])
             continue
-        labels, said = numbers[row], words[output - bins.n_numeric]
-        alike = (labels == said) & ((said == UNSEEN) | (said == RARE))
-        known = ~np.isnan(labels) & (said > INVALID) & ~alike
-        numbers[row] = np.where(known, labels != said, np.nan)
+        numbers[row] = unlike(numbers[row], labels_of(words[output - bins.n_numeric]))
 
 
 class Loss(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from monitor import __version__
@@ -52,14 +53,23 @@ class Metrics:
         self._logged = gauge("kafka_last_record_timestamp_seconds", "When the newest record was logged", "topic")
         self._batch_path = gauge("kafka_batch_path", "Whether whole batches are read; 0 is record by record, slower")
         self._connected = gauge("kafka_connected", "Whether a broker's connection stands")
+        self._anew = counter("topics_made_anew", "Topics found deleted and made anew under the same name", "topic")
         self._lost = counter("records_lost", "Records that Kafka deleted before they were read", "topic")
         self._rejected = counter("records_rejected", "Records that became no row", "model", "reason")
         self._late = counter("late_records", "Rows that came after their window had closed", "model")
         self._rows = counter("rows", "Rows counted into windows", "model")
+        self._labels = gauge(
+            "labels", "Labels that come later, and what waits for them, by outcome", "model", "outcome"
+        )
+        self._coverage = gauge("label_coverage_ratio", "Share of the predictions that have got their label", "model")
         self._windows = counter("windows_closed", "Windows that closed", "model")
         self._delay = histogram(
             "window_close_delay_seconds", "From a window's end to its verdict, by the wall clock",
             (1, 5, 30, 60, 300, 600, 1800, 3600, 21600, 86400), "model",
+        )  # fmt: skip
+        self._checks = histogram(
+            "check_duration_seconds", "Time to judge the windows that closed together, all models and detectors",
+            (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
         )  # fmt: skip
         self._open = gauge("open_windows", "Windows that are not complete", "model")
         self._score = gauge("drift_effect", "Size of the change in the last window", "model", "feature")
@@ -77,6 +87,7 @@ class Metrics:
         self._pending = gauge("outbox_pending", "Notices that wait to be delivered")
         self._oldest = gauge("outbox_oldest_age_seconds", "Age of the oldest notice that waits")
         self._dead = gauge("outbox_dead", "Notices that were given up")
+        self._circuit = gauge("circuit_open", "Whether a receiver failed so often that it is left alone", "target")
         self._triggers = counter("triggers", "Steps of retraining triggers", "target", "outcome")
         self._db_bytes = gauge("state_db_bytes", "Size of the database")
         self._commits = histogram(
@@ -97,6 +108,7 @@ class Metrics:
         self._reload_ok.set(1)
         self._reload_time.set(time.time())
         self._reference.clear()
+        self._circuit.clear()
         for model, reference in models.items():
             self._reference.labels(model, reference).set(1)
             for state in (State.FIRING, State.NODATA, State.ERROR):
@@ -135,6 +147,15 @@ class Metrics:
         """Records are gone."""
         self._lost.labels(at.topic).inc(max(n_lost, 0))
 
+    def judged(self, commit: Commit, seconds: float) -> None:
+        """The engine came to a commit; counted where windows closed."""
+        if any(part.judged for part in commit.models):
+            self._checks.observe(seconds)
+
+    def made_anew(self, topic: str) -> None:
+        """A topic is another one than before."""
+        self._anew.labels(topic).inc()
+
     def committed(self, commit: Commit, seconds: float) -> None:
         """A commit is on the disk."""
         self._commits.observe(seconds)
@@ -154,8 +175,10 @@ class Metrics:
         words = fate.detail or fate.reason if isinstance(fate, Dead) else fate.reason
         self._failed.labels(channel, words.split(":")[0][:40]).inc()
 
-    def outbox(self, facts: OutboxFacts) -> None:
-        """How the outbox stands."""
+    def outbox(self, facts: OutboxFacts, failing: Mapping[str, bool]) -> None:
+        """How the outbox stands. failing: of each receiver, whether it is left alone."""
+        for target, is_open in failing.items():
+            self._circuit.labels(target).set(is_open)
         self._pending.set(facts.n_pending)
         self._oldest.set(facts.oldest_seconds)
         self._dead.set(facts.n_dead)
@@ -172,6 +195,10 @@ class Metrics:
         for reject in part.rejects:
             self._rejected.labels(model, reject.kind).inc()
         self._open.labels(model).set(part.n_open)
+        if (coverage := part.state.labelled.coverage) is not None:
+            self._coverage.labels(model).set(coverage)
+            for outcome, n in msgspec.structs.asdict(part.state.labelled).items():
+                self._labels.labels(model, outcome).set(n)
         for judged in part.judged:
             if judged.window.segment == WHOLE and judged.window.revision == 0:
                 self._window(model, judged, now_ms)

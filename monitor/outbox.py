@@ -9,6 +9,7 @@ a while; what waits for it meanwhile counts as not tried.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -81,6 +82,9 @@ class Held:
 
     reason: str
     seconds: float
+
+
+_STOPPED: Final = Held("not tried: the service stopped before its turn", 0.0)
 
 
 def after(
@@ -163,8 +167,8 @@ class Courier:
     """Sends notices in one thread per channel: one at a time there, in the order in which they were submitted, and no
     faster than the channel's own pace.
 
-    Every notice that is submitted comes back once from `results`, unless the courier is closed before its turn. The
-    channels are the courier's from here on, and are closed with it. clock: monotonic seconds.
+    Every notice that is submitted comes back once from `results`; as held when the courier is closed before its turn.
+    The channels are the courier's from here on, and are closed with it. clock: monotonic seconds.
     """
 
     def __init__(self, channels: Mapping[str, Channel], clock: Callable[[], float] = time.monotonic) -> None:
@@ -213,19 +217,21 @@ class Courier:
         return drained
 
     @property
-    def failing(self) -> frozenset[str]:
-        """Names of the channels whose target has failed so often that it is left alone."""
-        return frozenset(name for name, breaker in list(self._breakers.items()) if breaker.is_open)
+    def failing(self) -> Mapping[str, bool]:
+        """Of each channel, whether its target has failed so often that it is left alone."""
+        return {name: breaker.is_open for name, breaker in list(self._breakers.items())}
 
     def close(self, timeout: float) -> bool:
         """Let notices in flight finish, for at most `timeout` seconds in all, and leave the rest unsent.
 
-        True when every thread ended. `results` still gives what finished.
+        True when every thread ended. `results` still gives what finished and what was left; what is in flight even then
+        has none.
         """
         deadline = time.monotonic() + timeout
         with self._lock:
             self._closing.set()
         for tasks in self._queues.values():
+            self._leave(tasks)
             tasks.put(None)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -233,7 +239,10 @@ class Courier:
 
     def _work(self, name: str, channel: Channel) -> None:
         tasks, free_at = self._queues[name], 0.0
-        while (task := tasks.get()) is not None and not self._closing.wait(max(0.0, free_at - time.monotonic())):
+        while (task := tasks.get()) is not None:
+            if self._closing.wait(max(0.0, free_at - time.monotonic())):
+                self._results.put((task.notice.id, _STOPPED))
+                break
             held = self._breakers[name].held(self._clock())
             self._results.put((task.notice.id, held or self._try(name, channel, task)))
             free_at = free_at if held else time.monotonic() + channel.pace
@@ -242,6 +251,12 @@ class Courier:
         except Exception:  # the thread ends here in any case
             closing = {"event": "channel.not_closed", "channel": name}
             _LOGGER.exception("channel %s could not be closed", name, extra=closing)
+
+    def _leave(self, tasks: queue.SimpleQueue[_Task | None]) -> None:
+        """Hand back what waits in a queue."""
+        with contextlib.suppress(queue.Empty):
+            while (task := tasks.get_nowait()) is not None:
+                self._results.put((task.notice.id, _STOPPED))
 
     def _try(self, name: str, channel: Channel, task: _Task) -> Outcome:
         outcome = _attempt(channel, task)

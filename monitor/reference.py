@@ -1,9 +1,10 @@
 """Sealed references: what is normal for a model, fixed once, in a directory that names itself by its content.
 
 A sealed reference holds the cells (`bins.json`), the profile of the reference rows on them (`profile.bin`), a small
-sample of rows (`sample.parquet`), the windows of its rows if they were cut (`windows.bin`) and what a person wants to
-know (`reference.json`). Its id is the SHA-256 of all but the last, so that a changed byte is noticed and equal data
-give equal ids. What a calibration learnt lies beside them (`calibration.bin`); it follows from them.
+sample of rows as they were (`sample.parquet`) and as windows keep theirs (`rows.bin`), the windows of its rows if they
+were cut (`windows.bin`) and what a person wants to know (`reference.json`). Its id is the SHA-256 of all but the last,
+so that a changed byte is noticed and equal data give equal ids. What a calibration learnt lies beside them
+(`calibration.bin`); it follows from them.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from detectors import Bins, Kind, Profile
 from detectors.blocks import Cut, Rows
 from monitor import past
 from monitor.allowance import Calibrations, cut_of
-from monitor.batch import NO_TIME, Int64s
+from monitor.batch import NO_TIME, Int64s, Partition
 from monitor.check import Reference
 from monitor.config import Model
 from monitor.errors import ReferenceFault
 from monitor.frozen import checked, unchecked
 from monitor.loss import LOSS
+from monitor.rowsample import RowSample, affordable, lots
 from monitor.table import counted, errors, is_numeric, numbers, times, word_counts
 from monitor.window import WHOLE, Segments
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 SAMPLE_ROWS: Final = 1_000
 _PARTS: Final = ("bins.json", "profile.bin", "sample.parquet")
 _WINDOWS: Final = "windows.bin"
+_ROWS: Final = "rows.bin"
 _CALIBRATION: Final = "calibration.bin"
 
 
@@ -145,11 +148,13 @@ def seal(
         (directory / _WINDOWS).write_bytes(past.freeze(pasts))
     (directory / "bins.json").write_bytes(bins.to_json())
     (directory / "profile.bin").write_bytes(profile.to_bytes())
+    kept = _rows(frame, bins)
+    (directory / _ROWS).write_bytes(kept.to_bytes())
     _sample(frame[list(kinds)]).to_parquet(directory / "sample.parquet", index=False)
     columns = {name: str(kind) for name, kind in zip(bins.names, bins.kinds, strict=True)}
     facts = Facts(version=1, id=_content_id(directory), n_rows=profile.n_rows, columns=columns)
     (directory / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
-    return Reference(facts.id, bins, profile, pasts)
+    return Reference(facts.id, bins, profile, pasts, rows=kept)
 
 
 def keep(directory: Path, calibrations: Calibrations) -> None:
@@ -184,7 +189,9 @@ def unseal(directory: Path) -> Reference:
         profile = Profile.from_bytes(bins, (directory / "profile.bin").read_bytes())
         windows = directory / _WINDOWS
         pasts = past.thaw(windows.read_bytes(), bins) if windows.exists() else {}
-        return Reference(known.id, bins, profile, pasts, _calibrations(directory))
+        rows = directory / _ROWS
+        sample = RowSample.from_bytes(bins, rows.read_bytes()) if rows.exists() else None
+        return Reference(known.id, bins, profile, pasts, _calibrations(directory), sample)
     except OSError as error:
         raise ReferenceFault(f"{directory}: {error.filename} cannot be read: {error.strerror}") from error
 
@@ -201,10 +208,20 @@ def _calibrations(directory: Path) -> Calibrations:
 
 def _content_id(directory: Path) -> str:
     digest = hashlib.sha256()
-    parts = [*_PARTS, _WINDOWS] if (directory / _WINDOWS).exists() else _PARTS
-    for part in parts:
+    for part in [*_PARTS, *(part for part in (_ROWS, _WINDOWS) if (directory / part).exists())]:
         digest.update(hashlib.sha256((directory / part).read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _rows(frame: pd.DataFrame, bins: Bins) -> RowSample:
+    """Of the rows, those of the lowest lots; their offset is their number in the table."""
+    at, numbered = Partition("reference", 0), np.arange(len(frame))
+    lot = lots(at, numbered)
+    chosen = np.sort(np.argsort(lot)[: affordable(bins, SAMPLE_ROWS)])
+    matrix, cells = counted(frame.iloc[chosen], bins)
+    none = np.full(chosen.size, NO_TIME)
+    place = np.zeros(chosen.size, np.int32)
+    return RowSample(bins, SAMPLE_ROWS, lot[chosen], (at,), place, numbered[chosen], none, matrix, cells).lowest()
 
 
 def _sample(frame: pd.DataFrame) -> pd.DataFrame:

@@ -115,7 +115,7 @@ def replay(
         known = memory.get((segment, start_ms))
         return None if known is None else (thaw(known[0], reference.bins), known[1])
 
-    line = Line(config.unsampled, model, reference, Saved(), recall)
+    line = Line(config.unsampled, model.without_labels, reference, Saved(), recall)
     summary = Summary(Counts())
     with ExitStack() as stack:
         writer = _Writer(model.name, reference, out, stack)

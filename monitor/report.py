@@ -1,8 +1,9 @@
 """An incident's window beside its reference as a report of Evidently: one HTML file that needs nothing else.
 
-Evidently wants rows, and driftd keeps counts; so rows are laid out from the counts of both sides, each column by
-itself. A column's distribution in the report is right to the width of a cell; how columns go together is not in it. The
-report is made in a process of its own, with Evidently's telemetry off.
+Evidently wants rows. Where samples of them are kept, of the window and of its reference, they are what is shown. Where
+not, rows are laid out from the counts of both sides, each column by itself: a column's distribution is right to the
+width of a cell, and how columns go together is not in it. The report is made in a process of its own, with Evidently's
+telemetry off.
 """
 
 from __future__ import annotations
@@ -15,24 +16,33 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from detectors.bins import ABOVE, BELOW, FIRST, INVALID, RARE, UNSEEN, CategoricalColumn, Counts, Floats, NumericColumn
+from detectors.bins import ABOVE, BELOW, FIRST, N_CELLS, RARE, UNSEEN, CategoricalColumn, Counts, Floats, NumericColumn
 from monitor import child
 from monitor.alert import State
 from monitor.child import Limits
 from monitor.errors import ChildFault, ReportFault
 from monitor.history import Compared, History, Unknown
+from monitor.rowsample import RowSample
 from monitor.window import WHOLE
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Rows = tuple[RowSample, RowSample]
+Objects = NDArray[np.object_]
 
 N_ROWS: Final = 5_000
 """Rows of either side, at most."""
 N_KEPT: Final = 20
 FOLDER: Final = "reports"
 LIMITS: Final = Limits(seconds=120, n_bytes=4 * 2**30)
-_NOTE: Final = (
+_OF_ROWS: Final = (
+    "This report is made of {n} of the window's {n_all} rows and {m} of the reference's, chosen by a hash. Shares are "
+    "as uncertain as so few rows leave them; driftd's own verdicts count all rows."
+)
+_OF_COUNTS: Final = (
     "Rows in this report are laid out from driftd's counts, each column by itself: a column's distribution is right to "
     "the width of a cell, values outside the reference's range lie on its border, and how columns go together is not "
     "shown."
@@ -86,8 +96,8 @@ def _keep_the_latest(folder: Path) -> None:
         old.unlink(missing_ok=True)
 
 
-def _window(history: History, incident: str) -> Compared:
-    """The incident's last window with drift that is kept, beside its reference."""
+def _window(history: History, incident: str) -> tuple[str, Compared]:
+    """The incident's model, and its last window with drift that is kept, beside its reference."""
     found = history.explain(incident)
     if found.incident.id != incident:
         raise Unknown(f"there is no incident {incident}")
@@ -96,28 +106,36 @@ def _window(history: History, incident: str) -> Compared:
             continue
         compared = history.compared(found.incident.model, WHOLE, change.window)
         if compared is not None:
-            return compared
+            return found.incident.model, compared
     raise ReportFault(f"{incident}: no window of it with drifting columns is kept, so there is nothing to compare")
 
 
-def table(compared: Compared) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def table(compared: Compared, rows: Rows | None) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Rows of the reference and of the window, and which columns are words. Columns without any value on one of the
-    sides are left out."""
+    sides are left out.
+
+    rows: kept ones of either side; None where the counts are all there is.
+    """
     import pandas as pd  # noqa: PLC0415  # only the child needs it
 
     pair, before, after, words = compared.pair, dict[str, object](), dict[str, object](), list[str]()
     for row, column in enumerate(pair.bins.columns):
-        if not pair.n[row] or not pair.m[row]:
+        if rows is None:
+            sides = [_laid_out(side.counts[row], column) for side in (pair.reference, pair.current)]
+        else:
+            sides = [_kept(side, row) for side in rows]
+        if not all(pd.notna(side).any() for side in sides):
             continue
         name = plain(column.name)
         while name in before:
             name += "'"
-        before[name], after[name] = (_rows(side.counts[row], column) for side in (pair.reference, pair.current))
+        before[name], after[name] = sides
         if isinstance(column, CategoricalColumn):
             words.append(name)
     if not before:
         raise ReportFault("no column has values both in the reference and in the window")
-    return _shuffled(pd.DataFrame(before)), _shuffled(pd.DataFrame(after)), words
+    reference, current = pd.DataFrame(before), pd.DataFrame(after)
+    return (reference, current, words) if rows else (_shuffled(reference), _shuffled(current), words)
 
 
 def plain(name: str) -> str:
@@ -130,8 +148,26 @@ def plain(name: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in words)[:200] or "(no name)"
 
 
-def _rows(counts: Counts, column: NumericColumn | CategoricalColumn) -> Floats | list[str | None]:
-    return _numbers(counts, column) if isinstance(column, NumericColumn) else _words(counts, column)
+def _kept(rows: RowSample, row: int) -> Objects | Floats:
+    """A column of kept rows."""
+    if row < rows.bins.n_numeric:
+        return np.asarray(rows.numbers[row])
+    return np.asarray(_named(rows.bins.categorical[row - rows.bins.n_numeric])[rows.cells[row]])
+
+
+def _laid_out(counts: Counts, column: NumericColumn | CategoricalColumn) -> Objects | Floats:
+    """A column of rows that have these counts together."""
+    if isinstance(column, NumericColumn):
+        return _numbers(counts, column)
+    return np.repeat(_named(column), _apportioned(counts))
+
+
+def _named(column: CategoricalColumn) -> Objects:
+    """What each cell of a category is called, shape (256,); None where it holds no word."""
+    named = np.full(N_CELLS, None, object)
+    named[FIRST : FIRST + column.n_regular] = [plain(word) for word in column.vocabulary]
+    named[[RARE, UNSEEN]] = "(rare words)", "(new words)"
+    return named
 
 
 def _apportioned(counts: Counts) -> Counts:
@@ -158,37 +194,30 @@ def _numbers(counts: Counts, column: NumericColumn) -> Floats:
     return np.concatenate([np.full(int(each[:BELOW].sum()), np.nan), *regular, *outside])
 
 
-def _words(counts: Counts, column: CategoricalColumn) -> list[str | None]:
-    """Rows of a category."""
-    each = _apportioned(counts).tolist()
-    named = {FIRST + i: plain(word) for i, word in enumerate(column.vocabulary)}
-    named |= {RARE: "(rare words)", UNSEEN: "(new words)"}
-    laid: list[str | None] = [None] * sum(each[: INVALID + 1])
-    for cell, word in named.items():
-        laid += [word] * each[cell]
-    return laid
-
-
 def _shuffled(frame: pd.DataFrame) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     return frame.assign(**{name: frame[name].to_numpy()[rng.permutation(len(frame))] for name in frame.columns})
 
 
-def _made(compared: Compared) -> str:
+def _made(compared: Compared, rows: Rows | None) -> str:
     from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415  # seconds to import
     from evidently.presets import DataDriftPreset  # noqa: PLC0415
 
-    before, after, words = table(compared)
+    before, after, words = table(compared, rows)
     numbers = [name for name in before.columns if name not in words]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=words)
     current, reference = (Dataset.from_pandas(frame, data_definition=definition) for frame in (after, before))
     page: str = Report([DataDriftPreset()]).run(current, reference).get_html_str(as_iframe=False)
-    return page.replace("<body>", f"<body><p>{_NOTE}</p>", 1)
+    note = _OF_COUNTS
+    if rows is not None:
+        note = _OF_ROWS.format(n=rows[1].n_rows, n_all=f"{compared.window.n_rows:,}", m=f"{rows[0].n_rows:,}")
+    return page.replace("<body>", f"<body><p>{note}</p>", 1)
 
 
 def in_child(given: bytes) -> bytes:
     """The report's HTML."""
     asked = msgspec.json.decode(given, type=Asked)
     with closing(History(Path(asked.directory))) as history:
-        compared = _window(history, asked.incident)
-    return _made(compared).encode()
+        model, compared = _window(history, asked.incident)
+        rows = history.rows(compared, model)
+    return _made(compared, rows).encode()

@@ -124,7 +124,7 @@ def play(case: Case, config: Config, reference: Reference) -> list[Heard]:
     """Play one story to its end, and an hour beyond, and give back every message in order."""
     model = next(model for model in config.model if model.name == case.model)
     board = Board(config.alert.burst)
-    line = Line(config.unsampled, model, reference, Saved(), lambda *_: None, board)
+    line = Line(config.unsampled, model.without_labels, reference, Saved(), lambda *_: None, board)
     return list(_Stage(board, line, reference, case).play())
 
 

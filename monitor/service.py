@@ -54,7 +54,7 @@ from monitor.sources.sample import Sample
 from monitor.sources.workers import Job, Workers
 from monitor.store import Store, backup
 from monitor.systemd import Notifier
-from monitor.tune import settle
+from monitor.tune import give_back, settle
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,9 @@ def _of_models(
     for i, model in enumerate(config.model):
         try:
             references[model.name] = unseal(folder / model.reference)
+            if model.labels is not None and not references[model.name].bins.errors:
+                told = f"the reference's rows have no column {model.fields.label!r} to make its loss of; build it anew"
+                problems.append(Problem(f"model[{i}].labels", told))
         except ReferenceFault as fault:
             problems.append(Problem(f"model[{i}].reference", str(fault)))
         found = _schemas(model, folder, f"model[{i}]")
@@ -154,7 +157,8 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
         saved = store.load(model.name, shape(model, reference), reference.bins)
         lines.append(Line(config, model, reference, saved, recall, board))
         if model.name in prepared.schemas:
-            lines[-1].decoder.look_up(prepared.schemas[model.name])
+            for decoder in lines[-1].decoders.values():
+                decoder.look_up(prepared.schemas[model.name])
     engine = Engine(lines, board)
     kafka = config.kafka
     assert kafka is not None  # noqa: S101  # `prepare` has seen to it
@@ -177,7 +181,7 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
 
 
 def _readings(lines: Sequence[Line], schemas: Mapping[str, Schemas]) -> Sequence[Reading]:
-    return [replace(line.reading, schemas=schemas.get(line.name)) for line in lines]
+    return [replace(reading, schemas=schemas.get(line.name)) for line in lines for reading in line.readings]
 
 
 def tools(config: Config, directory: Path) -> Tools:
@@ -273,7 +277,8 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
     config, chores = prepared.config, outside.inbox.chores
 
     def prune() -> None:
-        chores.put(lambda _, store: store.prune(int(time.time() * 1000) - config.state.retention))
+        now_ms, kept = int(time.time() * 1000), config.state
+        chores.put(lambda _, store: store.prune(now_ms - kept.retention, now_ms - kept.sample_retention))
         chores.put(lambda _, store: store.database.give_back())
 
     def summarise() -> None:
@@ -285,7 +290,7 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
         outside.metrics.job(name, outcome)
         chores.put(lambda _, store: store.ran(name, outcome, at_ms))
 
-    jobs = [Chore("retention", prune, every_ms=3_600_000)]
+    jobs = [Chore("retention", prune, every_ms=3_600_000), Chore("memory", give_back, every_ms=300_000)]
     if config.state.backup:
         jobs.append(Chore("backup", partial(backup, prepared.directory), every_ms=config.state.backup))
     if config.alert.digest:
@@ -327,7 +332,7 @@ class Membership:
         kafka = prepared.config.kafka
         if kafka is None or kafka.mode != "group":
             return None
-        topics = sorted({topic for model in prepared.config.model for topic in model.topics})
+        topics = sorted({topic for model in prepared.config.model for topic in model.all_topics})
         return cls(kafka.group, kafka.instance, topics, prepared.kafka)
 
     def begin(self, directory: Path) -> Member:

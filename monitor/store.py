@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,16 +28,18 @@ from monitor.engine import Commit
 from monitor.errors import StoreDamaged
 from monitor.frozen import checked, freeze, rows_of, thaw, unchecked
 from monitor.glance import Glance, encode
+from monitor.join import Run, RunKey
 from monitor.line import LineState, ModelCommit, Saved
 from monitor.message import Body, Notice, Purpose
 from monitor.order import Answer, Drop, Order, Resend
 from monitor.outbox import Dead, Delivered, Fate, Pending
+from monitor.rowsample import RowSample
 from monitor.tally import Extents, union
 from monitor.window import WHOLE, Window
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 2
+VERSION: Final = 3
 LONGEST_PAUSE_MS: Final = 86_400_000
 """A notice that would wait longer was put off by a clock that was wrong then, and is due."""
 N_DEAD_LETTERS: Final = 10_000
@@ -50,6 +52,12 @@ CREATE TABLE lines (model TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE memories (model TEXT, segment TEXT, body BLOB NOT NULL, PRIMARY KEY (model, segment));
 CREATE TABLE open_windows (model TEXT, segment TEXT, start_ms INTEGER, n_rows INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (model, segment, start_ms));
+CREATE TABLE waiting (model TEXT, side TEXT, number INTEGER, body BLOB NOT NULL, PRIMARY KEY (model, side, number));
+CREATE TABLE open_samples (n INTEGER PRIMARY KEY, model TEXT NOT NULL, start_ms INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX open_samples_by_window ON open_samples (model, start_ms);
+CREATE TABLE samples (model TEXT, number INTEGER, closed_ms INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (model, number));
+CREATE INDEX samples_by_age ON samples (closed_ms);
 CREATE TABLE windows (model TEXT, segment TEXT, number INTEGER, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
     n_rows INTEGER NOT NULL, n_late INTEGER NOT NULL, revision INTEGER NOT NULL, closed_ms INTEGER NOT NULL,
     n_ok INTEGER NOT NULL, n_drift INTEGER NOT NULL, n_unknown INTEGER NOT NULL, bins TEXT NOT NULL,
@@ -58,7 +66,7 @@ CREATE INDEX windows_by_start ON windows (model, segment, start_ms);
 CREATE INDEX windows_by_age ON windows (closed_ms);
 CREATE INDEX windows_by_bins ON windows (bins);
 CREATE TABLE kept_references (bins TEXT PRIMARY KEY, id TEXT NOT NULL, cells BLOB NOT NULL, profile BLOB NOT NULL,
-    kept_ms INTEGER NOT NULL);
+    kept_ms INTEGER NOT NULL, rows BLOB NOT NULL DEFAULT x'');
 CREATE TABLE verdicts (model TEXT, segment TEXT, number INTEGER, position INTEGER, column TEXT NOT NULL,
     outcome TEXT NOT NULL, effect REAL, evidence REAL, body BLOB NOT NULL,
     PRIMARY KEY (model, segment, number, position)) WITHOUT ROWID;
@@ -100,6 +108,8 @@ DESIGN: Final = Design(
         "lines": "sound(state)",
         "memories": "sound(body)",
         "open_windows": "sound(body)",
+        "waiting": "sound(body)",
+        "open_samples": "sound(body)",
         "windows": "sound(body)",
     },
 )
@@ -154,11 +164,21 @@ class Store:
                 (segment, start_ms): thaw(body, bins)
                 for segment, start_ms, body in self.database.rows(statement, (model,))
             }
+            statement = "SELECT start_ms, body FROM open_samples WHERE model = ?"
+            for start_ms, body in self.database.rows(statement, (model,)):
+                part, window = RowSample.from_bytes(bins, unchecked(body)), windows[WHOLE, start_ms]
+                sample = part if window.sample is None else window.sample + part
+                windows[WHOLE, start_ms] = replace(window, sample=sample)
             statement = "SELECT segment, body FROM memories WHERE model = ?"
             memories = {segment: unchecked(body) for segment, body in self.database.rows(statement, (model,))}
+            statement = "SELECT side, number, body FROM waiting WHERE model = ?"
+            waiting = {
+                RunKey(side, number): Run.from_bytes(body)
+                for side, number, body in self.database.rows(statement, (model,))
+            }
         except (ValueError, msgspec.MsgspecError) as error:
             raise StoreDamaged(f"the state of model {model} cannot be read: {error}") from error
-        return Saved(state, offsets, windows, memories)
+        return Saved(state, offsets, windows, memories, waiting)
 
     def recall(
         self, bins: Mapping[str, Bins], model: str, segment: str, start_ms: int
@@ -185,6 +205,7 @@ class Store:
         with self.database.transaction() as db:
             for part in commit.models:
                 _apply_progress(db, part)
+                _apply_waiting(db, part)
                 for judged in part.judged:
                     _apply_window(db, part.model, judged, commit.now_ms)
                 _apply_incidents(db, part, commit.now_ms)
@@ -288,15 +309,17 @@ class Store:
 
     def keep(self, references: Iterable[Reference], now_ms: int) -> None:
         """Remember references for as long as there are windows on their cells, so that those stay readable."""
-        known = {identity for (identity,) in self.database.rows("SELECT bins FROM kept_references")}
+        known = dict(self.database.rows("SELECT bins, rows <> x'' FROM kept_references"))
         with self.database.transaction() as db:
             for reference in references:
-                bins = reference.bins
-                db.execute("UPDATE kept_references SET kept_ms = ? WHERE bins = ?", (now_ms, bins.id))
+                bins, rows = reference.bins, b"" if reference.rows is None else reference.rows.to_bytes()
                 if bins.id not in known:
                     cells, profile = zlib.compress(bins.to_json(), 1), reference.profile.to_bytes()
-                    row = (bins.id, reference.id, cells, profile, now_ms)
-                    db.execute("INSERT OR REPLACE INTO kept_references VALUES (?, ?, ?, ?, ?)", row)
+                    row = (bins.id, reference.id, cells, profile, now_ms, rows)
+                    db.execute("INSERT OR REPLACE INTO kept_references VALUES (?, ?, ?, ?, ?, ?)", row)
+                elif rows and not known[bins.id]:
+                    db.execute("UPDATE kept_references SET rows = ? WHERE bins = ?", (rows, bins.id))
+                db.execute("UPDATE kept_references SET kept_ms = ? WHERE bins = ?", (now_ms, bins.id))
 
     def jobs(self) -> dict[str, int]:
         """When each housekeeping job ran last."""
@@ -307,9 +330,19 @@ class Store:
         with self.database.transaction() as db:
             db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", (name, at_ms, outcome))
 
-    def prune(self, before_ms: int) -> int:
-        """Forget windows that closed, and notices that were done, before then. How many windows were forgotten."""
+    def prune(self, before_ms: int, calm_before_ms: int | None = None) -> int:
+        """Forget windows that closed, and notices that were done, before then. How many windows were forgotten.
+
+        calm_before_ms: when a window without drift must have closed for its sample to be forgotten.
+        """
+        calm_ms = before_ms if calm_before_ms is None else max(before_ms, calm_before_ms)
         with self.database.transaction() as db:
+            db.execute(
+                """DELETE FROM samples WHERE closed_ms < ?1 AND (closed_ms < ?2 OR NOT EXISTS (SELECT 1 FROM windows
+                WHERE windows.model = samples.model AND segment = ?3 AND windows.number = samples.number
+                AND n_drift > 0))""",
+                (calm_ms, before_ms, WHOLE),
+            )
             db.execute(
                 """DELETE FROM verdicts WHERE (model, segment, number) IN
                 (SELECT model, segment, number FROM windows WHERE closed_ms < ?)""",
@@ -355,7 +388,8 @@ class Store:
             extents, n_found = rows_of(body)
             again = union(again, extents)
             n_rows += n_found if segment == WHOLE else 0
-        back = {at: extent.first for at, extent in again.items() if at in offsets}
+        # Rows of a log that was made anew since may be beyond what was read of the new one.
+        back = {at: min(extent.first, offsets[at]) for at, extent in again.items() if at in offsets}
         newest = tuple(place for place in state.newest if Partition(*place[:2]) not in back)
         fences = {Partition(*place[:2]): place[2] for place in state.fences} | {at: offsets[at] for at in back}
         state = msgspec.structs.replace(
@@ -366,7 +400,9 @@ class Store:
         )
         with self.database.transaction() as db:
             db.execute("DELETE FROM open_windows WHERE model = ?", (model,))
+            db.execute("DELETE FROM open_samples WHERE model = ?", (model,))
             db.execute("DELETE FROM memories WHERE model = ?", (model,))
+            db.execute("DELETE FROM waiting WHERE model = ?", (model,))
             db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(state))))
             _apply_offsets(db, model, back)
         why = "model %s has another reference, window or segments than before: %d rows of open windows are read again"
@@ -392,9 +428,24 @@ def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
         [(model, *key, window.n_rows, freeze(window)) for key, window in part.open.items()],
     )
     db.executemany(
+        "DELETE FROM open_samples WHERE model = ? AND start_ms = ?",
+        [(model, start_ms) for segment, start_ms in part.gone if segment == WHOLE],
+    )
+    db.executemany(
+        "INSERT INTO open_samples (model, start_ms, body) VALUES (?, ?, ?)",
+        [(model, start_ms, checked(sample.to_bytes())) for start_ms, sample in part.samples.items()],
+    )
+    db.executemany(
         "INSERT OR REPLACE INTO memories VALUES (?, ?, ?)",
         [(model, segment, checked(body)) for segment, body in part.memories.items()],
     )
+
+
+def _apply_waiting(db: sqlite3.Connection, part: ModelCommit) -> None:
+    gone = [(part.model, *key) for key in part.no_longer]
+    db.executemany("DELETE FROM waiting WHERE model = ? AND side = ? AND number = ?", gone)
+    fresh = [(part.model, *key, run.to_bytes()) for key, run in part.waiting.items()]
+    db.executemany("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", fresh)
 
 
 def _apply_offsets(db: sqlite3.Connection, model: str, offsets: Mapping[Partition, int]) -> None:
@@ -414,6 +465,9 @@ def _apply_window(db: sqlite3.Connection, model: str, judged: Judged, now_ms: in
             encode(Glance.of(judged)), freeze(window),
         ),
     )  # fmt: skip
+    if window.sample is not None:
+        row = (model, window.index, now_ms, checked(window.sample.to_bytes()))
+        db.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?)", row)
     key = (model, window.segment, window.index)
     db.execute("DELETE FROM verdicts WHERE model = ? AND segment = ? AND number = ?", key)
     db.executemany(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from detectors import Bins, Profile
 from detectors.bins import N_CELLS, Cells, Floats
 from detectors.blocks import N_PANES
 from monitor.batch import Batch, Int64s, Partition
+from monitor.rowsample import Lots, RowSample, lots
 
 Rows = NDArray[np.intp]
 Panes = NDArray[np.int32]
@@ -92,7 +94,7 @@ def _first(unknown: Counter[str]) -> Mapping[str, int]:
     return dict(sorted(unknown.items())[:N_UNKNOWN])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Stack:
     """Rows of several batches side by side, so that they are counted in one go.
 
@@ -143,6 +145,30 @@ class Stack:
         inspected = set(self.inspected[rows[place] == self.inspected].tolist()) if rows.size else set()
         unknown = Counter(name for row, name in self.unknown if row in inspected)
         return Tally(profile, self._extents(rows), _first(unknown), len(inspected), panes)
+
+    @cached_property
+    def lots(self) -> Lots:
+        """The lot of every row."""
+        ends = [*(begin for _, begin in self.runs[1:]), self.offsets.size]
+        found = [lots(at, self.offsets[begin:end]) for (at, begin), end in zip(self.runs, ends, strict=True)]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def sample(self, rows: Rows, beside: RowSample) -> RowSample:
+        """Those of the chosen rows that may have a place in a sample beside the rows that it has."""
+        mine = self.lots[rows]
+        low = np.flatnonzero(mine <= beside.bound)
+        if low.size > beside.limit:
+            low = low[np.argpartition(mine[low], beside.limit - 1)[: beside.limit]]
+        if not low.size:
+            return RowSample.empty(self.bins, beside.limit)
+        chosen = rows[low]
+        run = np.searchsorted([begin for _, begin in self.runs], chosen, "right") - 1
+        partitions = sorted({at for at, _ in self.runs})
+        place = np.array([partitions.index(at) for at, _ in self.runs], np.int32)[run]
+        return RowSample(
+            self.bins, beside.limit, mine[low], tuple(partitions), place, self.offsets[chosen], self.time_ms[chosen],
+            self.numbers.take(chosen, axis=1), self.cells.take(chosen, axis=1),
+        )  # fmt: skip
 
     def _extents(self, rows: Rows) -> Extents:
         borders = np.searchsorted(rows, [begin for _, begin in self.runs] + [self.time_ms.size]).tolist()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from detectors import Bins
 from detectors.blocks import N_PANES
 from monitor.batch import NO_TIME, Batch, Int64s, Moment, Partition
+from monitor.rowsample import RowSample, affordable
 from monitor.tally import Rows, Stack, Tally
 
 WHOLE: Final = "all"
@@ -36,13 +37,14 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """Rows that go to one window of one segment."""
+    """Rows that go to one window of one segment. sample: those of them that may have a place in the window's."""
 
     segment: str
     start_ms: int
     end_ms: int
     tally: Tally
     late: bool = False
+    sample: RowSample | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +54,8 @@ class Window:
     start_ms, end_ms: the half-open span of event time; for windows counted in rows, the first event time and one past
     the last, both NO_TIME where rows have none. waiting: late rows of a window that is still open. n_late: rows that
     came late. index: number among the closed windows of its segment, -1 while open; minus the start where late rows
-    alone made the window.
+    alone made the window. sample: of the rows that came in time; None where none are kept, as for segments, and for a
+    closed window that was read again.
     """
 
     segment: str
@@ -63,22 +66,31 @@ class Window:
     n_late: int = 0
     index: int = OPEN
     revision: int = 0
+    sample: RowSample | None = None
 
     @classmethod
-    def fresh(cls, bins: Bins, segment: str, start_ms: int = NO_TIME, end_ms: int = NO_TIME) -> Window:
+    def fresh(
+        cls, bins: Bins, segment: str, start_ms: int = NO_TIME, end_ms: int = NO_TIME, sample: RowSample | None = None
+    ) -> Window:
         """An open window without rows."""
         none = Tally.empty(bins)
-        return cls(segment, start_ms, end_ms, none, none)
+        return cls(segment, start_ms, end_ms, none, none, sample=sample)
 
     @property
     def n_rows(self) -> int:
         return self.tally.n_rows
 
-    def with_rows(self, tally: Tally, late: bool = False) -> Window:
-        """The open window with these rows counted in; late ones wait for its end."""
+    @property
+    def n_counted(self) -> int:
+        """Rows, or values of a column that has more: labels may come while no predictions do."""
+        return int(self.tally.profile.n_all.max(initial=0))
+
+    def with_rows(self, tally: Tally, late: bool = False, sample: RowSample | None = None) -> Window:
+        """The open window with these rows counted in; late ones wait for its end. sample: see `Piece`."""
         if late:
             return replace(self, waiting=self.waiting + tally)
-        return replace(self, tally=self.tally + tally)
+        together = self.sample if self.sample is None or sample is None else self.sample + sample
+        return replace(self, tally=self.tally + tally, sample=together)
 
     def closed(self, index: int) -> Window:
         """The window as it closes; what waits is left to `amended`."""
@@ -87,7 +99,7 @@ class Window:
     def amended(self, late: Tally) -> Window:
         """The closed window with late rows counted in, as its next revision."""
         return replace(
-            self, tally=self.tally + late, n_late=self.n_late + late.n_rows, revision=self.revision + 1
+            self, tally=self.tally + late, n_late=self.n_late + late.n_rows, revision=self.revision + 1, sample=None
         )  # fmt: skip
 
 
@@ -172,15 +184,28 @@ class Span:
     retention_ms: int = 90 * 86_400_000
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is kept of rows beyond their counts. panes: counts by quarters of a window; n_sampled: rows of a window."""
+
+    panes: bool = False
+    n_sampled: int = 0
+
+    def sample(self, bins: Bins, segment: str) -> RowSample | None:
+        """A fresh window's sample."""
+        n_rows = self.n_sampled if segment == WHOLE else 0
+        return RowSample.empty(bins, affordable(bins, n_rows)) if n_rows else None
+
+
 class TimeWindows:
-    """Tumbling windows of event time, aligned to the epoch. panes: whether rows are counted by quarters of them too."""
+    """Tumbling windows of event time, aligned to the epoch."""
 
     needs_time = True
 
-    def __init__(self, bins: Bins, span: Span, segments: Segments, *, panes: bool = False) -> None:
+    def __init__(self, bins: Bins, span: Span, segments: Segments, extras: Extras = Extras()) -> None:
         self._bins = bins
-        self._panes = panes
-        self._width_ms = span.width_ms
+        self.extras = extras
+        self.width_ms = span.width_ms
         self._lateness_ms = span.lateness_ms
         self._retention_ms = span.retention_ms
         self._segments = segments
@@ -195,8 +220,9 @@ class TimeWindows:
 
     def add(self, batch: Batch) -> None:
         """See `Windows.add`. Every row must have an event time."""
-        batch = self._beyond_fence(batch)
-        if not batch.n_rows:
+        fresh = self.beyond_fence(batch)
+        self.n_again += batch.n_rows - fresh.n_rows
+        if not (batch := fresh).n_rows:
             return
         seen = np.maximum(np.maximum.accumulate(batch.time_ms), self.newest.get(batch.partition, NO_TIME))
         self.newest[batch.partition] = int(seen[-1])
@@ -221,8 +247,11 @@ class TimeWindows:
                 self._late.append(piece)
                 continue
             key = (piece.segment, piece.start_ms)
-            window = self.open.get(key) or Window.fresh(self._bins, *key, piece.end_ms)
-            self.open[key] = window.with_rows(piece.tally, piece.late)
+            window = self.open.get(key)
+            if window is None:
+                sample = self.extras.sample(self._bins, piece.segment)
+                window = Window.fresh(self._bins, *key, piece.end_ms, sample)
+            self.open[key] = window.with_rows(piece.tally, piece.late, piece.sample)
 
     def ready(self, moment: Moment) -> bool:
         """See `Windows.ready`."""
@@ -253,16 +282,14 @@ class TimeWindows:
             watermark = max(watermark, max(overdue, default=NO_TIME))
         return watermark
 
-    def _beyond_fence(self, batch: Batch) -> Batch:
+    def beyond_fence(self, batch: Batch) -> Batch:
         """The batch without rows that a closed window holds already; a fence that was passed is taken down."""
         fence = self.fences.get(batch.partition)
         if fence is None:
             return batch
         if batch.next_offset >= fence:
             del self.fences[batch.partition]
-        fresh = batch.without((batch.offsets < fence) & (self._ends(batch.time_ms) <= self.closed_until))
-        self.n_again += batch.n_rows - fresh.n_rows
-        return fresh
+        return batch.without((batch.offsets < fence) & (self._ends(batch.time_ms) <= self.closed_until))
 
     def _close(self, watermark_ms: int) -> list[Window]:
         self.closed_until = max(self.closed_until, watermark_ms)
@@ -277,17 +304,25 @@ class TimeWindows:
             self.absorb(self._cut(stack, np.concatenate([late for _, late in buffer])))
 
     def _cut(self, stack: Stack, late: NDArray[np.bool_]) -> Iterable[Piece]:
-        starts = self._ends(stack.time_ms) - self._width_ms
+        starts = self._ends(stack.time_ms) - self.width_ms
         for start_ms in np.unique(starts).tolist():
             for tardy in (False, True):
                 rows = np.flatnonzero((starts == start_ms) & (late == tardy))
                 if rows.size:
-                    pane = (stack.time_ms[rows] - start_ms) * N_PANES // self._width_ms
-                    for segment, tally in self._segments.split(stack, rows, pane if self._panes else None):
-                        yield Piece(segment, start_ms, start_ms + self._width_ms, tally, tardy)
+                    pane = (stack.time_ms[rows] - start_ms) * N_PANES // self.width_ms
+                    sample = None if tardy else self._sampled(stack, rows, start_ms)
+                    for segment, tally in self._segments.split(stack, rows, pane if self.extras.panes else None):
+                        sampled = sample if segment == WHOLE else None
+                        yield Piece(segment, start_ms, start_ms + self.width_ms, tally, tardy, sampled)
+
+    def _sampled(self, stack: Stack, rows: Rows, start_ms: int) -> RowSample | None:
+        """Those of the rows that may have a place in their window's sample."""
+        window = self.open.get((WHOLE, start_ms))
+        beside = self.extras.sample(self._bins, WHOLE) if window is None else window.sample
+        return None if beside is None else stack.sample(rows, beside)
 
     def _ends(self, time_ms: Int64s) -> Int64s:
-        return time_ms - time_ms % self._width_ms + self._width_ms
+        return time_ms - time_ms % self.width_ms + self.width_ms
 
 
 class RowWindows:
@@ -298,9 +333,9 @@ class RowWindows:
 
     needs_time = False
 
-    def __init__(self, bins: Bins, n_rows: int, segments: Segments, *, panes: bool = False) -> None:
+    def __init__(self, bins: Bins, n_rows: int, segments: Segments, extras: Extras = Extras()) -> None:
         self._bins = bins
-        self._panes = panes
+        self._extras = extras
         self._n_rows = n_rows
         self._segments = segments
         self._buffer: list[Batch] = []
@@ -355,9 +390,12 @@ class RowWindows:
         while at < stack.time_ms.size:
             rows = np.arange(at, min(at + self._n_rows - self._n_open(), stack.time_ms.size))
             pane = (self._n_open() + np.arange(rows.size)) * N_PANES // self._n_rows
-            for segment, tally in self._segments.split(stack, rows, pane if self._panes else None):
-                window = self.open.get((segment, 0)) or Window.fresh(self._bins, segment)
-                self.open[segment, 0] = _spanning(window.with_rows(tally), stack.time_ms[rows])
+            for segment, tally in self._segments.split(stack, rows, pane if self._extras.panes else None):
+                window = self.open.get((segment, 0))
+                if window is None:
+                    window = Window.fresh(self._bins, segment, sample=self._extras.sample(self._bins, segment))
+                sample = None if window.sample is None else stack.sample(rows, window.sample)
+                self.open[segment, 0] = _spanning(window.with_rows(tally, sample=sample), stack.time_ms[rows])
             at += rows.size
             if self._n_open() == self._n_rows:
                 self._full += self._take()

@@ -129,3 +129,13 @@ def test_every_page_is_reached_from_another_and_links_to_what_exists():
             assert file.exists(), f"{page.name} links to {target}"
             linked.add(file)
     assert not {page.name for page in PAGES[1:]} - {file.name for file in linked}
+
+
+def test_every_threat_names_tests_that_there_are():
+    rows = re.findall(r"(?m)^\| (?!threat |---)(.*?) \|.*\| (.*?) \|$", (ROOT / "docs" / "security.md").read_text())
+    assert len(rows) > 20
+    for threat, held_by in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", held_by)
+        assert named, f"{threat}: no test holds it"
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / file).read_text(), f"{threat}: {file} has no {test}"

@@ -130,10 +130,12 @@ class EmailChannel(Channel):
         link = self._tools.link(notice)
         message.set_content(text(body, link))
         png = self._tools.picture(notice) if isinstance(body, AlertBody) else None
-        message.add_alternative(html(body, link, picture=png is not None), subtype="html")
+        page = EmailMessage(policy=POLICY)
+        page.set_content(html(body, link, picture=png is not None), subtype="html")
         if png is not None:
-            page = message.get_payload()[1]  # type: ignore[index]  # two alternatives by now, of which the types know nothing
-            page.add_related(png, "image", "png", cid="<picture>", filename="drift.png")  # type: ignore[union-attr]
+            page.add_related(png, "image", "png", cid="<picture>", filename="drift.png")
+        message.make_alternative()
+        message.attach(page)
         if isinstance(body, RetrainBody):
             evidence = msgspec.json.format(msgspec.json.encode(body), indent=2)
             message.add_attachment(evidence, "application", "json", filename="evidence.json")

@@ -31,7 +31,7 @@ def check_config(config: Path) -> None:
     for model in checked.model:
         directory = config.parent / model.reference
         known = facts(directory).id[:12] if (directory / "reference.json").exists() else "not sealed yet"
-        table.add_row(model.name, ", ".join(model.topics), str(model.window), model.decision, known)
+        table.add_row(model.name, ", ".join(model.all_topics), str(model.window), model.decision, known)
     out.print(table)
     out.print(f"{config}: no problem found; {len(checked.channel)} channels, {len(checked.rule)} rules")
 

@@ -52,6 +52,8 @@ def status(config: ConfigFile, *, json: AsJson = False) -> None:
     counted = ", ".join(f"{n} {state}" for state, n in found.outbox.items())
     out.print(f"notices: {counted or 'none so far'}")
     for known in found.models:
+        for line in _labels(known):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
         for segment, ledger in known.budget.items():
             for line in _ledger(ledger):
                 out.print(f"{known.model}, {segment}: {line}", markup=False, highlight=False, soft_wrap=True)
@@ -131,6 +133,17 @@ def _cells(model: ModelStatus) -> tuple[str, ...]:
     verdicts = ", ".join(f"{n} {outcome}" for outcome, n in last.outcomes.items()) if last else ""
     incident = f"{model.incident} ({model.severity})" if model.incident else "none"
     return model.model, f"{model.counts.rows:,}", str(model.n_windows), window, verdicts, incident
+
+
+def _labels(model: ModelStatus) -> Iterator[str]:
+    """What became of labels that come later."""
+    found = model.labelled
+    if model.coverage is not None:
+        yield (
+            f"{model.model}: {model.coverage:.1%} of {found.predictions:,} predictions have got their label; of the "
+            f"{found.labels:,} labels {found.labels - found.joined:,} found no prediction, {found.late:,} came too "
+            f"late, {found.repeated:,} ids came twice"
+        )
 
 
 def _ledger(ledger: Ledger) -> Iterator[str]:

@@ -16,10 +16,14 @@ from functools import cached_property
 from typing import ClassVar, Final
 
 from detectors import Bins
+from detectors.bins import NumericColumn
 from monitor.batch import Batch, Records
-from monitor.config import Fields
+from monitor.config import Fields, Labels, Model
 
 Path = tuple[str, ...]
+STAMP: Final = 0
+ID: Final = 1
+"""What is read of a row beside its columns; numbered behind them."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Layout:
     paths: for every column of `bins.names` its keys from the outermost object inwards. timestamp: the event time's
     keys, None where the record has none. features: keys of the object whose members are the features (the empty path
     is the record itself). ignored: names in that object that are known and not watched (the id, the label ...).
+    id: the keys of the row's id, None where nobody asks for it.
     """
 
     bins: Bins
@@ -36,6 +41,7 @@ class Layout:
     timestamp: Path | None = None
     features: Path = ()
     ignored: frozenset[str] = frozenset()
+    id: Path | None = None
 
     def spelled(self, column: int) -> int | None:
         """The categorical column, by its place among them, in whose words a column is read; None: it is of numbers."""
@@ -44,7 +50,7 @@ class Layout:
     @cached_property
     def _spelled(self) -> list[int | None]:
         n_numeric = self.bins.n_numeric
-        places = (self.bins.errors.get(column, column) - n_numeric for column in range(self.bins.n_columns + 1))
+        places = (self.bins.errors.get(column, column) - n_numeric for column in range(self.bins.n_columns))
         return [place if place >= 0 else None for place in places]
 
     @cached_property
@@ -53,14 +59,16 @@ class Layout:
         depth, stamp = len(self.features), () if self.timestamp is None else (self.timestamp,)
         return self.ignored | {path[depth] for path in (*self.paths, *stamp) if path[:depth] == self.features}
 
-    @property
-    def places(self) -> tuple[Path, ...]:
-        """The path of every column, and last that of the event time if there is one."""
-        return self.paths if self.timestamp is None else (*self.paths, self.timestamp)
+    @cached_property
+    def places(self) -> tuple[tuple[int, Path], ...]:
+        """Every column that is to be read, by its number, and its path; the event time and the id are two more."""
+        n_columns = self.bins.n_columns
+        others = ((n_columns + STAMP, self.timestamp), (n_columns + ID, self.id))
+        return (*enumerate(self.paths), *((column, path) for column, path in others if path is not None))
 
 
-def layout(fields: Fields, bins: Bins) -> Layout:
-    """Where a model's columns stand, from `[model.fields]`.
+def layout(fields: Fields, bins: Bins, *, ids: bool = False) -> Layout:
+    """Where a model's columns stand, from `[model.fields]`. ids: whether rows' ids are to be read too.
 
     The columns of prediction and score stand at their own paths, and the loss, which labels make, at that of the label;
     the others are members of the features' object, or dotted paths where the features are listed one by one, or members
@@ -76,7 +84,16 @@ def layout(fields: Fields, bins: Bins) -> Layout:
     known = [path for path in map(_path, _named(fields)) if path[: len(features)] == features]
     ignored = frozenset(path[len(features)] for path in known if len(path) > len(features))
     timestamp = _path(fields.timestamp) if fields.timestamp else None
-    return Layout(bins, paths, timestamp, features, ignored)
+    return Layout(bins, paths, timestamp, features, ignored, _path(fields.id) if ids and fields.id else None)
+
+
+def label_layout(model: Model, labels: Labels, bins: Bins) -> Layout:
+    """Where a label and its id stand in a record of labels; the one column is the output that it is compared with."""
+    ((_, output),) = bins.errors.items()
+    column = bins.columns[output]
+    own = Bins((column,), ()) if isinstance(column, NumericColumn) else Bins((), (column,))
+    label, identity = labels.label or model.fields.label or "", labels.id or model.fields.id or ""
+    return Layout(own, (_path(label),), id=_path(identity))
 
 
 def _named(fields: Fields) -> Iterable[str]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from detectors.bins import MISSING, Cells, Floats
 from monitor.batch import Batch, Records
-from monitor.decode import Decoder, Layout, Path
+from monitor.decode import STAMP, Decoder, Layout, Path
 from monitor.decode.columns import MAX_ROWS
 from monitor.decode.sheet import Sheet
 from monitor.decode.value import Codes, Fault, Value
@@ -108,25 +108,25 @@ class ArrowStream(Decoder):
     def _fill(self, table: pa.Table, first: int, sheet: Sheet) -> None:
         bins, rows = self._layout.bins, slice(first, first + table.num_rows)
         members: dict[Path, dict[str, Any]] = {(): dict(zip(table.schema.names, table.columns, strict=True))}
-        for column, path in enumerate(self._layout.places):
+        for column, path in self._layout.places:
             array = self._at(path, members)
             if array is None or not len(array):
                 continue
-            spelled = self._layout.spelled(column)
-            if column < bins.n_columns and spelled is not None:
+            spelled = self._layout.spelled(column) if column < bins.n_columns else None
+            if spelled is not None:
                 sheet.put(column, first, self._cells(array, self._codes[spelled]))
             elif column < bins.n_columns:
                 sheet.numbers[column, rows], wrong = self._floats(array)
                 if wrong.size:
                     sheet.mistakes += [(column, first + row) for row in np.flatnonzero(wrong).tolist()]
-            elif self._pa.types.is_timestamp(array.type):
+            elif column == bins.n_columns + STAMP and self._pa.types.is_timestamp(array.type):
                 times_ms = array.cast(self._pa.timestamp("ms"), safe=False).cast(self._pa.int64())
                 present = array.is_valid().to_numpy(zero_copy_only=False)
                 sheet.time(first, times_ms.fill_null(0).to_numpy(zero_copy_only=False), present)
-            elif array.type == self._pa.int64() and not array.null_count:
+            elif column == bins.n_columns + STAMP and array.type == self._pa.int64() and not array.null_count:
                 sheet.stamp(first, array.to_numpy())
             else:
-                sheet.stamp(first, array.to_pylist())
+                sheet.fill(column, first, array.to_pylist())
 
     def _at(self, path: Path, members: dict[Path, dict[str, Any]]) -> Any:
         """The column at a path, as one array; None where there is none. members: of every struct taken apart so far."""

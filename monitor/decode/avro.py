@@ -53,7 +53,7 @@ class ConfluentAvro(Decoder):
         for i, document in enumerate(found):
             if isinstance(document, tuple):
                 sheet.refuse_record(i, *document)
-        for column, path in enumerate(self._layout.places):
+        for column, path in self._layout.places:
             sheet.fill(column, 0, [at(document, path) for document in documents])
         inspected = [(row, self._strange(documents[row])) for row, _ in sheet.to_inspect()]
         return sheet.batch(inspected)

@@ -42,7 +42,7 @@ class ColumnarJson(Decoder):
         sheet = Sheet(self._layout, self._codes, records, np.repeat([i for i, _, _ in parts], sizes).astype(np.int64))
         for i, fault in faults:
             sheet.refuse_record(i, *fault)
-        for column, path in enumerate(self._layout.places):
+        for column, path in self._layout.places:
             values: list[Any] = []
             for _, found, n_rows in parts:
                 inside = at(found, path)
@@ -53,7 +53,7 @@ class ColumnarJson(Decoder):
         return sheet.batch(firsts)
 
     def _n_rows(self, found: dict[str, Any]) -> int | Fault:
-        lists = {path: at(found, path) for path in self._layout.places}
+        lists = {path: at(found, path) for _, path in self._layout.places}
         sizes = {len(inside): path for path, inside in lists.items() if isinstance(inside, list)}
         if not sizes:
             return "no_columns", "none of the model's columns is a list, wanted a list of values for each"

@@ -35,8 +35,7 @@ class NativeJson(Decoder):
         self._layout = layout
         self._codes = [Codes(column) for column in layout.bins.categorical]
         self._shapes: dict[tuple[Path, ...], Typed] = {}
-        stamp = [layout.timestamp] if layout.timestamp else []
-        self._paths = tuple(dict.fromkeys([*layout.paths, *stamp]))
+        self._paths = tuple(dict.fromkeys(path for _, path in layout.places))
         self._typed = self._shape(self._paths)
 
     def decode(self, records: Records) -> Batch:

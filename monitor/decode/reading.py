@@ -9,9 +9,13 @@ import numpy as np
 
 from monitor.batch import NO_TIME, Batch, Records, Reject
 from monitor.decode import REGISTRY, Decoder, Layout, Schemas
+from monitor.loss import labels_of
 
 SKEW_MS: Final = 3_600_000
 """How far an event time may lie after its record was logged: clocks differ, but none is right about the future."""
+
+_NO_ID: Final = ("no_id", "the label's record has no id, so nobody can tell whose label it is")
+_NO_LABEL: Final = ("no_label", "the record has no label, or one that is not of the output's kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,17 @@ class Reading:
         if self.schemas is not None:
             made.look_up(self.schemas)
         return made
+
+
+def nameable(batch: Batch) -> Batch:
+    """Labels without those that are none, or have no id to find their prediction by; they become rejects."""
+    values = batch.numbers[0] if batch.numbers.size else labels_of(batch.cells[0])
+    nameless, empty = batch.keys == 0, np.isnan(values)
+    rejects = [
+        Reject(batch.partition, int(batch.offsets[row]), *(_NO_ID if nameless[row] else _NO_LABEL), b"")
+        for row in np.flatnonzero(nameless | empty).tolist()
+    ]
+    return batch.without(nameless | empty, tuple(rejects))
 
 
 def screened(batch: Batch, records: Records, now_ms: int | None, needs_time: bool) -> Batch:

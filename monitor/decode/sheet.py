@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from detectors.bins import Cells, Floats
 from monitor.batch import Batch, Int64s, Records, Reject
-from monitor.decode import Layout
-from monitor.decode.value import Codes, epochs_ms, floats
+from monitor.decode import ID, STAMP, Layout
+from monitor.decode.value import Codes, epochs_ms, floats, keys
 from monitor.loss import from_labels, labels_of
 
 HEAD_BYTES: Final = 200
@@ -40,11 +40,14 @@ class Sheet:
         self.numbers: Floats = np.full((layout.bins.n_numeric, shape), np.nan)
         self.words: Cells = np.zeros((len(layout.bins.categorical), shape), np.uint8)
         self.mistakes: list[tuple[int, int]] = []
+        self._keys = np.zeros(0 if layout.id is None else shape, np.uint64)
 
     def fill(self, column: int, first: int, values: Sequence[Any]) -> None:
-        """Set a column, by its number in the layout, from the first row on; one number more is the event time."""
-        if column == self._layout.bins.n_columns:
+        """Set a column, by its number in the layout, from the first row on; the event time and the id are two more."""
+        if column == self._layout.bins.n_columns + STAMP:
             self.stamp(first, values)
+        elif column == self._layout.bins.n_columns + ID:
+            self._keys[first : first + len(values)] = keys(values)
         elif (spelled := self._layout.spelled(column)) is not None:
             self.put(column, first, np.frombuffer(self._codes[spelled].cells(values), np.uint8))
         else:
@@ -105,7 +108,7 @@ class Sheet:
             bins.cells(self.numbers, self.words, invalid), records.next_offset,
             tuple(sorted(self._rejects, key=lambda reject: (reject.offset, reject.row))),
             np.array([row for row, _ in found], np.int64),
-            tuple((row, name[:NAME_LENGTH]) for row, names in found for name in names),
+            tuple((row, name[:NAME_LENGTH]) for row, names in found for name in names), self._keys,
         )  # fmt: skip
         refused = np.zeros(n_rows, np.bool_)
         refused[list(self._refused)] = True

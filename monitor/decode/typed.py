@@ -77,9 +77,9 @@ class Typed:
         columns: dict[Path, list[int]] = {}
         for column, path in enumerate(layout.paths):
             columns.setdefault(path, []).append(column)
-        if layout.timestamp is not None:
-            kinds[layout.timestamp] = SCALAR
-            columns.setdefault(layout.timestamp, []).append(len(layout.paths))
+        for column, path in layout.places[len(layout.paths) :]:
+            kinds[path] = SCALAR
+            columns.setdefault(path, []).append(column)
         self._type, self._attributes = _shared_type(tuple((path, kinds[path]) for path in order))
         self._node = _node(self._type, (), columns)
         self.decode: Callable[[Any], Any] = msgspec.json.Decoder(self._type).decode
@@ -97,7 +97,7 @@ class Typed:
         return record
 
     def columns(self, records: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any]]]:
-        """The values of every column of the layout, by its number; what stands for the event time comes as one more.
+        """The values of every place of the layout, by its number.
 
         A column whose path leads through another column is not in it.
         """

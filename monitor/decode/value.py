@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import struct
 from collections.abc import Sequence
@@ -121,6 +122,16 @@ class Codes(dict[object, int]):
         if text is None:
             return INVALID
         return self.get(text, UNSEEN)
+
+
+def keys(values: Sequence[object]) -> list[int]:
+    """A 64-bit number for each id, the same for every format; 0 where there is none."""
+    words = map(word, values)
+    return [0 if text is None else _hashed(text) for text in words]
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") or 1
 
 
 def epoch_ms(value: object) -> int | None:

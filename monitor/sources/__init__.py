@@ -33,7 +33,13 @@ class Source(Protocol):
     def losses(self) -> Sequence[tuple[Partition, int, int]]:
         """Drains jumps: partition, the offset that could not be read, and the one at which reading went on.
 
-        The second is lower when the log itself was made anew.
+        The second is lower when the log itself was cut.
+        """
+
+    def log_ids(self) -> Mapping[str, str]:
+        """By topic, the id of the log that its records come from, where that is known.
+
+        A topic that was deleted and made anew has another one. Records that come with a new id may be of either log.
         """
 
     def close(self) -> None:

@@ -36,9 +36,10 @@ from numpy.typing import NDArray
 
 from monitor.batch import Int64s, Partition, Records
 from monitor.errors import SourceError
-from monitor.sources.kafkaclient import REFUSALS, Attempt, Client, client_options
-from monitor.sources.kafkawatch import Reporter, StallGuard
+from monitor.sources.kafkaclient import REFUSALS, Attempt, Client, Topic, client_options
+from monitor.sources.kafkawatch import Cuts, LogIds, Reporter, StallGuard
 from monitor.sources.recordbatch import Refused, batch_reader, everything, frame, record_frames, sound
+from monitor.sources.recordwise import Recordwise
 from monitor.sources.sample import Sample
 
 _LOGGER: Final = logging.getLogger("driftd.source")
@@ -53,6 +54,8 @@ PERMANENT: Final = (
 )
 MISSING_TOPIC_SECONDS: Final = 2.0
 RENEW_AFTER_SECONDS: Final = 60.0
+BLIND_SECONDS: Final = 1.0
+"""After so long without a poll partitions are looked for first: a topic may have been made anew and grown meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,10 @@ class KafkaSource:
         self._next: dict[Partition, int] = {}
         self._from_end: set[Partition] = set()
         self._known_topics: set[str] = set()
+        self._ids = LogIds()
+        self._cuts = Cuts()
         self._missing: Counter[str] = Counter()
-        self._next_look = 0.0
+        self._next_look = self._polled = 0.0
         self._stalls = StallGuard(self._pace.stall_seconds)
         self._losses: list[tuple[Partition, int, int]] = []
         self._pending: Exception | None = None
@@ -131,7 +136,10 @@ class KafkaSource:
 
     def poll(self, timeout_seconds: float) -> Sequence[Records]:
         """Records that are there, waiting about so long for the first; none while a connection is being made."""
-        deadline = time.monotonic() + timeout_seconds
+        began = time.monotonic()
+        deadline = began + timeout_seconds
+        if began - self._polled > BLIND_SECONDS:
+            self._next_look = 0.0
         found: list[Records] = []
         try:
             found = self._fetch(deadline)
@@ -149,6 +157,7 @@ class KafkaSource:
         self._watch_connection()
         if not found and not hurry:
             time.sleep(max(0.0, deadline - time.monotonic()))
+        self._polled = time.monotonic()
         return found
 
     def assigned(self) -> frozenset[Partition]:
@@ -197,10 +206,14 @@ class KafkaSource:
         """Where each partition is read on, as far as that is known."""
         return {at: self._next[at] for at in self._assigned if at in self._next}
 
+    def log_ids(self) -> Mapping[str, str]:
+        """See `Source.log_ids`: as the broker told when partitions were last looked for, or a fetch failed."""
+        return self._ids.known
+
     def losses(self) -> list[tuple[Partition, int, int]]:
         """Drains what was lost: (partition, first offset asked for in vain, offset reading went on at).
 
-        The second offset is lower than the first when the log itself was cut or made anew.
+        The second offset is lower than the first when the log itself was cut.
         """
         drained, self._losses = self._losses, []
         return drained
@@ -230,7 +243,7 @@ class KafkaSource:
     def _connected_client(self, deadline: float) -> Client | None:
         """The client; None while it is being connected."""
         if self._client is None:
-            make = partial(Client, self._options, self._pace.connect_seconds, self._reader)
+            make = partial(Client, self._options, self._pace.connect_seconds, self._reader or Recordwise)
             attempt, self._attempt = self._attempt or Attempt(make), None
             self._client = attempt.result(deadline - time.monotonic())
             if self._client is None:
@@ -244,12 +257,12 @@ class KafkaSource:
     def _take(self, client: Client, seconds: float) -> list[Records]:
         try:
             fetched = client.poll(seconds)
-        except OffsetOutOfRangeError as fault:
-            self._regain(client, {Partition(key.topic, key.partition): at for key, at in fault.args[0].items()})
+        except (OffsetOutOfRangeError, LogTruncationError) as fault:
+            if not self._made_anew(client):
+                self._move(client, fault)
             return []
-        except LogTruncationError as fault:
-            self._follow_truncation(client, fault.divergent_offsets)
-            return []
+        finally:
+            self._ids.note(client.log_ids)
         found = [self._records(client, partition, pieces) for partition, pieces in fetched.items()]
         # Only now: had one of these failed unforeseen, all would be read again from where the last poll ended.
         self._note_positions(client)
@@ -263,7 +276,10 @@ class KafkaSource:
             return everything(offsets) if self._sample is None else self._sample.chosen(partition, offsets)
 
         if self._reader is None:
-            return _noted(Records(partition, *record_frames(pieces, keep), next_offset=pieces[-1].offset + 1), seen)
+            frames, next_offset = record_frames(pieces, keep), pieces[-1].offset + 1
+            return _noted(
+                Records(partition, *frames, next_offset=next_offset, n_lost=_refused(partition, pieces)), seen
+            )
         try:
             frames = frame(pieces, keep)
         except CorruptRecordError:
@@ -276,8 +292,8 @@ class KafkaSource:
                 return None
             seen.clear()
             frames, pieces = frame(good, keep), good
-        n_lost = _refused(partition, [piece for piece in pieces if isinstance(piece, Refused)])
-        return _noted(Records(partition, *frames, next_offset=pieces[-1].next_offset, n_lost=n_lost), seen)
+        next_offset = pieces[-1].next_offset
+        return _noted(Records(partition, *frames, next_offset=next_offset, n_lost=_refused(partition, pieces)), seen)
 
     def _note_positions(self, client: Client) -> None:
         lag = {}
@@ -297,19 +313,19 @@ class KafkaSource:
         if now < self._next_look:
             return
         self._next_look = now + self._pace.recheck_seconds
-        answers = client.ask_partitions(self._topics)
+        answers = self._ask(client)
         found = {partition for topic in self._topics for partition in self._partitions(topic, answers.get(topic))}
         if self._missing:
             self._next_look = now + min(self._pace.recheck_seconds, MISSING_TOPIC_SECONDS)
         self._assign(client, frozenset(found))
         self._check_for_stall(client)
 
-    def _partitions(self, topic: str, answer: frozenset[int] | type[KafkaError] | None) -> set[Partition]:
+    def _partitions(self, topic: str, answer: Topic | type[KafkaError] | None) -> set[Partition]:
         """What to read of a topic, after what the broker said of it."""
         held = {partition for partition in self._assigned if partition.topic == topic}
-        if isinstance(answer, frozenset):
+        if isinstance(answer, Topic):
             part, n_parts = self.share
-            found = {Partition(topic, number) for number in answer if number % n_parts == part}
+            found = {Partition(topic, number) for number in answer.partitions if number % n_parts == part}
             if topic not in self._known_topics and self._start == "latest":
                 self._from_end |= found
             self._known_topics.add(topic)
@@ -342,6 +358,23 @@ class KafkaSource:
         self._assigned = found
         self._caught_up &= found
 
+    def _ask(self, client: Client) -> Mapping[str, Topic | type[KafkaError]]:
+        answers = client.ask_topics(self._topics)
+        self._ids.note({topic: answer.log for topic, answer in answers.items() if isinstance(answer, Topic)})
+        return answers
+
+    def _made_anew(self, client: Client) -> bool:
+        """Whether some topic turns out to be another one by now: where to read that is for the caller to say."""
+        before = dict(self._ids.known)
+        self._ask(client)
+        return self._ids.known != before
+
+    def _move(self, client: Client, fault: OffsetOutOfRangeError | LogTruncationError) -> None:
+        if isinstance(fault, LogTruncationError):
+            self._follow_truncation(client, fault.divergent_offsets)
+        else:
+            self._regain(client, {Partition(key.topic, key.partition): at for key, at in fault.args[0].items()})
+
     def _regain(self, client: Client, asked: Mapping[Partition, int]) -> None:
         """Moves partitions whose offset is not in the log to one that is, and notes what was lost."""
         first, end = client.first_offsets(asked), client.end_offsets(asked)
@@ -349,7 +382,7 @@ class KafkaSource:
             if offset < first[partition]:
                 onward = end[partition] if self._out_of_range == "latest" else first[partition]
                 self._lose(client, partition, offset, onward, "Kafka deleted them before they were read")
-            elif offset > end[partition]:
+            elif offset > end[partition] and self._cuts.certain(partition):
                 self._lose(client, partition, offset, first[partition], "the log was cut or made anew")
 
     def _follow_truncation(self, client: Client, diverged: Mapping[Any, Any]) -> None:
@@ -429,10 +462,12 @@ class KafkaSource:
             attempt.abandon()
 
 
-def _refused(partition: Partition, batches: Sequence[Refused]) -> int:
+def _refused(partition: Partition, pieces: Sequence[Any]) -> int:
     """How many offsets are lost to us in batches too large to be unpacked."""
     n_lost = 0
-    for batch in batches:
+    for batch in pieces:
+        if not isinstance(batch, Refused):
+            continue
         text = "%s[%d]: the record batch at offset %d is passed over: %s"
         lost = {"event": "kafka.batch_refused", "topic": partition.topic, "partition": partition.number}
         lost |= {"offset": batch.base_offset, "n_lost": batch.next_offset - batch.base_offset}

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import (
@@ -32,6 +33,7 @@ from kafka.protocol.metadata import MetadataRequest
 
 from monitor.batch import Partition
 from monitor.errors import SourceError
+from monitor.sources.unpack import bound_library
 
 _LOGGER: Final = logging.getLogger("driftd.source")
 
@@ -68,6 +70,16 @@ QUIETED: Final = {
     "kafka.consumer.fetcher": logging.CRITICAL,
 }
 ISOLATION_LEVELS: Final = ("read_uncommitted", "read_committed")
+NO_ID: Final = UUID(int=0)
+
+
+class Topic(NamedTuple):
+    """What a broker says of a topic. log: the id of its log, "" where the broker gives none (Kafka before 2.8)."""
+
+    log: str
+    partitions: frozenset[int]
+
+
 FILES: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile")
 
 
@@ -139,8 +151,11 @@ def _receiver(transport: Any) -> Callable[[], tuple[bytes, KafkaConnectionError 
 class Client:
     """A connected consumer, with the facts its public face only gives by a request or an endless wait.
 
-    options: as `client_options` made them. reader: what `recordbatch.batch_reader` gave. Raises what the broker or the
-    network said when it cannot be connected within `connect_seconds`, KafkaConfigurationError for wrong options.
+    options: as `client_options` made them. reader: of what is fetched, None for the library's. Raises what the broker
+    or the network said when it cannot be connected within `connect_seconds`, KafkaConfigurationError for wrong options.
+
+    log_ids: by topic, the id of its log as the library last learnt it for itself; "" where the broker gives none. It
+    asks whenever a fetch finds no partition or another leader, and so before it reads a log that was made anew.
     """
 
     def __init__(self, options: Mapping[str, Any], connect_seconds: float, reader: type | None) -> None:
@@ -157,6 +172,7 @@ class Client:
             return made[0]
 
         quiet_library()
+        bound_library()
         try:
             self.consumer = KafkaConsumer(**options, kafka_client=connections, bootstrap_timeout_ms=milliseconds)
             _bootstrap(made[0]._manager, milliseconds)
@@ -170,6 +186,8 @@ class Client:
                 raise made[0]._manager.fault from fault
             raise
         self._manager: _Manager = made[0]._manager
+        self.log_ids: Mapping[str, str] = {}
+        self._manager.cluster.add_listener(self._note_logs)
         if reader is not None:
             self.consumer._fetcher.PartitionRecords = reader
 
@@ -225,8 +243,8 @@ class Client:
             raise KafkaTimeoutError(f"the broker does not know the offsets of {fault}") from fault
         return {partition: int(found[key]) for partition, key in asked.items()}
 
-    def ask_partitions(self, topics: Sequence[str]) -> dict[str, frozenset[int] | type[KafkaError]]:
-        """Each topic's partitions, or why there are none, by request."""
+    def ask_topics(self, topics: Sequence[str]) -> dict[str, Topic | type[KafkaError]]:
+        """Each topic, or why there is none, by request."""
         request = MetadataRequest(
             topics=[MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics],
             allow_auto_topic_creation=False,
@@ -237,14 +255,22 @@ class Client:
         async def ask() -> Any:
             return await self._manager.wait_for(self._manager.send(request), REQUEST_SECONDS * 1000)
 
-        found: dict[str, frozenset[int] | type[KafkaError]] = {}
+        found: dict[str, Topic | type[KafkaError]] = {}
         for topic in self._manager.run(ask).topics:
             numbers = frozenset(partition.partition_index for partition in topic.partitions)
-            found[topic.name] = for_code(topic.error_code) if topic.error_code else numbers
+            found[topic.name] = for_code(topic.error_code) if topic.error_code else Topic(_log(topic.topic_id), numbers)
         return found
+
+    def _note_logs(self, cluster: Any) -> None:
+        """Runs in the library's own thread."""
+        self.log_ids = {topic: _log(cluster.topic_id(topic)) for topic in cluster.topics()}
 
     def close(self) -> None:
         self.consumer.close(autocommit=False, timeout_ms=1000)
+
+
+def _log(identity: UUID | None) -> str:
+    return "" if identity in (None, NO_ID) else str(identity)
 
 
 def _bootstrap(manager: _Manager, milliseconds: int) -> None:

@@ -13,6 +13,7 @@ from monitor.batch import Partition
 _LOGGER: Final = logging.getLogger("driftd.source")
 REPEAT_SECONDS: Final = 300.0
 POLLS_BETWEEN_CHECKS: Final = 5
+CUT_SECONDS: Final = 2.0
 
 
 class Reporter:
@@ -49,6 +50,39 @@ class Reporter:
         if now - self._said.get(trouble, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return False
         self._said[trouble] = now
+        return True
+
+
+class LogIds:
+    """Which log is behind each topic's name. One that was left for another never comes back: a broker that still tells
+    of it is behind the times."""
+
+    def __init__(self) -> None:
+        self._left: set[str] = set()
+        self.known: dict[str, str] = {}
+
+    def note(self, logs: Mapping[str, str]) -> None:
+        """What was learnt: by topic, the id of its log, "" for nothing."""
+        for topic, log in logs.items():
+            before = self.known.get(topic, "")
+            if log and log != before and log not in self._left:
+                self._left.add(before)
+                self.known[topic] = log
+
+
+class Cuts:
+    """Logs that seem shorter than what was read of them, and are so only if that lasts: brokers need a moment to tell
+    each other of a topic that was made anew."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Partition, float] = {}
+
+    def certain(self, partition: Partition) -> bool:
+        """Whether it has been so for long enough; then that is forgotten."""
+        now = time.monotonic()
+        if now - self._seen.setdefault(partition, now) < CUT_SECONDS:
+            return False
+        del self._seen[partition]
         return True
 
 

@@ -76,6 +76,18 @@ class Refused:
     next_offset: int
     reason: str
 
+    @classmethod
+    def of(cls, batch: Any, reached: int, reason: object) -> Refused:
+        """The client's batch, offsets before `reached` being no loss. Old formats name only the last of their own."""
+        if batch.magic == 2:
+            return cls(max(batch.base_offset, reached), batch.next_offset, str(reason))
+        return cls(reached, max(batch.base_offset, reached) + 1, str(reason))
+
+    @property
+    def offset(self) -> int:
+        """The last one, by which the client takes it for a record."""
+        return self.next_offset - 1
+
 
 Piece = Packed | Loose | Refused
 
@@ -147,7 +159,7 @@ class Unpacking:
             self.leader_epoch = batch.leader_epoch
             return None if self._skipped(batch) else _packed(batch, self.fetch_offset)
         except TooLarge as fault:
-            return Refused(max(batch.base_offset, self.next_fetch_offset), batch.next_offset, str(fault))
+            return Refused.of(batch, self.next_fetch_offset, fault)
         except (KafkaError, MemoryError):
             raise
         except Exception as fault:
@@ -242,6 +254,7 @@ def sound(pieces: Sequence[Piece]) -> tuple[Sequence[Piece], CorruptRecordError 
 
 def record_frames(records: Sequence[Any], keep: Keep = everything) -> Frames:
     """The same as `frame`, from the client's own records."""
+    records = [record for record in records if not isinstance(record, Refused)]
     offsets = np.array([record.offset for record in records], dtype=np.int64)
     times = np.array([_milliseconds(record.timestamp) for record in records], dtype=np.int64)
     return _kept((offsets, times, [record.value for record in records]), keep)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 from monitor.batch import Int64s, Partition
+from monitor.rowsample import lots
 
 Bools = NDArray[np.bool_]
-_STEP: Final = np.uint64(0x9E3779B97F4A7C15)
-_MIX: Final = ((30, np.uint64(0xBF58476D1CE4E5B9)), (27, np.uint64(0x94D049BB133111EB)))
 
 
 class Sample:
-    """A share of all records, chosen by a hash (SplitMix64) of topic, partition and offset.
+    """A share of all records: those of the lowest lots.
 
     What a smaller share chooses, a larger one chooses too. The payload takes no part: it is not even looked at.
 
@@ -34,9 +30,4 @@ class Sample:
         """True for the records that are looked at."""
         if self._below >= 2**64:
             return np.ones(offsets.size, np.bool_)
-        place = f"{partition.topic}\0{partition.number}".encode()
-        seed = int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "little")
-        hashed = offsets.astype(np.uint64) * _STEP + np.uint64(seed)
-        for shift, factor in _MIX:
-            hashed = (hashed ^ (hashed >> np.uint64(shift))) * factor
-        return np.asarray((hashed ^ (hashed >> np.uint64(31))) < np.uint64(self._below))
+        return np.asarray(lots(partition, offsets) < np.uint64(self._below))

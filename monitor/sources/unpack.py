@@ -8,10 +8,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from typing import Any, Final
 
 import kafka.codec
+from kafka.record import default_records, legacy_records
 
 MAX_BYTES: Final = 128 << 20
 """Of one batch, unpacked. Brokers take batches of 1 MiB by default, and real records shrink ten to thirty fold."""
@@ -34,6 +36,14 @@ def unpacked(codec: int, data: bytes, limit: int = MAX_BYTES) -> bytearray:
         if len(made) > limit:
             raise TooLarge(f"it unpacks to more than {limit >> 20} MiB")
     return made
+
+
+def bound_library() -> None:
+    """Make the client's own reading stop in time as well: its decoders raise TooLarge too from here on."""
+    for codec, name in enumerate(("gzip_decode", "snappy_decode", "lz4_decode", "zstd_decode"), 1):
+        for module in (kafka.codec, default_records, legacy_records):
+            if hasattr(module, name):
+                setattr(module, name, partial(unpacked, codec))
 
 
 def _gzip(data: bytes, _: int) -> Iterator[bytes]:

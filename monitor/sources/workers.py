@@ -25,6 +25,7 @@ from monitor.batch import Batch, Partition, Records, Reject
 from monitor.decode.reading import Reading, screened
 from monitor.errors import SourceError
 from monitor.sources.kafka import KafkaSource
+from monitor.sources.kafkawatch import LogIds
 from monitor.sources.recordbatch import batch_reader
 
 _PLAIN: Final = logging.makeLogRecord({}).__dict__.keys() | {"message", "asctime"}
@@ -43,6 +44,7 @@ class _Batch(msgspec.Struct, frozen=True, array_like=True):
     rejects: list[tuple[int, str, str, bytes, int]]
     inspected: memoryview
     unknown: tuple[tuple[int, str], ...]
+    keys: memoryview
 
 
 class _Records(msgspec.Struct, frozen=True, array_like=True):
@@ -73,6 +75,7 @@ class _Frame(msgspec.Struct, frozen=True, array_like=True):
     places: list[_Place]
     records: list[_Records]
     losses: list[tuple[Partition, int, int]]
+    logs: dict[str, str]
     said: list[tuple[str, int, str, dict[str, Any]]]
     fault: str = ""
 
@@ -145,6 +148,7 @@ class Workers:
         self._sought: dict[Partition, int] = {}
         self._early: list[tuple[_Worker, int, _Frame]] = []
         self._losses: list[tuple[Partition, int, int]] = []
+        self._ids = LogIds()
         self._fault = ""
 
     def poll(self, timeout_seconds: float) -> Sequence[Records]:
@@ -207,6 +211,10 @@ class Workers:
         drained, self._losses = self._losses, []
         return drained
 
+    def log_ids(self) -> Mapping[str, str]:
+        """See `Source.log_ids`."""
+        return self._ids.known
+
     def close(self) -> None:
         """End the workers; what they had on its way is read again by whoever comes next."""
         for i, worker in enumerate(self._workers):
@@ -236,6 +244,7 @@ class Workers:
 
     def _hear(self, frame: _Frame) -> None:
         self._fault = self._fault or frame.fault
+        self._ids.note(frame.logs)
         for name, level, text, more in frame.said:
             if logging.getLogger(name).isEnabledFor(level):
                 said = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": text}
@@ -292,8 +301,8 @@ def _work(pipe: Connection, job: Job, share: tuple[int, int]) -> None:
             while not pipe.poll():
                 done, fault = _read(source, decoded)
                 lines, said.lines = said.lines, []
-                losses = list(source.losses())
-                frame = _Frame(age, source.looked, source.connected, _places(source), done, losses, lines, fault)
+                losses, logs = source.losses(), dict(source.log_ids())
+                frame = _Frame(age, source.looked, source.connected, _places(source), done, losses, logs, lines, fault)
                 pipe.send_bytes(msgspec.msgpack.encode(frame, enc_hook=str))
                 if fault:
                     pipe.poll(None)
@@ -331,7 +340,7 @@ def _frozen(records: Records, batches: Mapping[str, Batch]) -> _Records:
         model: _Batch(
             _raw(batch.offsets), _raw(batch.time_ms), _raw(batch.numbers), _raw(batch.cells),
             [(reject.offset, reject.kind, reject.reason, reject.head, reject.row) for reject in batch.rejects],
-            _raw(batch.inspected), batch.unknown,
+            _raw(batch.inspected), batch.unknown, _raw(batch.keys),
         )
         for model, batch in batches.items()
     }  # fmt: skip
@@ -342,7 +351,7 @@ def _frozen(records: Records, batches: Mapping[str, Batch]) -> _Records:
 
 
 def _thawed(found: _Records, readings: Sequence[Reading]) -> Records:
-    layouts = {reading.model: reading.layout for reading in readings}
+    layouts = {reading.model: reading.layout for reading in readings if found.at.topic in reading.topics}
     decoded = {}
     for model, batch in found.decoded.items():
         bins, offsets = layouts[model].bins, np.frombuffer(batch.offsets, np.int64)
@@ -351,7 +360,7 @@ def _thawed(found: _Records, readings: Sequence[Reading]) -> Records:
             np.frombuffer(batch.numbers, np.float64).reshape(bins.n_numeric, offsets.size),
             np.frombuffer(batch.cells, np.uint8).reshape(bins.n_columns, offsets.size),
             found.next_offset, tuple(Reject(found.at, *reject) for reject in batch.rejects),
-            np.frombuffer(batch.inspected, np.int64), batch.unknown,
+            np.frombuffer(batch.inspected, np.int64), batch.unknown, np.frombuffer(batch.keys, np.uint64),
         )  # fmt: skip
     times = np.frombuffer(found.timestamps_ms, np.int64)
     return Records(

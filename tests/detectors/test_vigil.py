@@ -34,7 +34,8 @@ def test_the_filter_is_the_textbooks_kalman_filter(guard: Watchman):
     state, covariance = np.zeros(2), np.diag([null.offset[k], wobble.variance[k]])
     for _ in range(30):
         y = rng.normal(0, 0.05, null.level.shape)
-        belief, surprise = belief.after(null, wobble, null.level + y, np.full(y.shape, 1_000.0), Span(1.0))
+        span = Span.of(null, wobble, 1.0, 0.0, 0)
+        belief, surprise = belief.after(null, wobble, null.level + y, np.full(y.shape, 1_000.0), span)
         a = np.diag([1.0, wobble.rho[k]])
         state, covariance = a @ state, a @ covariance @ a.T
         covariance[1, 1] += (1 - wobble.rho[k] ** 2) * wobble.variance[k]
@@ -83,11 +84,11 @@ def test_without_drift_the_mean_of_evidence_is_the_number_of_windows(guard: Watc
 
 
 def test_a_trail_keeps_every_row_of_its_time(guard: Watchman):
-    null, trail = guard.calibration.null, Trail.none(guard.calibration.null)
+    null, trail = guard.calibration.null, Trail.none()
     for window in range(100):
         rest = np.full(null.level.shape, float(window))
         trail = trail.after(rest, np.ones_like(rest), np.zeros(null.event_rate.shape), np.ones(null.event_rate.shape))
-        assert sum(trail.lengths) == trail.rows[:, 0].sum() == window + 1
+        assert sum(trail.lengths) == sum(rows[0] for rows in trail.rows) == window + 1
         assert len(trail.lengths) <= 4 * 6 + 1
 
 

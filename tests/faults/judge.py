@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from detectors import Profile
-from detectors.bins import INVALID, MISSING, UNSEEN
+from detectors.bins import INVALID, MISSING, UNSEEN, Cells, Floats
 from faults.ledger import LATENESS_MS, NOTHING, WINDOW_MS, Ledger, Record
 from monitor.batch import Partition
 from monitor.board import Board
@@ -31,6 +31,7 @@ from monitor.desk import Desk
 from monitor.frozen import freeze, thaw, unchecked
 from monitor.line import LineState
 from monitor.message import Subject
+from monitor.rowsample import RowSample, lots
 from monitor.tally import Extent, Tally
 from monitor.window import WHOLE, Window
 
@@ -44,10 +45,12 @@ class Story:
     """All that was said of a log, without the times at which it was said.
 
     contents: every closed window as bytes; in how many revisions late rows came is a matter of when they were read.
-    counts: rows, late, dropped, lost, and rejected by kind. letters: partition, offset and kind of every dead letter.
+    samples: of every closed window, by its start.
+    counts: rows, late, dropped, lost, anew, and rejected by kind. letters: partition, offset and kind of dead letters.
     """
 
     contents: list[tuple[Key, bytes]]
+    samples: list[tuple[int, bytes]]
     n_rows: dict[Key, int]
     verdicts: dict[Key, list[Any]]
     changes: list[Any]
@@ -88,6 +91,7 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
     next_index: Counter[str] = Counter()
     memories: dict[str, bytes] = {}
     final: dict[Key, Judged] = {}
+    samples: list[tuple[int, bytes]] = []
     for end_ms, span in closed.groupby("end_ms"):
         group = []
         for segment, part in _segments(span, reference):
@@ -98,6 +102,8 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
             if len(timely):
                 index, next_index[segment] = next_index[segment], next_index[segment] + 1
                 window = window.with_rows(_tally(timely, ledger.topic, reference, segment)).closed(index)
+                if segment == WHOLE:
+                    samples.append((key[1], _sample(timely, ledger.topic, reference, config.state.sample_rows)))
                 final[key], memories[segment] = judge.judge(window, memories.get(segment, b""))
                 group.append(final[key])
                 verdicts = final[key].verdicts
@@ -111,6 +117,7 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
     rejected = Counter(record.kind for record, _ in places if record.kind)
     return Story(
         contents=sorted((key, _plain(judged.window)) for key, judged in final.items()),
+        samples=sorted(samples),
         n_rows={key: judged.window.n_rows for key, judged in final.items()},
         verdicts={key: [_plainly(verdict) for verdict in judged.verdicts] for key, judged in final.items()},
         changes=sorted([c.episode.id, c.episode.n_changes, _plainly(c)] for c in out.changes),
@@ -118,7 +125,7 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
         notices={n.id: [n.channel, n.purpose, _plainly(n.body)] for n in out.notices},
         counts={
             "rows": len(rows), "late": int(closed.late.sum()), "dropped": int(rows.dropped.sum()),
-            "lost": ledger.n_lost, "rejected": dict(rejected),
+            "lost": ledger.n_lost, "rejected": dict(rejected), "anew": ledger.n_anew,
         },
         letters=sorted((record.partition, offset, record.kind) for record, offset in places if record.kind),
     )  # fmt: skip
@@ -145,7 +152,28 @@ def _segments(span: pd.DataFrame, reference: Reference) -> Iterable[tuple[str, p
             yield f"plan={word}", part
 
 
-def _tally(rows: pd.DataFrame, topic: str, reference: Reference, segment: str) -> Tally:
+def _sample(rows: pd.DataFrame, topic: str, reference: Reference, limit: int) -> bytes:
+    """The rows of the lowest lots, found by sorting all of them."""
+    lot = np.array(
+        [
+            lots(Partition(topic, int(at)), np.array([offset]))[0]
+            for at, offset in zip(rows.partition, rows.offset, strict=True)
+        ]
+    )
+    # Of a topic that was made anew there may be two rows at one offset.
+    order = np.lexsort((rows.time_ms, rows.offset, rows.partition, lot))[:limit]
+    kept = rows.iloc[order]
+    partitions = tuple(Partition(topic, number) for number in sorted(set(kept.partition)))
+    place = np.searchsorted([at.number for at in partitions], kept.partition).astype(np.int32)
+    numbers, cells = _values(kept, reference)
+    sample = RowSample(
+        reference.bins, limit, lot[order], partitions, place, kept.offset.to_numpy(np.int64),
+        kept.time_ms.to_numpy(np.int64), numbers, cells,
+    )  # fmt: skip
+    return sample.to_bytes()
+
+
+def _values(rows: pd.DataFrame, reference: Reference) -> tuple[Floats, Cells]:
     bins = reference.bins
     numbers = np.full((bins.n_numeric, len(rows)), np.nan)
     invalid = np.zeros(numbers.shape, np.bool_)
@@ -156,7 +184,12 @@ def _tally(rows: pd.DataFrame, topic: str, reference: Reference, segment: str) -
             elif value is not None and value != NOTHING:
                 invalid[i, j] = True
     words = np.array([[_code(column.codes(), value) for value in rows[column.name]] for column in bins.categorical])
-    cells = bins.cells(numbers, words.astype(np.uint8).reshape(len(bins.categorical), len(rows)), invalid)
+    return numbers, bins.cells(numbers, words.astype(np.uint8).reshape(len(bins.categorical), len(rows)), invalid)
+
+
+def _tally(rows: pd.DataFrame, topic: str, reference: Reference, segment: str) -> Tally:
+    bins = reference.bins
+    numbers, cells = _values(rows, reference)
     extents = {
         Partition(topic, int(number)): Extent(int(part.offset.min()), int(part.offset.max()))
         for number, part in rows.groupby("partition")
@@ -199,6 +232,10 @@ def _found(db: sqlite3.Connection, reference: Reference) -> Story:
     changes = db.execute("SELECT incident, n, body FROM changes ORDER BY incident, n")
     return Story(
         contents=sorted(((window.segment, window.start_ms), _plain(window)) for window in windows),
+        samples=sorted(
+            (numbers[WHOLE, number][1], unchecked(body))
+            for number, body in db.execute("SELECT number, body FROM samples")
+        ),
         n_rows={(window.segment, window.start_ms): window.n_rows for window in windows},
         verdicts=verdicts,
         changes=[[incident, n, _stripped(json.loads(body))] for incident, n, body in changes],
@@ -242,7 +279,7 @@ def judge(wanted: Story, said: Story) -> Ruling:
     ruling.invented = sum(key not in wanted.n_rows for key in times)
     ruling.duplicated = sum(n > 1 for n in times.values())
     ruling.duplicated += sum(said.n_rows[key] > n for key, n in wanted.n_rows.items() if key in said.n_rows)
-    for name in ("contents", "verdicts", "changes", "triggers", "notices", "counts", "letters"):
+    for name in ("contents", "samples", "verdicts", "changes", "triggers", "notices", "counts", "letters"):
         one, other = getattr(wanted, name), getattr(said, name)
         if one != other:
             ruling.wrong.append(f"{name}: {_first_difference(one, other)}")

@@ -91,11 +91,13 @@ def poison(identity: int, partition: int, value: bytes | None, kind: str) -> Rec
 @dataclass
 class Ledger:
     """What Kafka took. placed: record and offset, for every record whose arrival the broker confirmed, in its
-    partition's order. n_lost: records that Kafka deleted before driftd had read them; they are not in `placed`."""
+    partition's order. n_lost: records that Kafka deleted before driftd had read them; they are not in `placed`. n_anew:
+    how often the topic was made anew."""
 
     topic: str
     placed: list[tuple[Record, int]] = field(default_factory=list)
     n_lost: int = 0
+    n_anew: int = 0
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()

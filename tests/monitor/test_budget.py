@@ -23,7 +23,7 @@ from monitor.reference import kinds_of, seal, slicing, unseal
 from monitor.replay import replay
 from monitor.table import counted
 from monitor.tally import Tally
-from monitor.window import WHOLE, RowWindows, Segments, Span, TimeWindows, Window
+from monitor.window import WHOLE, Extras, RowWindows, Segments, Span, TimeWindows, Window
 from tests.monitor.test_cli import driftd
 
 CONFIG = """
@@ -239,8 +239,9 @@ def _judged(judge: Judge, reference, n_windows: int, shift_from: int):
 def test_a_windows_quarters_add_up_to_it_and_are_kept_until_it_closes(home: Path, by_rows: bool):
     bins = unseal(home / "ref").bins
     segments = Segments.of(bins, ["plan"], 5)
-    windows = RowWindows(bins, 400, segments, panes=True) if by_rows else TimeWindows(
-        bins, Span(3_600_000, 0), segments, panes=True
+    extras = Extras(panes=True)
+    windows = RowWindows(bins, 400, segments, extras) if by_rows else TimeWindows(
+        bins, Span(3_600_000, 0), segments, extras
     )  # fmt: skip
     frame = rows(5, 3)
     numbers, cells = counted(frame, bins)

@@ -46,13 +46,13 @@ def test_the_example_is_a_valid_configuration():
 
 @pytest.mark.parametrize(
     "table",
-    [config.Kafka, config.State, config.Budget, config.Model, config.Fields, config.Column, config.Rule,
+    [config.Kafka, config.State, config.Budget, config.Model, config.Fields, config.Labels, config.Column, config.Rule,
      config.Channel, config.Route, config.Retrain, config.Alert, config.Http],
 )  # fmt: skip
 def test_every_key_of_the_types_is_in_the_example(table: type[BaseModel]):
     text = EXAMPLE.read_text()
     for key in table.model_fields:
-        if key in ("fields", "columns"):
+        if key in ("fields", "labels", "columns"):
             assert f"[model.{key}" in text
         elif not key.endswith("_env"):  # stands beside its _file
             assert re.search(rf"^\s*#?\s*{key} = ", text, re.MULTILINE), key

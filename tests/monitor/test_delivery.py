@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from monitor.alert import State
-from monitor.batch import Severity
+from monitor.batch import Partition, Records, Severity
 from monitor.board import Board, Line
+from monitor.channels import Attempt, Channel, Outcome, Retry, Sent
 from monitor.channels.slack_layout import reply, text
+from monitor.daemon import Daemon, Outside, Pace
 from monitor.demo.standins import Answer, Received, status
 from monitor.demo.standins.slack import SlackStandIn
+from monitor.engine import Engine
 from monitor.message import Notice
+from monitor.outbox import Courier
 from monitor.store import Store
 from tests.bodies import make_alert, make_notice
 from tests.monitor.delivery import child, deliver, is_empty, slack_of
@@ -109,3 +116,64 @@ def test_fifty_kills_make_slack_hear_everything_once(tmp_path: Path) -> None:
         bodies = [notice.body for notice in changes(name, 45)]
         assert shown[name].text == text(bodies[-1])
         assert [said.text for said in shown[name].replies] == [reply(body) for body in bodies[1:]]
+
+
+class Nothing:
+    """A source that holds no records."""
+
+    connected = True
+
+    def poll(self, timeout_seconds: float) -> list[Records]:
+        time.sleep(0.005)
+        return []
+
+    def seek(self, offsets: Mapping[Partition, int]) -> None:
+        return
+
+    def assigned(self) -> frozenset[Partition]:
+        return frozenset()
+
+    caught_up = assigned
+
+    def lag(self) -> dict[Partition, int]:
+        return {}
+
+    def losses(self) -> list[tuple[Partition, int, int]]:
+        return []
+
+    def close(self) -> None:
+        return
+
+
+class Gated(Channel):
+    """Holds what it was given until it may go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.gate = threading.Event(), threading.Event()
+
+    def send(self, notice: Notice, attempt: Attempt) -> Outcome:
+        self.begun.set()
+        return Sent("c/1") if self.gate.wait(30) else Retry("x")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_stop_leaves_doubt_only_about_what_was_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """Four incidents wait behind one that is being sent; after the stop nothing says that they may repeat."""
+    monkeypatch.setattr("monitor.daemon.DRAIN_SECONDS", 10.0 if answers else 0.1)
+    store, ops = Store(tmp_path / "state"), Gated()
+    store.apply(commit(1, [changes(name, 1)[0] for name in "abcde"], now_ms=int(time.time() * 1000)))
+    daemon = Daemon(Engine([]), Nothing(), store, Courier({"ops": ops}), Outside(), Pace())
+
+    def wanted() -> bool:
+        if ops.begun.is_set() and answers:
+            ops.gate.set()
+        return not ops.begun.is_set()
+
+    daemon.run(wanted, lambda _: None)
+    ops.gate.set()
+    waiting = {due.notice.incident: (due.attempts, due.doubtful) for due in store.due(int(time.time() * 1000) + 1)}
+    store.close()
+    expected = dict.fromkeys("bcde", (0, False))
+    assert waiting == (expected if answers else {"a": (0, True)} | expected)

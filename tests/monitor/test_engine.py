@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -94,6 +95,7 @@ class Memory:
     def __init__(self) -> None:
         self.saved = Saved()
         self.windows: dict[tuple[str, int], tuple[Window, Sequence[Verdict]]] = {}
+        self.samples: dict[int, bytes] = {}
         self.judged: list[Judged] = []
         self.notices: dict[str, Any] = {}
 
@@ -110,13 +112,19 @@ class Memory:
             for judged in part.judged:
                 self.windows[judged.window.segment, judged.window.start_ms] = (judged.window, judged.verdicts)
                 self.judged.append(judged)
+                if judged.window.sample is not None:
+                    self.samples[judged.window.start_ms] = judged.window.sample.to_bytes()
             self.notices.update({notice.id: notice for notice in part.out.notices})
 
     def result(self) -> tuple[Any, ...]:
-        """The windows with their final content and verdicts, first verdicts, and notices."""
+        """The windows with their final content and verdicts, their samples, first verdicts, and notices."""
         final = {key: (freeze(_plain(window)), list(verdicts)) for key, (window, verdicts) in self.windows.items()}
         first = {(j.window.segment, j.window.index): list(j.verdicts) for j in self.judged if not j.window.revision}
-        return final, first, self.notices
+        return final, self.samples, first, self.notices
+
+
+def _sample(window: Window) -> bytes | None:
+    return None if window.sample is None else window.sample.to_bytes()
 
 
 def _plain(window: Window) -> Window:
@@ -153,14 +161,15 @@ def run(config: Config, reference: Reference, logs: dict[Partition, list[bytes]]
 def test_crashes_and_cuts_change_nothing(config: Config, reference: Reference):
     logs = log(6_000, 3_000)
     undisturbed = run(config, reference, logs, 0, crashes=False)
-    windows, first, notices = undisturbed.result()
+    windows, samples, first, notices = whole = undisturbed.result()
     assert len(windows) > 20
+    assert len(samples) == sum(segment == WHOLE for segment, index in first if index >= 0)
     assert any(window.index < 0 for window, _ in undisturbed.windows.values())
     assert any(window.n_late and window.index >= 0 for window, _ in undisturbed.windows.values())
     assert {notice.purpose for notice in notices.values()} == {"alert", "retrain"}
     for seed in range(1, 6):
-        assert run(config, reference, logs, seed, crashes=False).result() == (windows, first, notices)
-        assert run(config, reference, logs, seed, crashes=True).result() == (windows, first, notices)
+        assert run(config, reference, logs, seed, crashes=False).result() == whole
+        assert run(config, reference, logs, seed, crashes=True).result() == whole
 
 
 def test_every_record_is_counted_once_or_rejected(config: Config, reference: Reference):
@@ -188,9 +197,11 @@ def test_what_the_store_loads_is_what_the_line_went_on_with(config: Config, refe
     loaded = store.load("m", shape(model, reference), reference.bins)
     mine = line._committed
     assert (loaded.state, loaded.offsets, loaded.memories) == (mine.state, mine.offsets, mine.memories)
-    assert {key: freeze(window) for key, window in loaded.open.items()} == {
-        key: freeze(window) for key, window in mine.open.items()
+    assert {key: (freeze(window), _sample(window)) for key, window in loaded.open.items()} == {
+        key: (freeze(window), _sample(window)) for key, window in mine.open.items()
     }
+    kept = {start_ms for (start_ms,) in store.database.rows("SELECT start_ms FROM open_samples")}
+    assert kept == {start_ms for segment, start_ms in mine.open if segment == WHOLE}
     last = {(j.window.segment, j.window.start_ms): j for j in commit.models[0].judged}
     for window, verdicts in ((judged.window, judged.verdicts) for judged in last.values()):
         known = store.recall({"m": reference.bins}, "m", window.segment, window.start_ms)
@@ -275,6 +286,50 @@ def test_a_jump_in_the_log_is_counted_and_followed(config: Config, reference: Re
     assert (again.models[0].offsets, again.models[0].state.counts.rows) == ({P[0]: 1}, 1)
 
 
+def test_a_topic_made_anew_is_read_from_its_start_by_whoever_read_the_old_one(config: Config, reference: Reference):
+    def line(name: str, saved: Saved) -> Line:
+        model = config.model[0].model_copy(update={"name": name})
+        return Line(config, model, reference, saved, lambda *_: None)
+
+    old = line("old", Saved(offsets={P[0]: 5, P[1]: 3}))
+    assert Engine([old]).recognise({"t": "first", "unread": "first"}) == []
+    told = old.tick(ALL)
+    assert told is not None  # remembered before anything is read, or a later change could not be told
+    assert (told.offsets, told.state.logs) == ({}, (("t", "first"),))
+    assert old.tick(ALL) is None
+
+    again, other = line("old", Saved(told.state, {P[0]: 5, P[1]: 3})), line("other", Saved(told.state))
+    engine = Engine([again, other, line("new", Saved())])
+    assert engine.recognise({"t": "second"}) == ["t"]
+    assert engine.recognise({"t": "second"}) == []
+    assert Engine([again]).positions() == {P[0]: 0, P[1]: 0}
+    commit = engine.tick(ALL)
+    assert commit is not None
+    assert {part.model: (part.state.counts.anew, part.state.counts.lost) for part in commit.models} == {
+        "old": (1, 0), "other": (0, 0), "new": (0, 0),
+    }  # fmt: skip
+
+
+def test_rows_of_a_new_log_are_not_taken_for_old_ones_that_a_window_holds(config: Config, reference: Reference):
+    def line(saved: Saved) -> Line:
+        return Line(config, config.model[0], reference, saved, lambda *_: None)
+
+    first = line(Saved())
+    first.step(records(P[0], [b'{"x": 1, "ts": 1}'], 0))
+    commit = first.tick(ALL)
+    assert commit is not None
+    state = msgspec.structs.replace(
+        commit.state, fences=(("t", 0, 9),), closed_until=60_000, logs=(("t", "first"),)
+    )  # fmt: skip
+    for log, n_rows in (("first", 1), ("second", 2)):
+        fenced = line(Saved(state, {P[0]: 0 if log == "first" else 9}))
+        fenced.recognise("t", log)
+        fenced.step(records(P[0], [b'{"x": 1, "ts": 1}'], 0))
+        after = fenced.tick(ALL)
+        assert after is not None
+        assert after.state.counts.rows == n_rows
+
+
 def test_a_refused_batch_is_counted_as_lost_and_what_is_around_it_as_ever(config: Config, reference: Reference):
     engine = Engine([Line(config, config.model[0], reference, Saved(), lambda *_: None)])
     around = replace(
@@ -289,3 +344,24 @@ def test_a_refused_batch_is_counted_as_lost_and_what_is_around_it_as_ever(config
     assert commit is not None
     counts = commit.models[0].state.counts
     assert (commit.models[0].offsets, counts.rows, counts.lost) == ({P[0]: 9}, 4, 5)
+
+
+def test_no_word_of_a_row_reaches_the_state(config: Config, reference: Reference, tmp_path: Path):
+    """Windows keep samples of their rows; ids, texts and words that the reference does not know are not among them."""
+    store = Store(tmp_path / "state")
+    engine = Engine([Line(config, config.model[0], reference, Saved(), lambda *_: None)])
+    rows = [
+        {"ts": 1_700_000_000_000 + i * 1_000, "id": f"canary-{i}", "x": "canary-x", "plan": f"canary-{i % 7}"}
+        for i in range(200)
+    ]
+    engine.step(records(P[0], [json.dumps(row).encode() for row in rows], 1), 2_000_000_000_000)
+    moment = Moment(0, frozenset({P[0]}))
+    commit = engine.tick(moment)
+    assert commit is not None
+    store.apply(commit)
+    assert store.database.rows("SELECT count(*) FROM samples")[0][0] >= 2
+    assert store.database.rows("SELECT count(*) FROM open_samples")[0][0] >= 1
+    store.close()
+    written = b"".join(file.read_bytes() for file in (tmp_path / "state").iterdir())
+    assert len(written) > 10_000
+    assert b"canary" not in written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +18,14 @@ from kafka import TopicPartition
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError, KafkaError
 from kafka.protocol.consumer import IsolationLevel
-from kafka.record import MemoryRecords
+from kafka.record import MemoryRecords, default_records, legacy_records
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.record.util import calc_crc32c, encode_varint
 
 from monitor.batch import NO_TIME
 from monitor.sources import recordbatch, unpack
 from monitor.sources.recordbatch import Frames, Packed, Refused, batch_reader, frame, record_frames, same, sound
+from monitor.sources.recordwise import Recordwise
 from monitor.sources.unpack import TooLarge, unpacked
 
 ATTRIBUTES_AT, CRC_AT = 21, 17
@@ -356,20 +358,54 @@ def test_packed_bytes_that_end_too_early_are_damaged(codec: int, left: float):
         unpacked(codec, packed[: max(1, int(len(packed) * left))])
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_a_bomb_is_passed_over_without_room_for_it(codec: int, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def tight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 1 MiB at most, on every path; the library as it was afterwards."""
+    for module in (kafka.codec, default_records, legacy_records):
+        for name in ("gzip_decode", "snappy_decode", "lz4_decode", "zstd_decode"):
+            monkeypatch.setattr(module, name, getattr(module, name, None), raising=False)
     monkeypatch.setattr(unpack, "unpacked", partial(unpack.unpacked, limit=1 << 20))
     monkeypatch.setattr(recordbatch, "unpacked", unpack.unpacked)
+    unpack.bound_library()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("reader_of", [batch_reader, lambda: Recordwise], ids=["batches", "records"])
+def test_a_bomb_is_passed_over_without_room_for_it(codec: int, reader_of: Callable[[], type], tight: None):
     small = {"codec": codec, "records": [(5, None, b"v", [])], "gaps": [0]}
     bomb = {"codec": codec, "records": [(5, None, b"\0" * (3 << 20), []), (6, None, b"x", [])], "gaps": [0, 0]}
-    content = v2(small, 100)[0] + v2(bomb, 101)[0] + v2(small, 103)[0]
-    pieces, reader = read(batch_reader(), content, 100, [], 0)
-    (refused,) = (piece for piece in pieces if isinstance(piece, Refused))
-    assert (refused.base_offset, refused.next_offset) == (101, 103)
-    assert frame(pieces)[0].tolist() == [100, 103]
-    assert frame([refused])[2] == []
-    assert sound(pieces) == (pieces, None)
-    assert reader.next_fetch_offset == 104
+    contents = v2(small, 100)[0] + v2(bomb, 101)[0] + v2(small, 103)[0] + v2(bomb, 104)[0]
+    pieces, reader = read(reader_of(), contents, 100, [], 0)
+    refused = [(piece.base_offset, piece.next_offset) for piece in pieces if isinstance(piece, Refused)]
+    assert refused == [(101, 103), (104, 106)]
+    frames = record_frames(pieces) if reader_of() is Recordwise else frame(pieces)
+    assert frames[0].tolist() == [100, 103]
+    assert frames[2] == [b"v", b"v"]
+    assert frame([piece for piece in pieces if isinstance(piece, Refused)])[2] == []
+    assert reader.next_fetch_offset == 106
+    if reader_of() is not Recordwise:
+        assert sound(pieces) == (pieces, None)
+    # Asked for from its middle on, only the rest is lost.
+    (first, *_), _ = read(reader_of(), contents[len(v2(small, 100)[0]) :], 102, [], 0)
+    assert (first.base_offset, first.next_offset) == (102, 103)
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3])
+@pytest.mark.parametrize("reader_of", [batch_reader, lambda: Recordwise], ids=["batches", "records"])
+def test_a_bomb_of_an_old_format_is_passed_over_too(codec: int, reader_of: Callable[[], type], tight: None):
+    small = {"codec": codec, "records": [(5, None, b"v", [])]}
+    bomb = {"codec": codec, "records": [(5, None, b"\0" * (3 << 20), []), (6, None, b"x", [])]}
+    for magic in (1, *([0] if codec < 3 else [])):
+        contents = b""
+        for batch, first, last in ((small, 100, 100), (bomb, 101, 102), (small, 103, 103)):
+            # A broker gives a packed message the last offset in it.
+            contents += struct.pack(">q", last) + legacy(batch, first, magic)[0][8:]
+        pieces, reader = read(reader_of(), contents, 100, [], 0)
+        (refused,) = (piece for piece in pieces if isinstance(piece, Refused))
+        assert (refused.base_offset, refused.next_offset) == (101, 103)
+        frames = record_frames(pieces) if reader_of() is Recordwise else frame(pieces)
+        assert frames[0].tolist() == [100, 103]
+        assert reader.next_fetch_offset == 104
 
 
 def test_a_size_that_is_only_claimed_gets_no_room():

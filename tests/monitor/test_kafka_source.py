@@ -29,9 +29,9 @@ from monitor.batch import Partition, Records
 from monitor.errors import SourceError
 from monitor.sources import kafka as source_module
 from monitor.sources.embedded import EmbeddedBroker
-from monitor.sources.kafka import KafkaSource, Pace
+from monitor.sources.kafka import BLIND_SECONDS, KafkaSource, Pace
 from monitor.sources.kafkaclient import QUIETED, Client, client_options
-from monitor.sources.kafkawatch import StallGuard
+from monitor.sources.kafkawatch import LogIds, StallGuard
 from monitor.sources.unpack import MAX_BYTES
 
 # kafka-python leaves the socket of a connection that was refused, or not trusted, to the garbage collector.
@@ -353,7 +353,12 @@ def test_what_to_do_about_deleted_records_can_be_chosen(
         assert one.losses() == []
 
 
-def test_a_bomb_is_passed_over_and_counted_as_lost(real_broker: RealBroker, topic: str, produce: Any) -> None:
+@pytest.mark.parametrize("path", ["batch", "record"])
+def test_a_bomb_is_passed_over_and_counted_as_lost(
+    real_broker: RealBroker, topic: str, produce: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path == "record":
+        monkeypatch.setattr(source_module, "batch_reader", lambda: None)
     real_broker.create_topic(topic, 1)
     produce(real_broker, topic, {0: numbered(0, 0, 10)})
     large = {"message.max.bytes": 500_000_000, "compression.type": "zstd", "queue.buffering.max.kbytes": 500_000}
@@ -371,7 +376,43 @@ def test_a_bomb_is_passed_over_and_counted_as_lost(real_broker: RealBroker, topi
         assert one.losses() == []  # nothing to go back to or on from: it lies between what was read
 
 
-def test_a_topic_made_anew_is_read_from_its_beginning(real_broker: RealBroker, topic: str, produce: Any) -> None:
+def make_anew(broker: RealBroker, topic: str) -> None:
+    admin = broker.admin()
+    admin.delete_topics([topic])[topic].result(30)
+    while topic in admin.list_topics(timeout=5).topics:
+        time.sleep(0.05)
+    broker.create_topic(topic, 1)
+
+
+@pytest.mark.parametrize("n_records", [7, 300])
+def test_a_topic_made_anew_is_told_before_its_records_come(
+    n_records: int, real_broker: RealBroker, topic: str, produce: Any
+) -> None:
+    real_broker.create_topic(topic, 1)
+    produce(real_broker, topic, {0: numbered(0, 0, 100)})
+    with source(real_broker, topic, pace=Pace(recheck_seconds=600)) as one:
+        until(one, lambda found: count(found) == 100)
+        before = dict(one.log_ids())
+        assert before.keys() == {topic}
+        make_anew(real_broker, topic)
+        found: Read = {}
+        if n_records > 100:  # nobody polls while it grows beyond what was read of the old one
+            produce(real_broker, topic, {0: numbered(0, 0, n_records)})
+            time.sleep(BLIND_SECONDS)
+            until(one, lambda found: bool(found) or one.log_ids() != before, found=found)
+        else:
+            until(one, lambda _: one.log_ids() != before)
+            produce(real_broker, topic, {0: numbered(0, 0, n_records)})
+        assert one.log_ids() != before
+        one.seek({Partition(topic, 0): 0})
+        assert until(one, at_least(n_records))[Partition(topic, 0)] == list(enumerate(numbered(0, 0, n_records)))
+        assert one.losses() == []
+
+
+def test_where_brokers_have_no_ids_a_topic_made_anew_and_shorter_is_still_noticed(
+    real_broker: RealBroker, topic: str, produce: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.sources.kafkaclient._log", lambda _: "")
     real_broker.create_topic(topic, 1)
     produce(real_broker, topic, {0: numbered(0, 0, 100)})
     with source(real_broker, topic) as one:
@@ -382,7 +423,15 @@ def test_a_topic_made_anew_is_read_from_its_beginning(real_broker: RealBroker, t
         real_broker.create_topic(topic, 1)
         produce(real_broker, topic, {0: numbered(0, 0, 7)})
         assert count(until(one, at_least(7))) == 7
+        assert one.log_ids() == {}
         assert one.losses() == [(Partition(topic, 0), 100, 0)]
+
+
+def test_a_log_that_was_left_does_not_come_back() -> None:
+    ids = LogIds()
+    for log in ("a", "", "b", "a", "b"):
+        ids.note({"t": log})
+    assert ids.known == {"t": "b"}
 
 
 def test_a_stuck_client_is_made_anew(

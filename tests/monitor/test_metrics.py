@@ -16,6 +16,7 @@ from monitor.batch import Partition, Records, Reject, Severity
 from monitor.desk import Outcomes
 from monitor.engine import Commit
 from monitor.health import STUCK_SECONDS, Health
+from monitor.join import Labelled
 from monitor.line import LineState, ModelCommit
 from monitor.metrics import Metrics
 from monitor.outbox import Dead, Delivered, Pending
@@ -47,17 +48,20 @@ def lived() -> Metrics:
     told = Change("opened", episode, "all", "drift in x", told=True, notice="first notification")
     held = Change("updated", episode, "all", "more", notice="silenced by ana: known (s1)")
     part = ModelCommit(
-        model="m", state=LineState("s"), offsets={}, open={}, gone=frozenset(), memories={},
-        judged=(judged(1, "a"),), out=Outcomes(changes=[told, held]), rejects=(Reject(AT, 1, "not_json", "", b""),),
+        model="m", state=LineState("s", labelled=Labelled(predictions=4, joined=3)), offsets={}, open={},
+        gone=frozenset(), memories={}, judged=(judged(1, "a"),), out=Outcomes(changes=[told, held]),
+        rejects=(Reject(AT, 1, "not_json", "", b""),),
         n_rows=50, n_late=2, n_open=3,
     )  # fmt: skip
+    metrics.judged(Commit(3 * HOUR, (part,)), 0.03)
+    metrics.judged(Commit(4 * HOUR, ()), 0.04)
     metrics.committed(Commit(3 * HOUR, (part,)), 0.02)
     metrics.not_written()
     queued_ms = int(time.time() * 1000) - 200
     metrics.settled("slack", Delivered(""), queued_ms)
     metrics.settled("slack", Pending(0.0, "HTTP 503"), queued_ms)
     metrics.settled("ci", Dead("expired", "HTTP 500: busy"), queued_ms)
-    metrics.outbox(OutboxFacts(2, 1, 5.0, 4096))
+    metrics.outbox(OutboxFacts(2, 1, 5.0, 4096), {"slack": True, "ci": False})
     metrics.job("backup", "ok")
     return metrics
 
@@ -71,6 +75,7 @@ def test_what_happened_is_counted():
     assert found["driftd_records_rejected_total", "m", "not_json"] == 1
     assert found["driftd_rows_total", "m"] == 50
     assert found["driftd_late_records_total", "m"] == 2
+    assert (found["driftd_label_coverage_ratio", "m"], found["driftd_labels", "m", "predictions"]) == (0.75, 4)
     assert found["driftd_windows_closed_total", "m"] == 1
     assert found["driftd_window_close_delay_seconds_sum", "m"] == 3600
     assert found["driftd_drift_effect", "a", "m"] == 0.5
@@ -81,6 +86,8 @@ def test_what_happened_is_counted():
     assert found["driftd_notifications_failed_total", "HTTP 503", "slack"] == 1
     assert found["driftd_notifications_failed_total", "HTTP 500", "ci"] == 1
     assert found["driftd_outbox_pending",] == 2
+    assert (found["driftd_circuit_open", "slack"], found["driftd_circuit_open", "ci"]) == (1, 0)
+    assert (found["driftd_check_duration_seconds_count",], found["driftd_check_duration_seconds_sum",]) == (1, 0.03)
     assert found["driftd_config_last_reload_successful",] == 0
     assert found["driftd_scheduler_runs_total", "backup", "ok"] == 1
 

@@ -237,7 +237,7 @@ def test_a_notice_is_here_once_until_its_result_is_taken() -> None:
     assert courier.close(5)
 
 
-def test_closing_finishes_what_is_in_flight_and_leaves_the_rest() -> None:
+def test_closing_finishes_what_is_in_flight_and_hands_back_the_rest() -> None:
     started = threading.Event()
 
     def act(notice: Notice) -> Outcome:
@@ -251,7 +251,14 @@ def test_closing_finishes_what_is_in_flight_and_leaves_the_rest() -> None:
         courier.submit(make_notice(id=name), Attempt())
     assert started.wait(5)
     assert courier.close(5)
-    assert courier.results() == [("n1", Sent("n1"))]
+    came = dict(courier.results())
+    assert came.pop("n1") == Sent("n1")
+    assert came.keys() == {"n2", "n3"}
+    for outcome in came.values():
+        for doubt in (False, True):
+            fate = after(outcome, Attempt(ambiguous=doubt), 100.0, 0.5, 1e6)
+            assert isinstance(fate, Pending)
+            assert (fate.next_attempt_at, fate.ambiguous, fate.tried) == (100.0, doubt, False)
     assert [name for name, _ in ops.sent] == ["n1"]
     with pytest.raises(RuntimeError, match="closed"):
         courier.submit(make_notice(id="n1"), Attempt())
@@ -297,14 +304,14 @@ def test_a_target_that_fails_is_left_alone_and_then_tried_with_one_notice(caplog
         return [type(outcome) for _, outcome in drain(courier, n)]
 
     assert results(8) == [Retry] * 5 + [Held] * 3
-    assert courier.failing == {"ops"}
+    assert courier.failing == {"ops": True, "calm": False}
     courier.submit(make_notice(id="c", channel="calm"), Attempt())
     assert drain(courier, 1) == [("c", Sent())]
     now[0] = 30.0
     assert results(3) == [Retry, Held, Held]
     now[0], works[0] = 90.0, True
     assert results(3) == [Sent] * 3
-    assert courier.failing == frozenset()
+    assert courier.failing == {"ops": False, "calm": False}
     assert len(ops.sent) == 9
     assert "failed 5 times in a row" in caplog.text
     assert "works again" in caplog.text

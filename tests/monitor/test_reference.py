@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +42,39 @@ def test_what_is_sealed_is_what_is_opened(frame: pd.DataFrame, tmp_path: Path):
     assert opened.profile.n_rows == 2_000
 
 
+def test_rows_are_kept_as_windows_keep_theirs(frame: pd.DataFrame, tmp_path: Path):
+    kinds = kinds_of(frame, {"note": "ignore"})
+    rows = seal(frame, kinds, tmp_path).rows
+    opened = unseal(tmp_path).rows
+    assert rows is not None
+    assert opened is not None
+    assert opened.to_bytes() == rows.to_bytes()
+    assert rows.n_rows == 1_000
+    numbers, cells = counted(frame.iloc[rows.offsets], rows.bins)
+    assert np.array_equal(rows.numbers, numbers, equal_nan=True)
+    assert np.array_equal(rows.cells, cells)
+
+
+def test_a_reference_that_was_sealed_without_rows_is_opened(frame: pd.DataFrame, tmp_path: Path):
+    seal(frame, kinds_of(frame, {}), tmp_path)
+    (tmp_path / "rows.bin").unlink()
+    told = json.loads((tmp_path / "reference.json").read_text())
+    digests = [
+        hashlib.sha256((tmp_path / part).read_bytes()).digest()
+        for part in ("bins.json", "profile.bin", "sample.parquet")
+    ]
+    told["id"] = hashlib.sha256(b"".join(digests)).hexdigest()
+    (tmp_path / "reference.json").write_text(json.dumps(told))
+    assert unseal(tmp_path).rows is None
+
+
 def test_equal_rows_seal_to_equal_ids_and_other_rows_do_not(frame: pd.DataFrame, tmp_path: Path):
     kinds = kinds_of(frame, {})
     ids = [seal(rows, kinds, tmp_path / name).id for name, rows in (("a", frame), ("b", frame), ("c", frame[1:]))]
     assert ids[0] == ids[1] != ids[2]
 
 
-@pytest.mark.parametrize("part", ["bins.json", "profile.bin", "sample.parquet", "reference.json"])
+@pytest.mark.parametrize("part", ["bins.json", "profile.bin", "rows.bin", "sample.parquet", "reference.json"])
 @pytest.mark.parametrize("harm", ["cut", "gone", "changed"])
 def test_damage_is_refused_with_the_place(frame: pd.DataFrame, tmp_path: Path, part: str, harm: str):
     seal(frame, kinds_of(frame, {}), tmp_path)

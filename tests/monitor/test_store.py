@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,13 +18,17 @@ from detectors import Bins, Profile
 from monitor.alert import Change, Episode, Seen, State
 from monitor.batch import Partition, Reject, Severity
 from monitor.channels import Attempt
+from monitor.check import Judged
 from monitor.database import BACKUP, DATABASE, is_locked, read_only
+from monitor.decision import Outcome, Verdict
 from monitor.desk import Outcomes
 from monitor.engine import Commit
 from monitor.errors import StoreError, StoreFull, StoreLocked, StoreNewer
+from monitor.frozen import unchecked
 from monitor.line import Counts, LineState, ModelCommit
 from monitor.message import Notice
 from monitor.outbox import Dead, Delivered, Pending
+from monitor.rowsample import RowSample, lots
 from monitor.store import N_DEAD_LETTERS, Store, backup
 from monitor.tally import Tally
 from monitor.window import Window
@@ -48,6 +53,15 @@ def window(n_rows: int) -> Window:
     profile = Profile.of(BINS, numbers, BINS.cells(numbers, np.empty((0, n_rows), np.uint8)))
     fresh = Window.fresh(BINS, "all", 0, 100)
     return fresh.with_rows(Tally(profile))
+
+
+def row_sample(n_rows: int) -> RowSample:
+    offsets = np.arange(n_rows)
+    numbers = offsets[None] / 2
+    cells = BINS.cells(numbers, np.empty((0, n_rows), np.uint8))
+    return RowSample(
+        BINS, 9, lots(AT, offsets), (AT,), np.zeros(n_rows, np.int32), offsets, offsets, numbers, cells
+    ).lowest()
 
 
 @pytest.fixture
@@ -212,12 +226,39 @@ def test_a_flipped_bit_in_a_window_is_noticed(store: Store):
 
 
 def test_old_windows_are_forgotten_and_younger_ones_kept(store: Store):
-    from monitor.check import Judged
-
     for number, now_ms in ((0, 1_000), (1, 9_000)):
         store.apply(commit(number, now_ms=now_ms, judged=(Judged(window(50).closed(number), ()),)))
     assert store.prune(5_000) == 1
     assert store.database.rows("SELECT number FROM windows") == [(1,)]
+
+
+def test_what_is_new_in_an_open_windows_sample_is_added_and_goes_with_it(store: Store):
+    sample = row_sample(7)
+    first, rest = sample.beyond(row_sample(3)), row_sample(3)
+    store.apply(commit(1, open={("all", 0): window(4)}, samples={0: first}))
+    store.apply(commit(2, open={("all", 0): window(7)}, samples={0: rest}))
+    store.apply(commit(3, open={("all", 0): window(8)}))
+    loaded = store.load("m", "shape", BINS).open["all", 0].sample
+    assert (first.n_rows, loaded and loaded.to_bytes()) == (4, sample.to_bytes())
+    closed = replace(window(8).closed(3), sample=sample)
+    store.apply(commit(3, gone=frozenset({("all", 0)}), judged=(Judged(closed, ()),)))
+    store.apply(commit(4, judged=(Judged(closed.amended(Tally.empty(BINS)), ()),)))
+    assert store.database.rows("SELECT * FROM open_samples") == []
+    ((number, body),) = store.database.rows("SELECT number, body FROM samples")
+    assert (number, unchecked(body)) == (3, sample.to_bytes())
+
+
+def test_samples_of_calm_windows_are_forgotten_first(store: Store):
+    for number in range(2):
+        outcome = Outcome.DRIFT if number else Outcome.OK
+        drifts = (Verdict(column="x", outcome=outcome, n_reference=9, n_current=5, measure="psi", reason=""),)
+        closed = replace(window(5).closed(number), sample=row_sample(5))
+        store.apply(commit(number, now_ms=1_000, judged=(Judged(closed, drifts),)))
+    store.prune(500, 2_000)
+    assert store.database.rows("SELECT number FROM samples") == [(1,)]
+    assert store.database.rows("SELECT count(*) FROM windows") == [(2,)]
+    store.prune(2_000, 2_000)
+    assert store.database.rows("SELECT number FROM samples") == []
 
 
 KILLED = """

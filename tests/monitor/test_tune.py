@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -46,3 +47,31 @@ def test_the_command_measures_on_this_machine(tmp_path: Path):
     )
     assert not (tmp_path / "dry").exists()
     assert b"nothing was written" in dry.stdout
+
+
+BURST = """
+import ctypes
+from pathlib import Path
+from monitor.tune import give_back
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+parts, kept, before = [], [], resident()
+for _ in range(400):
+    parts.append(b"x" * 100_000)
+    kept.append(bytes(1_000))  # lies behind it, so that the heap does not simply get shorter
+full = resident()
+parts.clear()
+left = resident()
+give_back()
+print(before, full, left, resident())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only GNU's C library keeps what is free")
+def test_what_a_burst_leaves_free_is_given_back():
+    done = subprocess.run([sys.executable, "-c", BURST], capture_output=True, text=True, check=True)
+    before, full, left, after = map(int, done.stdout.split())
+    assert min(full, left) - before > 30 << 20, "otherwise nothing was kept, and nothing is tried here"
+    assert after - before < (full - before) / 4

@@ -178,6 +178,27 @@ def test_what_decoding_cannot_have_is_a_fault_until_it_can(real_broker: Any, top
         assert found == {}
 
 
+def test_a_topic_made_anew_is_told_and_read_from_where_one_says(real_broker: Any, topic: str, places: Layout):
+    produce(real_broker, topic, range(400))
+    with workers(real_broker.consumer_options, topic, places) as source:
+        read(source, 400, {})
+        before, admin = dict(source.log_ids()), real_broker.admin()
+        assert before.keys() == {topic}
+        admin.delete_topics([topic])[topic].result(30)
+        while topic in admin.list_topics(timeout=5).topics:
+            time.sleep(0.05)
+        real_broker.create_topic(topic, PARTITIONS)
+        produce(real_broker, topic, range(1_000))
+        deadline = time.monotonic() + 60
+        while source.log_ids() == before:
+            assert time.monotonic() < deadline
+            source.poll(0.2)
+        source.seek({Partition(topic, number): 0 for number in range(PARTITIONS)})
+        found: Rows = {}
+        read(source, 1_000, found)
+        assert found == produced(topic, 1_000)
+
+
 def test_without_a_broker_nothing_comes_and_it_can_be_stopped(places: Layout):
     with workers({"bootstrap_servers": "127.0.0.1:1"}, "t", places) as source:
         deadline = time.monotonic() + 3

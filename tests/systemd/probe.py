@@ -76,6 +76,16 @@ def works() -> list[str]:
     return [importlib.import_module(name).__name__ for name in names]
 
 
+def reported() -> int:
+    """The size of a report of the latest incident of the state that the service left."""
+    from monitor.history import History
+    from monitor.report import make
+
+    state = Path(os.environ["STATE_DIRECTORY"])
+    (incident,) = History(state).incidents(everything=True, limit=1)
+    return make(state, incident.id).stat().st_size
+
+
 def main(*orders: str) -> None:
     found: dict[str, object] = {"uid": os.getuid(), "state": os.environ["STATE_DIRECTORY"]}
     for order in orders:
@@ -84,7 +94,7 @@ def main(*orders: str) -> None:
             work = {"written": written, "listed": listed, "connected": connected, "signalled": signalled}[verb]
             found[verb] = {word: work(word) for word in rest.split(",")}
         else:
-            found[verb] = refused() if verb == "refused" else works()
+            found[verb] = {"refused": refused, "works": works, "reported": reported}[verb]()
     Path(os.environ["STATE_DIRECTORY"], "probe.json").write_text(json.dumps(found))
 
 

@@ -239,6 +239,16 @@ def test_what_a_burglar_would_want_is_refused_and_what_driftd_needs_works(unit: 
     assert "pandas" in found["works"]
 
 
+def test_pictures_and_reports_are_made_under_the_unit(unit: Unit, world: World):
+    """By processes of their own, whose libraries must get along with all that the unit forbids."""
+    before = world.order()["pictures"]
+    pid = started(unit)
+    world.order(produce=[0, 100_000])
+    until(lambda: world.order()["pictures"] > before, f"a picture is in Slack; {events(unit, pid)[-5:]}", seconds=60)
+    assert not {"picture.not_made", "slack.no_picture"} & set(events(unit, pid))
+    assert probed(unit, "reported")["reported"] > 100_000
+
+
 def test_an_address_filter_lets_through_only_what_it_names(unit: Unit):
     unit.box.run("ip", "address", "replace", "10.9.9.1/32", "dev", "lo")
     addresses = "connected:127.0.0.1,10.9.9.1"

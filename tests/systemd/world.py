@@ -28,11 +28,13 @@ def main(topic: str, token: str) -> None:
         n_sent = 0
         for line in sys.stdin:
             order = json.loads(line)
-            for i in range(*order.get("produce", (0, 0))):
+            begin, end = order.get("produce", (0, 0))
+            for i in range(begin, min(end, len(values))):
                 producer.produce(topic, values[i], partition=i % PARTITIONS)
                 n_sent += 1
             producer.flush(10)
-            print(json.dumps({"sent": n_sent, "messages": len(slack.messages)}), flush=True)
+            told = {"sent": n_sent, "messages": len(slack.messages), "pictures": len(slack.uploads)}
+            print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

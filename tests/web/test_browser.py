@@ -32,6 +32,7 @@ SCREENS: dict[str, dict[str, Any]] = {
         "has_touch": True,
     },
 }
+SCREENS["dark-phone"] = SCREENS["phone"] | {"color_scheme": "dark"}
 Opened = Callable[..., AbstractContextManager[Page]]
 
 
@@ -254,6 +255,58 @@ def test_the_keyboard_is_enough(world: World, opened: Opened):
         page.wait_for_url(f"**/incidents/{incident}")
 
 
+def reach(page: Page, words: str) -> None:
+    """Press Tab until the focus, which must be seen, is on what has this text or label."""
+    for _ in range(100):
+        page.keyboard.press("Tab")
+        named = "((e) => (e.labels?.[0] ?? e).innerText)(document.activeElement)"
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        if (page.evaluate(named) or "").strip() == words:
+            return
+    raise AssertionError(f"the keyboard does not reach {words!r}")
+
+
+@pytest.mark.parametrize("screen", ["light", "phone"])
+def test_an_incident_is_found_and_acknowledged_with_the_keyboard_alone(fresh: World, opened: Opened, screen: str):
+    incident = fresh.incident()
+    with opened(fresh, **SCREENS[screen]) as page:
+        reach(page, incident)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/incidents/{incident}")
+        reach(page, "Log in")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/login?**")
+        reach(page, "Your name")
+        page.keyboard.type("ana")
+        reach(page, "The token")
+        page.keyboard.type(TOKEN)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/incidents/{incident}")
+        reach(page, "Acknowledge")
+        page.keyboard.press("Enter")
+        page.get_by_text("acknowledged by ana").first.wait_for()
+
+
+@pytest.mark.parametrize("name", ["overview", "incident", "model", "column", "silences"])
+def test_the_keyboard_reaches_all_that_a_mouse_can(world: World, opened: Opened, name: str):
+    """And leaves it again: the round comes back to its beginning."""
+    with opened(world) as page:
+        log_in(page)
+        page.goto(places(world)[name])
+        page.evaluate(
+            """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary")]
+                .filter((one) => one.checkVisibility() && one.type !== "hidden" && !one.disabled)
+                .forEach((one, i) => { one.dataset.stop = i; })"""
+        )
+        wanted = set(page.evaluate("[...document.querySelectorAll('[data-stop]')].map((one) => one.dataset.stop)"))
+        met = []
+        for _ in range(len(wanted) + 3):
+            page.keyboard.press("Tab")
+            met.append(page.evaluate("document.activeElement?.dataset?.stop ?? null"))
+        assert wanted - set(met) == set()
+        assert len(wanted) > 5
+
+
 def test_an_open_page_follows_by_itself_and_leaves_a_form_alone(fresh: World, opened: Opened):
     incident = fresh.incident()
     with opened(fresh, f"/incidents/{incident}") as page, fresh.client() as client:
@@ -273,7 +326,7 @@ def test_an_open_page_follows_by_itself_and_leaves_a_form_alone(fresh: World, op
 def test_every_page_fits_its_screen(world: World, opened: Opened, screen: str):
     with opened(world, **SCREENS[screen]) as page:
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (ground == "rgb(17, 21, 27)") is (screen == "dark")
+        assert (ground == "rgb(17, 21, 27)") is (SCREENS[screen].get("color_scheme") == "dark")
         for name, place in places(world).items():
             page.goto(place)
             if pictures := os.environ.get("DRIFTD_SCREENSHOTS"):
@@ -283,20 +336,27 @@ def test_every_page_fits_its_screen(world: World, opened: Opened, screen: str):
 
 
 @pytest.mark.skipif(not AXE.exists(), reason=f"axe-core is not here: `make axe` puts it at {AXE}")
-@pytest.mark.parametrize("screen", ["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS)
 def test_nothing_serious_stands_in_the_way_of_anybody(world: World, opened: Opened, screen: str):
     with opened(world, **SCREENS[screen]) as page:
+        page.goto("/login")
+        judge(page, "/login")
         log_in(page)
         for name, place in places(world).items():
             if name == "login":
                 continue
             page.goto(place)
-            page.evaluate(AXE.read_text())
-            found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-            grave = [
-                (one["id"], one["help"], [node["html"][:150] for node in one["nodes"][:3]])
-                for one in found["violations"]
-                if one["impact"] in {"serious", "critical"}
-            ]
-            assert grave == [], place
-            assert len(found["passes"]) > 5
+            judge(page, place)
+
+
+def judge(page: Page, place: str) -> None:
+    """Let axe-core look at what is shown."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    grave = [
+        (one["id"], one["help"], [node["html"][:150] for node in one["nodes"][:3]])
+        for one in found["violations"]
+        if one["impact"] in {"serious", "critical"}
+    ]
+    assert grave == [], place
+    assert len(found["passes"]) > 5

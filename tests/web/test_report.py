@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -14,12 +15,15 @@ import numpy as np
 import pytest
 
 from monitor import child, report
+from monitor.batch import Partition
+from monitor.decode.value import word
 from monitor.errors import ReportFault
 from monitor.history import Unknown
 from monitor.report import LIMITS, make, place, table
+from monitor.rowsample import lots
 from tests.monitor.test_cli import driftd
 from tests.web.test_act import configured
-from tests.web.world import TOKEN, World
+from tests.web.world import TOKEN, ListSource, World
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def made(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_report_stands_alone_and_says_where_its_rows_come_from(made: str):
-    assert "laid out from driftd's counts" in made
+    assert "of the window's 200 rows" in made
     assert "Drift" in made
     assert re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", made) == []
 
@@ -40,18 +44,18 @@ def test_names_mean_nothing_to_a_browser(made: str):
     assert "</script>alert" not in made.replace("‹", "<x")
 
 
-def test_rows_have_the_shares_of_the_counts(world: World):
+def test_rows_that_are_laid_out_have_the_shares_of_the_counts(world: World):
     with world.history() as history:
-        compared = report._window(history, world.incident())
-    before, after, words = table(compared)
+        _, compared = report._window(history, world.incident())
+    before, after, words = table(compared, None)
     pair = compared.pair
     assert set(words) >= {"salary_range"}
     row = pair.bins.names.index("salary_range")
     for frame, side in ((before, pair.reference), (after, pair.current)):
         shares = frame["salary_range"].value_counts(normalize=True)
-        for cell, word in enumerate(pair.bins.columns[row].vocabulary):
+        for cell, name in enumerate(pair.bins.columns[row].vocabulary):
             wanted = side.counts[row, 3 + cell] / side.n_valid[row]
-            assert shares.get(report.plain(word), 0.0) == pytest.approx(wanted, abs=2 / len(frame))
+            assert shares.get(report.plain(name), 0.0) == pytest.approx(wanted, abs=2 / len(frame))
     row = pair.bins.names.index("car_value")
     edges = pair.bins.columns[row].edges
     for frame, side in ((before, pair.reference), (after, pair.current)):
@@ -59,6 +63,26 @@ def test_rows_have_the_shares_of_the_counts(world: World):
         upto = np.searchsorted(values, edges[1:], "right") / values.size
         wanted = side.counts[row, 2 : 3 + edges.size - 1].cumsum()[1:] / side.n_valid[row]
         assert np.abs(upto - wanted).max() < 2 * edges.size / values.size / 10
+
+
+def test_rows_that_were_kept_are_shown_as_they_were_read(world: World):
+    """Of the window those of its lowest lots, decoded once more from the log; of the reference, of its table."""
+    with world.history() as history:
+        model, compared = report._window(history, world.incident())
+        rows = history.rows(compared, model)
+    assert rows is not None
+    before, after, words = table(compared, rows)
+    assert (len(before), len(after)) == (rows[0].n_rows, rows[1].n_rows) == (1_000, 300)
+    log = ListSource.logs[Partition("loans", 0)]
+    records = [json.loads(log[offset])["features"] for offset in rows[1].offsets.tolist()]
+    for name in before.columns.intersection(records[0]):
+        found, wanted = after[name].tolist(), [record[name] for record in records]
+        if name in words:
+            known = rows[1].bins.columns[rows[1].bins.names.index(name)].vocabulary
+            wanted = [word if word in known else found[i] for i, word in enumerate(map(word, wanted))]
+        assert found == wanted
+    lot = lots(Partition("loans", 0), rows[1].offsets)
+    assert (np.diff(lot.astype(float)) > 0).all()
 
 
 def test_no_name_leads_out_of_the_folder(tmp_path: Path):
@@ -136,7 +160,7 @@ def test_the_page_makes_a_report_and_shows_it_where_it_can_do_nothing(fresh: Wor
         shown = client.get(address)
         assert shown.headers["content-security-policy"].startswith("sandbox allow-scripts; default-src 'none';")
         assert "allow-same-origin" not in shown.headers["content-security-policy"]
-        assert "driftd's counts" in shown.text
+        assert "chosen by a hash" in shown.text
         assert address in client.get(f"/incidents/{incident}").text
         outside = client.get(address, headers={"Host": "evil.example", "Cookie": ""})
         assert outside.status_code in {303, 401}

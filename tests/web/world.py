@@ -133,6 +133,9 @@ class ListSource:
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         self._at.update({at: offset for at, offset in offsets.items() if at in self._at})
 
+    def log_ids(self) -> Mapping[str, str]:
+        return {}
+
     def losses(self) -> Sequence[tuple[Partition, int, int]]:
         return []
 

@@ -133,7 +133,7 @@ def topic_made_anew_and_shorter(scene: Scene) -> int:
     return _anew_while_down(scene, 0.55, 0.7)
 
 
-@fault()
+@fault(quick=True)
 def topic_made_anew_and_longer(scene: Scene) -> int:
     """The topic is made anew while the daemon is down, and holds more records than were read of the old one."""
     return _anew_while_down(scene, 0.2, 0.8)
@@ -158,6 +158,7 @@ def _make_anew(scene: Scene) -> None:
             break
         time.sleep(0.05)
     scene.broker.create_topic(scene.topic, scene.n_partitions)
+    scene.ledger.n_anew += 1
     scene.new_producer()
 
 

@@ -1,0 +1,364 @@
+"""Labels that come later: whatever order two topics are read in, and through crashes, each label makes one loss."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors import Bins, Profile
+from detectors.bins import FIRST
+from monitor.batch import Moment, Partition, Records
+from monitor.check import Reference
+from monitor.config import Config, Known, _cross_checks
+from monitor.decision import Verdict
+from monitor.engine import Engine
+from monitor.frozen import freeze
+from monitor.join import Labelled, Run, _Pool, _row_type
+from monitor.line import Line, Saved, shape
+from monitor.loss import LOSS, Loss
+from monitor.sources import workers
+from monitor.store import Store
+from monitor.window import WHOLE, Window
+
+PREDICTIONS = [Partition("t", number) for number in range(2)]
+LABELS = [Partition("outcomes", number) for number in range(2)]
+ALL = Moment(0, frozenset(PREDICTIONS + LABELS))
+BEGIN, MINUTE, LAG = 1_700_000_040_000, 60_000, 150_000
+NEVER = 2_000_000_000_000
+Row = tuple[int, dict[str, Any]]
+"""When a record was logged, and what is in it."""
+Log = dict[Partition, list[Row]]
+
+
+def config(**changes: Any) -> Config:
+    model = {
+        "name": "m", "topics": ("t",), "reference": "r", "window": "1m", "lateness": "10s", "segments": ("plan",),
+        "fields": {"id": "id", "timestamp": "ts", "score": "score", "label": "label"},
+        "labels": {"topic": "outcomes", "label": "truth.label", "lag": "150s"}, **changes,
+    }  # fmt: skip
+    return Config.model_validate({"model": (model,)})
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    rng = np.random.default_rng(0)
+    score = rng.random(4000)
+    label = rng.random(4000) < score
+    bins = Bins.of(
+        {"score": score, LOSS: np.abs(label - score)}, {"plan": {"free": 3000, "paid": 1000}}, {LOSS: "score"}
+    )
+    words = np.where(rng.random((1, 4000)) < 0.75, FIRST, FIRST + 1).astype(np.uint8)
+    numbers = np.stack((score, np.abs(label - score)))
+    return Reference("ref", bins, Profile.of(bins, numbers, bins.cells(numbers, words)))
+
+
+def logs(n_rows: int, wrong_from: int) -> Log:
+    """Predictions, and the labels of most of them up to three minutes later; some repeated, some of nobody."""
+    rng = random.Random(3)
+    predictions: list[Row] = []
+    labels: list[Row] = []
+    for i in range(n_rows):
+        at_ms, score = BEGIN + i * 150, rng.random()
+        late_ms = rng.randrange(90_000) if rng.random() < 0.03 else 0
+        plan = "paid" if rng.random() < 0.25 else "free"
+        row = {"id": f"p{i}", "ts": at_ms - late_ms, "score": score, "plan": plan}
+        predictions += [(at_ms, row)] * (2 if rng.random() < 0.02 else 1)
+        if rng.random() < 0.8:
+            truth = (rng.random() < score) != (i >= wrong_from)
+            known_ms = at_ms + rng.choice([0, 500, 20_000, rng.randrange(200_000)])
+            labels += [(known_ms, {"id": f"p{i}", "truth": {"label": int(truth)}})] * (2 if rng.random() < 0.05 else 1)
+        if rng.random() < 0.02:
+            labels.append((at_ms, {"id": f"nobody{i}", "truth": {"label": 1}}))
+    labels.sort(key=lambda row: row[0])
+    # An id's records are in one partition, as its key would have it.
+    return {
+        at: [row for row in rows if hash_of(row[1]["id"]) % 2 == at.number]
+        for rows, both in ((predictions, PREDICTIONS), (labels, LABELS))
+        for at in both
+    }
+
+
+def hash_of(identity: str) -> int:
+    return sum(identity.encode())
+
+
+def records(at: Partition, rows: Sequence[Row], first: int) -> Records:
+    offsets = np.arange(first, first + len(rows), dtype=np.int64)
+    times = np.array([at_ms for at_ms, _ in rows], np.int64)
+    return Records(at, offsets, times, [json.dumps(body).encode() for _, body in rows], first + len(rows))
+
+
+class Memory:
+    """Stands in for the database."""
+
+    def __init__(self) -> None:
+        self.saved = Saved()
+        self.windows: dict[tuple[str, int], tuple[Window, Sequence[Verdict]]] = {}
+        self.first: dict[tuple[str, int], tuple[bytes, Sequence[Verdict]]] = {}
+        self.notices: dict[str, Any] = {}
+
+    def recall(self, _: str, segment: str, start_ms: int) -> tuple[Window, Sequence[Verdict]] | None:
+        return self.windows.get((segment, start_ms))
+
+    def apply(self, commit: Any) -> None:
+        for part in [] if commit is None else commit.models:
+            now_open = {key: window for key, window in self.saved.open.items() if key not in part.gone}
+            waiting = {key: run for key, run in self.saved.waiting.items() if key not in part.no_longer}
+            thawed = {key: Run.from_bytes(run.to_bytes()) for key, run in part.waiting.items()}
+            self.saved = Saved(
+                part.state, {**self.saved.offsets, **part.offsets}, {**now_open, **part.open},
+                {**self.saved.memories, **part.memories}, {**waiting, **thawed},
+            )  # fmt: skip
+            for judged in part.judged:
+                key = (judged.window.segment, judged.window.start_ms)
+                self.windows[key] = (judged.window, judged.verdicts)
+                if not judged.window.revision:
+                    assert key not in self.first
+                    self.first[key] = (freeze(judged.window), judged.verdicts)
+            self.notices.update({notice.id: notice for notice in part.out.notices})
+
+    def losses(self) -> dict[tuple[str, int], np.ndarray]:
+        """The loss in every window that closed, as counts by cell."""
+        found = {}
+        for key, (window, _) in self.windows.items():
+            profile = window.tally.profile
+            counts = profile.counts[profile.bins.names.index(LOSS)].copy()
+            counts[0] = 0
+            if counts.any():
+                found[key] = counts
+        return found
+
+
+def run(settings: Config, reference: Reference, found: Log, seed: int, crashes: bool, order: str = "any") -> Memory:
+    """Read all logs to their ends in pieces of random size; `order` says which topic is read first, where one can."""
+    rng, memory = random.Random(seed), Memory()
+
+    def start() -> tuple[Engine, dict[Partition, int]]:
+        engine = Engine([Line(settings, settings.model[0], reference, memory.saved, memory.recall)])
+        return engine, {at: engine.positions().get(at, 0) for at in found}
+
+    engine, read = start()
+    while left := [at for at, rows in found.items() if read[at] < len(rows)]:
+        first = [at for at in left if at.topic == order]
+        at = rng.choice(first or left)
+        piece = found[at][read[at] : read[at] + rng.randrange(1, 400)]
+        engine.step(records(at, piece, read[at]), NEVER)
+        read[at] += len(piece)
+        if engine.ready(ALL) or rng.random() < 0.2:
+            commit = engine.tick(ALL)
+            if not (crashes and rng.random() < 0.3):
+                memory.apply(commit)
+            else:
+                engine, read = start()
+        elif crashes and rng.random() < 0.1:
+            engine, read = start()
+    memory.apply(engine.tick(ALL))
+    return memory
+
+
+def by_hand(found: Log, reference: Reference, closed: set[tuple[str, int]]) -> dict[tuple[str, int], np.ndarray]:
+    """The losses that every closed window should have, from a dictionary of all predictions."""
+    predictions: dict[str, tuple[int, dict[str, Any]]] = {}
+    for at in PREDICTIONS:
+        newest = 0
+        for _, row in found[at]:
+            newest = max(newest, row["ts"])
+            predictions.setdefault(row["id"], (max(row["ts"], newest - 10_000), row))
+    values: dict[tuple[str, int], list[float]] = defaultdict(list)
+    seen: set[str] = set()
+    for at in LABELS:
+        for at_ms, body in found[at]:
+            known_ms, row = predictions.get(body["id"], (0, None))
+            start_ms = at_ms - at_ms % MINUTE
+            new = body["id"] not in seen
+            seen.add(body["id"])
+            if row is not None and new and known_ms < start_ms + MINUTE and at_ms - known_ms <= LAG:
+                for segment in (WHOLE, f"plan={row['plan']}"):
+                    values[segment, start_ms].append(abs(body["truth"]["label"] - row["score"]))
+    own = Bins((reference.bins.numeric[1],), ())
+    return {
+        key: Profile.of(own, np.array([losses]), own.cells(np.array([losses]), np.empty((0, 1), np.uint8))).counts[0]
+        for key, losses in values.items()
+        if key in closed
+    }
+
+
+def test_losses_are_those_of_a_dictionary_and_neither_order_nor_crashes_change_a_window(reference: Reference):
+    settings, found = config(), logs(3_000, 1_800)
+    plain = run(settings, reference, found, 0, crashes=False)
+    wanted = by_hand(found, reference, set(plain.windows))
+    assert len(wanted) > 15
+    assert {key: counts.tolist() for key, counts in plain.losses().items()} == {
+        key: counts.tolist() for key, counts in wanted.items()
+    }
+    counts = plain.saved.state.labelled
+    assert counts.repeated > 40 < counts.late
+    assert counts.joined < counts.labels < counts.predictions
+    for seed, crashes, order in [(1, False, "t"), (2, False, "outcomes"), (3, True, "any"), (4, True, "outcomes")]:
+        again = run(settings, reference, found, seed, crashes, order)
+        assert again.first == plain.first
+        assert again.notices == plain.notices
+        assert again.saved.state.labelled == counts
+
+
+def test_the_loss_of_late_labels_alone_opens_an_incident_and_what_it_rests_on_is_named(reference: Reference):
+    settings = config(decision="family", segments=())
+    memory = run(settings, reference, logs(3_000, 1_800), 0, crashes=False)
+    verdicts = [verdict for window, said in memory.windows.values() if window.n_rows > 100 for verdict in said]
+    drifting = {verdict.column for verdict in verdicts if verdict.outcome == "drift"}
+    assert drifting == {LOSS}
+    topics = {at.topic for (window, _) in memory.windows.values() for at in window.tally.extents}
+    assert topics == {"t", "outcomes"}
+
+
+def test_rows_are_counted_by_the_columns_that_every_row_has():
+    bins = Bins.of({LOSS: np.array([0.0, 1.0])}, {"said": {"no": 5, "yes": 4}}, {LOSS: "said"})
+    numbers = np.array([[0.0, 1.0, 1.0]])
+    alone = Profile.of(Bins((bins.numeric[0],), ()), numbers, bins.cells(numbers, np.full((1, 3), FIRST, np.uint8))[:1])
+    rows = np.array([[np.nan]])
+    profile = Profile.of(bins, rows, bins.cells(rows, np.full((1, 1), FIRST, np.uint8))) + alone.within(bins, 0)
+    assert (profile.n_rows, Loss.of(profile).n, Loss.of(profile).mean) == (1, 3, pytest.approx(2 / 3))
+
+
+WORDS = Bins.of({LOSS: np.array([0.0, 1.0])}, {"said": {"no": 5, "yes": 4}}, {LOSS: "said"})
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "loss"),
+    [
+        ({"id": 7, "said": "no"}, {"id": "7", "label": "no"}, 0.0),
+        ({"id": "7", "said": "no"}, {"id": 7.0, "label": "yes"}, 1.0),
+        ({"id": 7, "said": "no"}, {"id": 7, "label": None}, None),
+        ({"id": 7, "said": "no"}, {"id": 7, "label": [1]}, None),
+        ({"id": 7, "said": "no"}, {"label": "no"}, None),
+        ({"said": "no"}, {"id": 7, "label": "no"}, None),
+        ({"id": 7, "said": None}, {"id": 7, "label": "no"}, None),
+        ({"id": 7, "said": "new"}, {"id": 7, "label": "newer"}, None),
+        ({"id": 7, "said": "no", "label": "no"}, {"id": 7, "label": "yes"}, 0.0),
+    ],
+    ids=["right", "wrong", "null", "no word", "no id", "no id of the prediction", "no output", "alike", "inline"],
+)
+@pytest.mark.parametrize("label_first", [False, True])
+def test_words_ids_and_what_is_no_label(
+    prediction: dict[str, Any], label: dict[str, Any], loss: float | None, label_first: bool
+):
+    fields = {"id": "id", "prediction": "said", "label": "label"}
+    settings = config(fields=fields, labels={"topic": "outcomes"}, segments=())
+    line = Line(settings, settings.model[0], Reference("r", WORDS, Profile.empty(WORDS)), Saved(), lambda *_: None)
+    both = [(PREDICTIONS[0], prediction), (LABELS[0], label)]
+    for at, body in reversed(both) if label_first else both:
+        line.step(records(at, [(BEGIN, body)], 0), NEVER)
+    commit = line.tick(ALL)
+    found = commit.open[WHOLE, BEGIN - BEGIN % MINUTE].tally.profile
+    told = Loss.of(found)
+    assert (None if told is None else told.mean, found.n_rows) == (loss, 1)
+    usable = "id" in label and isinstance(label["label"], str)
+    assert sum(commit.state.counts.rejected.values()) == (0 if usable else 1)
+    assert commit.state.counts.rows == 1
+
+
+def test_what_waits_comes_back_from_the_database_and_goes_with_another_reference(reference: Reference, tmp_path: Path):
+    settings, found = config(), logs(1_000, 5_000)
+    model = settings.model[0]
+    store = Store(tmp_path / "state")
+    line = Line(settings, model, reference, Saved(), lambda *_: None)
+    engine = Engine([line])
+    for at in (*PREDICTIONS, *LABELS):
+        engine.step(records(at, found[at][:300], 0), NEVER)
+        store.apply(engine.tick(ALL))
+    loaded, mine = store.load("m", shape(model, reference), reference.bins), line._committed
+    assert {key: run.to_bytes() for key, run in loaded.waiting.items()} == {
+        key: run.to_bytes() for key, run in mine.waiting.items()
+    }
+    assert {key.side for key in loaded.waiting} == {"predictions", "labels"}
+    assert loaded.state.labelled == mine.state.labelled
+    other = store.load("m", shape(model, replace(reference, id="other")), reference.bins)
+    assert (dict(other.waiting), store.database.rows("SELECT count(*) FROM waiting")) == ({}, [(0,)])
+    assert other.offsets[LABELS[0]] < loaded.offsets[LABELS[0]]
+    store.close()
+
+
+def test_a_process_of_its_own_reads_labels_too(reference: Reference):
+    settings = config()
+    line = Line(settings, settings.model[0], reference, Saved(), lambda *_: None)
+    rows = [(BEGIN, {"id": "a", "truth": {"label": 1}}), (BEGIN, {"id": "b", "truth": {"label": None}})]
+    found = records(LABELS[1], rows, 5)
+    batch = line.decoders["outcomes"].decode(found)
+    sent = workers._thawed(workers._frozen(found, {"m": batch}), line.readings).decoded["m"]
+    for name in ("keys", "numbers", "cells", "offsets", "time_ms"):
+        np.testing.assert_array_equal(getattr(sent, name), getattr(batch, name))
+
+
+def test_a_damaged_run_is_refused():
+    run_ = Run.of(np.zeros(3, _row_type(2)), (PREDICTIONS[0],))
+    data = bytearray(run_.to_bytes())
+    data[-1] ^= 1
+    with pytest.raises(ValueError, match="check sum"):
+        Run.from_bytes(bytes(data))
+
+
+def test_labels_hold_no_silence_back_and_are_none(reference: Reference):
+    settings = config(silent_after="1h")
+    line = Line(settings, settings.model[0], reference, Saved(), lambda *_: None)
+    line.step(records(PREDICTIONS[0], [(BEGIN, {"id": 1, "score": 0.5, "plan": "free", "ts": BEGIN})], 0), BEGIN)
+    line.step(records(LABELS[0], [(BEGIN, {"id": 1, "truth": {"label": 1}})], 0), BEGIN + 7_200_000)
+    commit = line.tick(Moment(BEGIN + 7_200_000, ALL.assigned, frozenset(PREDICTIONS)))
+    assert [change.episode.state for change in commit.out.changes] == ["nodata"]
+
+
+keys = st.lists(st.integers(1, 40), max_size=20)
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(st.lists(keys, max_size=12), st.integers(1, 60))
+def test_a_pool_finds_what_waits_and_forgets_the_oldest(batches: list[list[int]], most: int):
+    pool, known = _Pool("predictions", 0), dict[int, tuple[Partition, int]]()
+    for time_ms, batch in enumerate(batches):
+        at = PREDICTIONS[time_ms % 2]
+        fresh = [key for key in dict.fromkeys(batch) if key not in known]
+        rows = np.zeros(len(fresh), _row_type(0))
+        rows["key"], rows["time_ms"] = fresh, time_ms
+        pool.add(at, rows)
+        known |= dict.fromkeys(fresh, (at, time_ms))
+        asked = np.arange(1, 41, dtype=np.uint64)
+        found, waiting, origin = pool.find(asked)
+        assert set(asked[found].tolist()) == set(known)
+        for where, mine in origin:
+            for row in waiting[mine]:
+                assert known[int(row["key"])] == (where, int(row["time_ms"]))
+        assert [key.number for key in pool.runs] == sorted(key.number for key in pool.runs)
+        assert len(pool.runs) <= 1 + np.log2(max(pool.n_rows, 1))
+    n_before = pool.n_rows
+    n_forgotten = pool.forget(0, most)
+    assert pool.n_rows <= most
+    assert n_forgotten == n_before - pool.n_rows
+    assert pool.forget(len(batches), most) == pool.n_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"window": "100 rows"}, "event time"),
+        ({"fields": {"score": "s", "label": "y"}}, "fields.id"),
+        ({"fields": {"id": "i", "label": "y"}}, "fields.score"),
+        ({"labels": {"topic": "t"}}, "a topic of predictions"),
+        ({"labels": {"topic": "o", "format": "jsno"}}, "did you mean 'json'"),
+    ],
+)
+def test_what_cannot_be_joined_is_told(changes: dict[str, Any], words: str):
+    told = [str(problem) for problem in _cross_checks(config(**changes), Known(["json"], [], {}))]
+    assert any(words in problem for problem in told), told
+
+
+def test_coverage_is_a_share_of_the_predictions():
+    assert (Labelled().coverage, Labelled(predictions=4, joined=3).coverage) == (None, 0.75)
