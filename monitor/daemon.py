@@ -24,6 +24,7 @@ from monitor.health import Health
 from monitor.metrics import Metrics
 from monitor.order import Answer, Drop, Order, Resend
 from monitor.outbox import PATIENCE, Courier, Held, after
+from monitor.reporter import Reporter
 from monitor.retrain import Step
 from monitor.sources import Source
 from monitor.store import Due, Store
@@ -71,6 +72,7 @@ class Outside:
     inbox: Inbox = field(default_factory=Inbox)
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
+    reporter: Reporter = field(default_factory=Reporter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +257,9 @@ class Daemon:
             self._outside.health.disk(str(fault))
             raise
         self._outside.metrics.committed(commit, time.monotonic() - began)
+        for change in (change for part in commit.models for change in part.out.changes):
+            if change.change == "opened" and change.episode.columns:
+                self._outside.reporter.ask(change.episode.id)
         self._outside.health.disk()
 
     def _deliver(self) -> None:

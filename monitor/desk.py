@@ -18,7 +18,7 @@ from monitor.board import Board, Line
 from monitor.check import Judged
 from monitor.config import Config, Model, Retrain
 from monitor.decision import MIN_ROWS
-from monitor.loss import Loss
+from monitor.loss import Loss, Toll
 from monitor.message import Body, Notice, Purpose, Subject, alert_body, notice, retrain_body
 from monitor.order import Acknowledge, Answer, Approve, CallBack, Order, Refuse, Resolve, Snooze
 from monitor.retrain import Evidence, Retraining, Step, Trigger
@@ -30,6 +30,7 @@ class DeskState(msgspec.Struct, frozen=True):
 
     n_rows: rows of closed windows. dismissed: segment, column and incident of what is not told of until it was calm.
     loss: by the labels of the latest window, or of all since a new reference took over and is not yet checked.
+    toll: what a risen loss has cost since the reference is in force.
     reference: the sealed one that took the configured one's place (`replaced`), and the model version it came with.
     """
 
@@ -41,6 +42,7 @@ class DeskState(msgspec.Struct, frozen=True):
     replaced: str | None = None
     version: str | None = None
     loss: Loss | None = None
+    toll: Toll = Toll()
 
 
 @dataclass(slots=True)
@@ -76,7 +78,16 @@ class Desk:
             episode=episode, dismissed=kept, n_rows=self.state.n_rows + self._subject.scaled(closed[0].window.n_rows)
         )
         self._lose(closed[0])
-        self._settle(change, now_ms)
+        self._settle(change or self._come_together(episode), now_ms)
+
+    def _come_together(self, episode: Episode | None) -> Change | None:
+        """That a retraining is due by now, where only time, rows or labels were wanting; None elsewhere."""
+        if episode is None or episode.state is not State.FIRING or episode.n_calm:
+            return None
+        change = alert.went_on(episode, "retraining", "what was wanted for a retraining has come together")[1]
+        evidence, before = self._evidence(episode), self.state.retraining
+        due = any(retrain.consider(change, evidence, options, before) is None for options in self._retrains)
+        return change if due else None
 
     def hear(self, silent_since_ms: int, broken: str, now_ms: int) -> None:
         """Whether records come (0: they do), and whether they can be read ("": they can)."""
@@ -99,7 +110,8 @@ class Desk:
         latest = self.state.retraining.latest
         options = None if latest is None else self._options(latest.channel)
         if latest is not None and options is not None:
-            self._step(retrain.passed(latest, options, self._drifts(), now_ms, self._loss()), now_ms)
+            lag_ms = self._model.labels.lag if self._model.labels else 0
+            self._step(retrain.passed(latest, options, self._drifts(), now_ms, self._loss(), lag_ms), now_ms)
 
     def act(self, order: Order, now_ms: int) -> Answer | None:
         """Do what was ordered; None when it is about something else."""
@@ -183,7 +195,7 @@ class Desk:
                 continue
             body = retrain_body(self._named(), change, f"{change.episode.id}-retrain", change.reason)
             trigger = retrain.made(change, body, options, now_ms, evidence.loss)
-            self._set(retraining=retrain.remembered(before, trigger, self.state.n_rows))
+            self._set(retraining=retrain.remembered(before, trigger, self.state.n_rows, self.state.toll.n_labels))
             self.out.triggers.append(trigger)
             self._call(trigger)
             said.append(retrain.said(trigger))
@@ -195,11 +207,15 @@ class Desk:
         effect = sum(importance.get(v.column, 1.0) * abs(v.effect or 0.0) for v in drifting)
         outputs = {name for name in (self._model.fields.prediction, self._model.fields.score) if name}
         predicts = any(verdict.column in outputs for verdict in drifting) if outputs else None
-        return Evidence(self.state.n_rows, effect, predicts, self._loss())
+        return Evidence(self.state.n_rows, effect, predicts, self._loss(), self.state.toll)
 
     def _lose(self, whole: Judged) -> None:
         """Note what the labels of a window say, and how the new model does until it is checked."""
-        found, before = Loss.of(whole.window.tally.profile), self.state.loss
+        window, before = whole.window, self.state.loss
+        found = Loss.of(window.tally.profile)
+        if found is not None:
+            n_rows = self._subject.scaled(window.n_rows)
+            self._set(toll=self.state.toll.after(found, n_rows, window.end_ms - window.start_ms))
         latest = self.state.retraining.latest
         if before is not None and latest is not None and latest.step is Step.ROTATED:
             if found is None:
@@ -234,6 +250,7 @@ class Desk:
         """Go over to the new reference: what the old one called drift is over."""
         episode = self.state.episode
         self._set(reference=trigger.reference, replaced=str(self._model.reference), version=trigger.version, loss=None)
+        self._set(toll=Toll(n_labels=self.state.toll.n_labels))
         if episode is not None:
             self._settle(alert.resolve(episode, "driftd", "the new model's reference is in force")[1], now_ms)
         self._set(episode=None, dismissed=())

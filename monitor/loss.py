@@ -82,6 +82,11 @@ class Loss(msgspec.Struct, frozen=True):
         return Loss(self.n + other.n, self.usual, self.above + other.above, self.squares + other.squares)
 
     @property
+    def rise(self) -> float:
+        """How far the mean lies above the usual."""
+        return self.above / self.n
+
+    @property
     def mean(self) -> float:
         return self.usual + self.above / self.n
 
@@ -98,3 +103,24 @@ class Loss(msgspec.Struct, frozen=True):
     def _error(self) -> float:
         spread = max(self.squares / self.n - (self.above / self.n) ** 2, 0.0)
         return math.sqrt(spread / self.n)
+
+
+class Toll(msgspec.Struct, frozen=True):
+    """What a risen loss has cost since the model was deployed, in units of the loss summed over predictions.
+
+    total: never below nothing, so that good times do not pay for bad ones to come. per_ms: in the latest window.
+    n_labels: labels so far.
+    """
+
+    total: float = 0.0
+    per_ms: float = 0.0
+    n_labels: int = 0
+
+    def after(self, loss: Loss, n_rows: int, width_ms: int) -> Toll:
+        """After a window of so many predictions, of which this loss is known."""
+        cost = loss.rise * n_rows
+        return Toll(max(self.total + cost, 0.0), cost / width_ms if width_ms > 0 else 0.0, self.n_labels + loss.n)
+
+    def by(self, ahead_ms: int) -> float:
+        """What it has cost, and will have cost in so long if it goes on."""
+        return self.total + max(self.per_ms, 0.0) * ahead_ms

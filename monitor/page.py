@@ -7,12 +7,12 @@ the old one is let go once the new one is bound.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from monitor.channels.webhook import WebhookChannel, keys
+from monitor.channels.webhook import Keys, WebhookChannel, keys
 from monitor.config import Config
 from monitor.daemon import Outside
 from monitor.errors import ConfigError, Problem, ReferenceFault
@@ -21,7 +21,7 @@ from monitor.secret import secrets
 from monitor.web import application
 from monitor.web.gate import MIN_TOKEN, Gate
 from monitor.web.server import Server, address, is_local
-from monitor.web.site import Service, Site
+from monitor.web.site import JobKeys, Service, Site
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,10 @@ _LISTEN: Final = "http.listen"
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What opens the page. job_keys: with which retraining jobs sign their call-backs, by channel."""
+    """What opens the page. job_keys: with which retraining jobs sign their call-backs, by model and channel."""
 
     token: str | None
-    job_keys: Mapping[str, tuple[bytes, ...]]
+    job_keys: JobKeys
 
 
 def door(config: Config, folder: Path) -> Door:
@@ -52,18 +52,31 @@ def door(config: Config, folder: Path) -> Door:
                 problems.append(Problem(_LISTEN, told))
         except ValueError as error:
             problems.append(Problem(_LISTEN, f"found {http.listen!r}: {error}"))
-    job_keys: dict[str, tuple[bytes, ...]] = {}
-    for i, table in enumerate(config.channel):
-        if table.kind == WebhookChannel.kind:
-            try:
-                job_keys[table.name] = keys(secrets(table.model_extra or {}, folder, f"channel[{i}]")["secret"])
-            except ValueError as error:
-                problems.append(Problem(f"channel[{i}]", str(error)))
-            except ConfigError as fault:
-                problems += fault.problems
+    job_keys = _job_keys(config, folder, problems)
     if problems:
         raise ConfigError(str(folder), problems)
     return Door(token, job_keys)
+
+
+def _job_keys(config: Config, folder: Path, problems: list[Problem]) -> JobKeys:
+    """The `callback_secret` of every [[retrain]]; where there is none, the secret with which a webhook is signed."""
+    found: dict[tuple[str, str], Keys] = {}
+    channels = {table.name: (f"channel[{i}]", table) for i, table in enumerate(config.channel)}
+    for i, retrain in enumerate(config.retrain):
+        where, table = channels[retrain.channel]
+        own = {"callback_secret_file": retrain.callback_secret_file, "callback_secret_env": retrain.callback_secret_env}
+        has_own = any(own.values())
+        if not has_own and table.kind != WebhookChannel.kind:
+            continue
+        where = f"retrain[{i}]" if has_own else where
+        try:
+            read = secrets(own if has_own else table.model_extra or {}, folder, where)
+            found[retrain.model, retrain.channel] = keys(read["callback_secret" if has_own else "secret"])
+        except ValueError as error:
+            problems.append(Problem(where, str(error)))
+        except ConfigError as fault:
+            problems += fault.problems
+    return found
 
 
 class Page:

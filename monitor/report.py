@@ -37,7 +37,8 @@ N_ROWS: Final = 5_000
 """Rows of either side, at most."""
 N_KEPT: Final = 20
 FOLDER: Final = "reports"
-LIMITS: Final = Limits(seconds=120, n_bytes=4 * 2**30)
+LIMITS: Final = Limits(seconds=120, n_bytes=3 * 2**29)
+"""Less than the unit's MemoryMax leaves: a child that is too large must not end the service."""
 _OF_ROWS: Final = (
     "This report is made of {n} of the window's {n_all} rows and {m} of the reference's, chosen by a hash. Shares are "
     "as uncertain as so few rows leave them; driftd's own verdicts count all rows."
@@ -62,13 +63,16 @@ def place(directory: Path, incident: str) -> Path:
     return directory / FOLDER / f"{hashlib.sha256(incident.encode()).hexdigest()[:32]}.html"
 
 
-def make(directory: Path, incident: str, to: Path | None = None, limits: Limits = LIMITS) -> Path:
+def make(
+    directory: Path, incident: str, to: Path | None = None, limits: Limits = LIMITS, patience_seconds: float = 0.0
+) -> Path:
     """Make the report of an incident, named in full. directory: of the state. to: where to, else where the service
-    keeps it. ReportFault says why there is none, Unknown that there is no such incident."""
+    keeps it. patience_seconds: how long to wait for another report that is being made. ReportFault says why there is
+    none, Unknown that there is no such incident."""
     with closing(History(directory)) as history:
         _window(history, incident)
     target = to or place(directory, incident)
-    if not _ONE_AT_A_TIME.acquire(blocking=False):
+    if not _ONE_AT_A_TIME.acquire(timeout=patience_seconds):
         raise ReportFault("another report is being made at this moment; try again in a minute")
     try:
         made = child.run(__name__, msgspec.json.encode(Asked(str(directory.resolve()), incident)), limits)

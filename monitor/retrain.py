@@ -7,7 +7,7 @@ later drift is really gone, or not. All functions are pure; where they change a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -16,11 +16,13 @@ import msgspec
 from monitor.alert import Change, State
 from monitor.batch import NO_TIME
 from monitor.config import Retrain
-from monitor.loss import Loss
+from monitor.loss import Loss, Toll
 from monitor.message import RetrainBody
 from monitor.order import CallBack
 
 DAY_MS: Final = 86_400_000
+AHEAD_MS: Final = 14 * DAY_MS
+"""How long a risen loss is taken to go on where nobody retrains."""
 
 
 class Step(StrEnum):
@@ -82,24 +84,27 @@ class Retraining(msgspec.Struct, frozen=True):
     """What is remembered of a model's retraining.
 
     made_ms: event times of its triggers within the last day. n_rows: rows counted when the latest was made.
-    n_ineffective: triggers in a row that did not help; each doubles the cool-down.
+    n_ineffective: triggers in a row that did not help; each doubles the cool-down. n_labels: as n_rows, of labels.
     """
 
     latest: Trigger | None = None
     made_ms: tuple[int, ...] = ()
     n_rows: int = 0
     n_ineffective: int = 0
+    n_labels: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What speaks for retraining. effect: sum of importance times effect over the drifting columns; predicts: whether
-    the model's own output drifts, None where none is watched; loss: of the deciding window, None without labels."""
+    the model's own output drifts, None where none is watched; loss: of the deciding window, None without labels; toll:
+    what it has cost."""
 
     n_rows: int
     effect: float
     predicts: bool | None
     loss: Loss | None = None
+    toll: Toll = field(default_factory=Toll)
 
 
 def consider(change: Change, evidence: Evidence, options: Retrain, before: Retraining) -> str | None:
@@ -124,10 +129,10 @@ def made(change: Change, body: RetrainBody, options: Retrain, now_ms: int, loss:
     return Trigger(body.trigger, change.episode.id, options.channel, at_ms, body, history, loss=loss)
 
 
-def remembered(before: Retraining, trigger: Trigger, n_rows: int) -> Retraining:
-    """What is remembered once a trigger was made."""
+def remembered(before: Retraining, trigger: Trigger, n_rows: int, n_labels: int = 0) -> Retraining:
+    """What is remembered once a trigger was made, after so many rows and labels."""
     recent = tuple(at_ms for at_ms in before.made_ms if trigger.at_ms - at_ms < DAY_MS)
-    return Retraining(trigger, (*recent, trigger.at_ms), n_rows, before.n_ineffective)
+    return Retraining(trigger, (*recent, trigger.at_ms), n_rows, before.n_ineffective, n_labels)
 
 
 def called_back(trigger: Trigger, order: CallBack, options: Retrain, now_ms: int) -> tuple[Trigger | None, str]:
@@ -161,10 +166,13 @@ def refused(trigger: Trigger, by: str, now_ms: int) -> tuple[Trigger | None, str
     return None, f"{trigger.id} is {trigger.step} and waits for no approval"
 
 
-def passed(trigger: Trigger, options: Retrain, drifts: bool, now_ms: int, loss: Loss | None = None) -> Trigger | None:
+def passed(
+    trigger: Trigger, options: Retrain, drifts: bool, now_ms: int, loss: Loss | None = None, lag_ms: int = 0
+) -> Trigger | None:
     """The trigger after time went by, None when that changes nothing.
 
-    drifts: whether the model's data drift now. loss: since the new reference is in force, None without labels.
+    drifts: whether the model's data drift now. loss: since the new reference is in force, None without labels. lag_ms:
+    how much later than predictions their labels may come; where the loss spoke for the trigger, they are waited for.
     """
     since_ms = now_ms - trigger.history[-1].at_ms
     if trigger.step is Step.AWAITS_APPROVAL and since_ms >= options.ttl:
@@ -174,7 +182,8 @@ def passed(trigger: Trigger, options: Retrain, drifts: bool, now_ms: int, loss: 
         return trigger.stepped(Step.TIMED_OUT, now_ms, "driftd", "the job never called back")
     if waits and not options.callback_within and since_ms >= options.ttl:
         return trigger.stepped(Step.SUCCEEDED, now_ms, "driftd", "no call-back is expected")
-    if trigger.step is Step.ROTATED and since_ms >= options.check_after:
+    wait_ms = lag_ms if trigger.loss is not None and loss is None else 0
+    if trigger.step is Step.ROTATED and since_ms >= options.check_after + wait_ms:
         helped, words = _helped(trigger.loss, drifts, loss)
         return trigger.stepped(Step.EFFECTIVE if helped else Step.INEFFECTIVE, now_ms, "driftd", words)
     return None
@@ -211,6 +220,12 @@ def _too_little(evidence: Evidence, options: Retrain, before: Retraining) -> str
             f"not called: the mean loss is {loss.mean:.3g} ({loss.low:.3g} to {loss.high:.3g}), "
             f"the reference's {loss.usual:.3g}; wanted {wanted}"
         )
+    due = evidence.toll.by(AHEAD_MS)
+    if loss is not None and due < options.retrain_cost:
+        return (
+            f"not called: the loss has cost {evidence.toll.total:.3g} more than usual, {due:.3g} if it goes on for "
+            f"14 days; a retraining costs {options.retrain_cost:g}"
+        )
     if loss is None and evidence.predicts is False:
         return "not called: the model's own output does not drift"
     if evidence.effect < options.min_effect:
@@ -218,6 +233,9 @@ def _too_little(evidence: Evidence, options: Retrain, before: Retraining) -> str
     n_new = evidence.n_rows - before.n_rows
     if n_new < options.min_rows:
         return f"not called: {n_new:,} new rows to learn from, wanted {options.min_rows:,}"
+    n_labels = evidence.toll.n_labels - before.n_labels
+    if n_labels < options.min_labels:
+        return f"not called: {n_labels:,} new labels to learn from, wanted {options.min_labels:,}"
     return None
 
 

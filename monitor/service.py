@@ -44,6 +44,7 @@ from monitor.outbox import Courier
 from monitor.page import Door, Page, door
 from monitor.picture import picture
 from monitor.reference import unseal
+from monitor.reporter import Reporter
 from monitor.schedule import Housekeeping
 from monitor.schedule import Job as Chore
 from monitor.secret import secrets
@@ -171,7 +172,9 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
         one() if kafka.workers == 1 else Workers(Job(one, _readings(lines, prepared.schemas), settle), kafka.workers)
     )
     outside.metrics.reads_batches(source.path == "batch")
-    channels = {name: opened(tools(config, prepared.directory)) for name, opened in prepared.channels.items()}
+    outside.reporter.work_in(prepared.directory if config.alert.report == "firing" else None)
+    given = tools(config, prepared.directory, outside.reporter)
+    channels = {name: opened(given) for name, opened in prepared.channels.items()}
     courier = Courier(channels)
     for listening in channels.values():
         listening.listen(outside.inbox.ask)
@@ -184,17 +187,28 @@ def _readings(lines: Sequence[Line], schemas: Mapping[str, Schemas]) -> Sequence
     return [replace(reading, schemas=schemas.get(line.name)) for line in lines for reading in line.readings]
 
 
-def tools(config: Config, directory: Path) -> Tools:
-    """What channels work with: the page where an incident is shown, and its picture. directory: of the state.
+def tools(config: Config, directory: Path, reporter: Reporter) -> Tools:
+    """What channels work with: the page where an incident is shown, its picture and its report. directory: of the
+    state.
 
     Tests and digests are no incident, so what they lead to is the overview.
     """
     page = config.http.public_url.rstrip("/")
 
+    def is_incident(notice: Notice) -> bool:
+        return not notice.body.test and getattr(notice.body, "change", "") != "digest"
+
     def link(notice: Notice) -> str:
-        is_incident = not notice.body.test and getattr(notice.body, "change", "") != "digest"
-        place = f"/incidents/{quote(notice.incident, safe='')}" if is_incident else "/"
+        place = f"/incidents/{quote(notice.incident, safe='')}" if is_incident(notice) else "/"
         return f"{page}{place}" if page else ""
+
+    def report_link(notice: Notice) -> str:
+        is_made = config.alert.report == "firing" and is_incident(notice) and notice.body.columns
+        return f"{link(notice)}/report" if page and is_made else ""
+
+    def report(notice: Notice, deliver: Callable[[bytes], None]) -> None:
+        if is_incident(notice) and notice.body.columns:
+            reporter.ask(notice.incident, deliver)
 
     def drawn(notice: Notice) -> bytes | None:
         try:
@@ -204,7 +218,7 @@ def tools(config: Config, directory: Path) -> Tools:
             log.warning("no picture of %s: %s", notice.incident, fault, extra=extra)
             return None
 
-    return Tools(picture=drawn, link=link)
+    return Tools(picture=drawn, link=link, report_link=report_link, report=report)
 
 
 def _in_force(prepared: Prepared, store: Store) -> Mapping[str, Reference]:

@@ -91,19 +91,26 @@ def _no_link(_: Notice) -> str:
     return ""
 
 
+def _no_report(_: Notice, __: Callable[[bytes], None]) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What a channel works with beyond its options; the shell and tests give others.
 
     clock: epoch seconds. resolve: the addresses of a host. picture: a PNG that shows what a notice is about, None where
     there is none; called only by channels that can show one, and only when they do. link: where people read more of
-    what a notice is about, "" where nowhere.
+    what a notice is about, "" where nowhere; report_link: where its report is, or will be, "" where nowhere. report:
+    hands over that report, HTML, in some other thread once it is made; does nothing where none is made by itself.
     """
 
     clock: Callable[[], float] = time.time
     resolve: Callable[[str], Sequence[str]] = addresses
     picture: Callable[[Notice], bytes | None] = _no_picture
     link: Callable[[Notice], str] = _no_link
+    report_link: Callable[[Notice], str] = _no_link
+    report: Callable[[Notice, Callable[[bytes], None]], None] = _no_report
 
 
 TOOLS: Final = Tools()

@@ -77,6 +77,10 @@ class SlackOptions(HttpOptions):
         default=(), description='Ids of those who may use the buttons, such as ["U024BE7LH"].'
     )
     picture: bool = Field(default=True, description="Upload a picture of the worst columns (scope files:write).")
+    report: bool = Field(
+        default=True,
+        description='Upload Evidently\'s report to the thread where [alert] report = "firing" (scope files:write).',
+    )
     on_ambiguous: Literal["retry", "drop"] = Field(
         default="retry",
         description="What to do when a message may have been posted and the channel's history cannot be read (scopes "
@@ -144,7 +148,7 @@ class SlackChannel(Channel):
                 return self._deliver(notice, attempt)
             if attempt.ambiguous and self._options.on_ambiguous == "drop":
                 return Refused(_DROPPED)
-            return self._hook.send(notice, attempt, self._tools.link(notice), now)
+            return self._hook.send(notice, attempt, self._links(notice), now)
         except UnansweredError as error:
             return error.outcome
         except SlackApiError as error:
@@ -152,7 +156,7 @@ class SlackChannel(Channel):
 
     def show(self, notice: Notice) -> str:
         if self._hook is not None:
-            return shown(self._hook.request(notice, self._tools.link(notice)))
+            return shown(self._hook.request(notice, self._links(notice)))
         message = self._message(notice, repeats=False)
         body = msgspec.json.encode({"channel": self._options.channel, **message}).decode()
         return f"POST {self._options.base_url}chat.postMessage\n\n{body}"
@@ -192,6 +196,7 @@ class SlackChannel(Channel):
             return Sent()
         self._history.place = channel
         self._picture(notice, channel, ts)
+        self._report(notice, channel, ts)
         return Sent(f"{channel}/{ts}")
 
     def _reply(self, notice: Notice, attempt: Attempt, place: str, ts: str) -> Outcome:
@@ -225,9 +230,33 @@ class SlackChannel(Channel):
         return call(**where, **{**message, "blocks": []})
 
     def _message(self, notice: Notice, *, repeats: bool) -> dict[str, Any]:
-        link = self._tools.link(notice)
-        layout = blocks(notice.body, link, buttons=self._listener is not None, repeats=repeats)
+        link, report = self._links(notice)
+        layout = blocks(notice.body, link, report=report, buttons=self._listener is not None, repeats=repeats)
         return {"text": text(notice.body, repeats=repeats), "blocks": layout, "metadata": _metadata(notice)}
+
+    def _links(self, notice: Notice) -> tuple[str, str]:
+        return self._tools.link(notice), self._tools.report_link(notice)
+
+    def _report(self, notice: Notice, place: str, ts: str) -> None:
+        """Add the report to the thread once it is made, minutes later perhaps, and in another thread of execution."""
+        if not self._options.report or not isinstance(notice.body, AlertBody):
+            return
+
+        def attach(page: bytes) -> None:
+            try:
+                self._client.files_upload_v2(
+                    file=page, filename=f"{notice.incident}.html", title="Rows beside the reference", channel=place,
+                    thread_ts=ts,
+                )  # fmt: skip
+            except (UnansweredError, SlackClientError) as error:
+                self._not_uploaded("report", notice, error)
+
+        self._tools.report(notice, attach)
+
+    def _not_uploaded(self, what: str, notice: Notice, error: Exception) -> None:
+        why = code(error) if isinstance(error, SlackApiError) else type(error).__name__
+        lost = {"event": "slack.not_uploaded", "channel": self._name, "incident": notice.incident}
+        _LOGGER.warning("channel %s: its %s was not uploaded: %s", self._name, what, why, extra=lost)
 
     def _picture(self, notice: Notice, place: str, ts: str) -> None:
         """Add a picture to the thread where there is one. The message stands without it, so nothing here may fail."""
@@ -241,9 +270,7 @@ class SlackChannel(Channel):
                     alt_txt="The worst columns, reference against current, and the evidence over time", thread_ts=ts,
                 )  # fmt: skip
         except (UnansweredError, SlackClientError) as error:
-            what = code(error) if isinstance(error, SlackApiError) else type(error).__name__
-            lost = {"event": "slack.picture_not_uploaded", "channel": self._name, "incident": notice.incident}
-            _LOGGER.warning("channel %s: its picture was not uploaded: %s", self._name, what, extra=lost)
+            self._not_uploaded("picture", notice, error)
         except Exception:
             # Drawing is the shell's, and whatever goes wrong there must not repeat the message.
             missing = {"event": "slack.no_picture", "channel": self._name, "incident": notice.incident}

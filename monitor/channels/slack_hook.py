@@ -30,17 +30,17 @@ class IncomingWebhook:
         self._url = url
         self._http = http
 
-    def request(self, notice: Notice, link: str, *, repeats: bool = False, plain: bool = False) -> Request:
-        """The message as a request. plain: without layout."""
+    def request(self, notice: Notice, links: tuple[str, str], *, repeats: bool = False, plain: bool = False) -> Request:
+        """The message as a request. links: where people read more, and where the report is. plain: without layout."""
         words = text(notice.body, repeats=repeats)
-        layout = {} if plain else {"blocks": blocks(notice.body, link, repeats=repeats)}
+        layout = {} if plain else {"blocks": blocks(notice.body, links[0], report=links[1], repeats=repeats)}
         return Request(self._url, msgspec.json.encode({"text": words, **layout}), {"content-type": "application/json"})
 
-    def send(self, notice: Notice, attempt: Attempt, link: str, now: float) -> Outcome:
+    def send(self, notice: Notice, attempt: Attempt, links: tuple[str, str], now: float) -> Outcome:
         """Post a notice; where its layout is refused, the same words as plain text."""
-        answer = self._http.ask(self.request(notice, link, repeats=attempt.ambiguous))
+        answer = self._http.ask(self.request(notice, links, repeats=attempt.ambiguous))
         if isinstance(answer, Answer) and answer.status == 400 and _code(answer) in _PAYLOAD:
-            answer = self._http.ask(self.request(notice, link, repeats=attempt.ambiguous, plain=True))
+            answer = self._http.ask(self.request(notice, links, repeats=attempt.ambiguous, plain=True))
         return _judged(answer, now) if isinstance(answer, Answer) else answer
 
 

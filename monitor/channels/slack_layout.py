@@ -21,14 +21,17 @@ SNOOZES: Final = {"4 h": 4 * 3_600_000, "24 h": 24 * 3_600_000}
 MAY_REPEAT: Final = "may repeat"
 
 
-def blocks(body: Body, link: str = "", *, buttons: bool = False, repeats: bool = False) -> list[Block]:
+def blocks(
+    body: Body, link: str = "", *, report: str = "", buttons: bool = False, repeats: bool = False
+) -> list[Block]:
     """The message as Block Kit blocks, within Slack's limits for any body.
 
-    link: where people read more. buttons: what people can do about it. repeats: the message may be a second one.
+    link: where people read more; report: where the report is. buttons: what people can do about it. repeats: the
+    message may be a second one.
     """
     opening = _header(words.headline(body))
     if isinstance(body, AlertBody) and body.change == "digest":
-        return fitted([opening, _section(_digest(body)), *_notes(body, link, repeats)])
+        return fitted([opening, _section(_digest(body)), *_notes(body, link, "", repeats)])
     if isinstance(body, AlertBody):
         what = f"*{_cut(body.title, TITLE)}*\n{_cut(body.summary, SUMMARY)}"
         closing = [] if body.retraining is None else [_context([f"Retraining: {_cut(body.retraining, CONTEXT)}"])]
@@ -45,7 +48,7 @@ def blocks(body: Body, link: str = "", *, buttons: bool = False, repeats: bool =
             *([_context([f"+{words.n_more(body)} more"])] if words.n_more(body) else []),
             *closing,
             _context([*facts, f"Incident {_code_span(body.incident)}"]),
-            *_notes(body, link, repeats),
+            *_notes(body, link, report, repeats),
         ]
     )
 
@@ -106,10 +109,11 @@ def _button(label: str, action: str, value: str) -> Block:
     }
 
 
-def _notes(body: Body, link: str, repeats: bool) -> list[Block]:
+def _notes(body: Body, link: str, report: str, repeats: bool) -> list[Block]:
     who = body.acknowledged if isinstance(body, AlertBody) else None
     notes = [f"Acknowledged by {_cut(who, 100)}"] if who else []
-    notes += [f"<{escape(link).replace('|', '%7C')}|More about it>"] if link else []
+    led = (("More about it", link), ("Report on its rows", report))
+    notes += [f"<{escape(url).replace('|', '%7C')}|{label}>" for label, url in led if url]
     notes += ["This message may repeat an earlier one, whose answer was lost"] if repeats else []
     return [_context(notes)] if notes else []
 

@@ -308,12 +308,12 @@ async def drop(site: Here, data: JSONBody[Letter]) -> Response[Answer]:
 async def call_back(
     site: Here, request: Request[Any, Any, Any], trigger: FromPath[str], data: JSONBody[JobReport]
 ) -> Response[Answer]:
-    """A retraining job reports: signed as the Standard Webhooks say with the secret of the trigger's channel, or with
-    the token as a bearer."""
+    """A retraining job reports: signed as the Standard Webhooks say with the `callback_secret` of its [[retrain]] (else
+    the secret of its webhook), or with the token as a bearer."""
     with site.history() as history:
         entries = history.triggers(trigger)
     if not has_token(request):
-        keys = site.job_keys.get(entries[0].channel, ()) if entries else ()
+        keys = site.job_keys.get((entries[0].model, entries[0].channel), ()) if entries else ()
         fault = mistrust(keys, request.headers, await request.body(), time.time())
         if fault or not keys:
             raise unauthorized(fault or "no secret is known for this trigger; send the token of [http] as a bearer")

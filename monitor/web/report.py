@@ -41,7 +41,9 @@ def shown(site: Here, identity: FromPath[str]) -> Response[bytes]:
     """The report that was made last."""
     file = report.place(site.directory, identity)
     if not file.exists():
-        raise NotFoundException(f"no report of {identity} was made, or it is not kept any more")
+        raise NotFoundException(
+            f"there is no report of {identity}: it is still being made, is not kept any more, or nobody asked for it"
+        )
     return Response(file.read_bytes(), media_type=MediaType.HTML, headers={"content-security-policy": _ALONE})
 
 

@@ -26,6 +26,8 @@ from monitor.history import History
 from monitor.order import Answer, Order
 from monitor.web.gate import COOKIE, Gate, Session, TooMany
 
+JobKeys = Mapping[tuple[str, str], tuple[bytes, ...]]
+
 ANSWER_SECONDS: Final = 15.0
 """How long an order may take until it is on the disk."""
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -47,15 +49,15 @@ class Service:
 class Site:
     """One configuration's page.
 
-    job_keys: with which a retraining job signs its call-back, by channel. unfit: why a directory cannot become a
-    model's reference, "" if it can. public_url: under which
-    people reach the page, "" for the address it listens on.
+    job_keys: with which a retraining job signs its call-back, by model and channel. unfit: why a directory cannot
+    become a model's reference, "" if it can. public_url: under which people reach the page, "" for the address it
+    listens on.
     """
 
     directory: Path
     gate: Gate
     service: Service
-    job_keys: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    job_keys: JobKeys = field(default_factory=dict)
     unfit: Callable[[str], str] = lambda _: "no reference is taken from call-backs here"
     public_url: str = ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -286,3 +286,28 @@ def test_slack_shows_a_picture_in_the_thread_and_stands_without_one(slack: Slack
     assert isinstance(slack_channel(slack.api_url, tools=tools).send(notice, Attempt()), Sent)
     assert len(slack.uploads) == 1
     assert len(slack.messages) == 4
+
+
+def test_slack_adds_the_report_to_the_thread_once_it_is_made(slack: SlackStandIn) -> None:
+    waiting: list[tuple[Notice, Callable[[bytes], None]]] = []
+    link = "https://driftd.example/incidents/inc-7f3a/report"
+    tools = Tools(report=lambda *asked: waiting.append(asked), report_link=lambda _: link)
+    sent = receipt(slack_channel(slack.api_url, tools=tools).send(make_notice(), Attempt()))
+    assert slack.uploads == {}
+    assert link in json.dumps(next(iter(slack.messages.values())).blocks)
+    ((_, deliver),) = waiting
+    deliver(b"<html>rows</html>")
+    (upload,) = slack.uploads.values()
+    assert (upload.name, upload.content) == ("inc-7f3a.html", b"<html>rows</html>")
+    assert f"{upload.channel}/{upload.thread}" == sent
+    slack_channel(slack.api_url, tools=tools).send(make_notice(id="ntc-2"), Attempt(sent))
+    slack_channel(slack.api_url, tools=tools, report=False).send(make_notice(id="ntc-3"), Attempt())
+    assert len(waiting) == 1
+
+
+def test_a_report_that_slack_refuses_is_said_and_no_more(slack: SlackStandIn, caplog: pytest.LogCaptureFixture) -> None:
+    tools = Tools(report=lambda _, deliver: deliver(b"<html>"))
+    slack.order(well(), slack_error("missing_scope"))
+    assert isinstance(slack_channel(slack.api_url, tools=tools).send(make_notice(), Attempt()), Sent)
+    assert slack.uploads == {}
+    assert [record.event for record in caplog.records if hasattr(record, "event")] == ["slack.not_uploaded"]

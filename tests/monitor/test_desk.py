@@ -389,3 +389,31 @@ def test_losses_by_the_old_reference_are_forgotten_once_the_new_one_judges():
     story.loses(4, 0.3, bins=Bins.of({"score": np.arange(3.0), "loss": np.arange(3.0)}, {}, {"loss": "score"}))
     assert story.desk.state.loss.usual == 1.0
     assert story.desk.state.loss.n == 200
+
+
+def test_a_job_is_called_within_an_incident_as_soon_as_the_loss_has_cost_enough():
+    story = LossStory(configured(CONFIG.replace('"approve"', '"auto"\nretrain_cost = 7500')))
+    for hour in range(1, 5):  # 250 rows an hour that each lose 0.08 too much: 20 an hour, and 6,720 in 14 days
+        story.loses(hour, 0.18 if hour < 4 else 0.2, "x")
+    assert story.desk.state.toll.total == pytest.approx(3 * 20 + 25, rel=0.01)
+    assert story.said == [(1, "slack", "opened"), (4, "job", "call"), (4, "slack", "retraining")]
+    assert "a retraining costs 7500" in str(story.notices[0].body)
+    assert story.trigger.step is Step.CALLED
+
+
+def test_what_waits_for_the_cool_down_is_called_when_it_ends_even_if_somebody_acknowledged():
+    story = Story(configured(CONFIG.replace('"approve"', '"auto"\ncooldown = "5h"\nmax_per_day = 9')))
+    for hour, drifting in enumerate([("a",), (), (), ("a",), ("a",), ("a",), (), ("a",)]):
+        story.window(hour, *drifting)
+        if hour == 0:
+            story.at(0, CallBack(trigger=f"{story.incident}-retrain", by="job", status="failed"))
+        if hour == 3:
+            story.at(hour, Acknowledge(incident=story.incident, by="ana"))
+    calls = [hour for hour, channel, _ in story.said if channel == "job"]
+    assert calls == [0, 5]
+
+
+def test_a_new_model_is_charged_only_for_its_own_losses():
+    story = LossStory()
+    story.retrained(1, 0.17)
+    assert story.desk.state.toll.total == pytest.approx(0.07 * (70 + 70), rel=0.05)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from monitor.alert import Change, Policy, advance
 from monitor.batch import NO_TIME
 from monitor.config import Retrain
-from monitor.loss import Loss
+from monitor.loss import Loss, Toll
 from monitor.message import Subject, retrain_body
 from monitor.order import CallBack
 from monitor.retrain import (
+    DAY_MS,
     Evidence,
     Retraining,
     Step,
@@ -103,6 +106,59 @@ def test_where_labels_tell_it_the_loss_must_have_really_risen(mean: float, n: in
         words = consider(opened(1), evidence, options(min_loss_rise=wanted), Retraining())
         assert (words is None) == called, words
         assert called or f"the mean loss is {mean:g}" in str(words)
+
+
+@pytest.mark.parametrize(
+    ("total", "per_day", "called"),
+    [(100.0, 0.0, True), (99.0, 0.0, False), (30.0, 5.0, True), (29.0, 5.0, False), (99.0, -5.0, False)],
+)
+def test_a_retraining_is_weighed_against_what_the_loss_has_cost_and_will_cost(
+    total: float, per_day: float, called: bool
+):
+    evidence = Evidence(10_000, 1.0, None, loss(0.2), Toll(total, per_day / DAY_MS))
+    words = consider(opened(1), evidence, options(retrain_cost=100), Retraining())
+    assert (words is None) == called, words
+    assert called or f"the loss has cost {total:g} more" in str(words)
+    assert consider(opened(1), evidence, options(), Retraining()) is None
+    unlabelled = Evidence(10_000, 1.0, predicts=True)
+    assert consider(opened(1), unlabelled, options(retrain_cost=100), Retraining()) is None
+
+
+def test_there_must_be_new_labels_to_learn_from():
+    evidence = Evidence(10_000, 1.0, None, loss(0.2), Toll(n_labels=700))
+    before = Retraining(n_labels=300)
+    assert "400 new labels" in str(consider(opened(1), evidence, options(min_labels=401), before))
+    assert consider(opened(1), evidence, options(min_labels=400), before) is None
+
+
+windows = st.lists(st.tuples(st.floats(-1, 1), st.integers(30, 500), st.integers(0, 10_000)), max_size=20)
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(windows)
+def test_the_toll_is_what_the_rise_cost_all_predictions_and_never_below_nothing(found: list[tuple[float, int, int]]):
+    toll, sums = Toll(), [0.0]
+    for rise, n, n_rows in found:
+        toll = toll.after(loss(0.1 + rise, n), n_rows, HOUR)
+        sums.append(sums[-1] + rise * n_rows)
+    # A sum that is held at nothing from below is its distance from the lowest point so far.
+    assert toll.total == pytest.approx(sums[-1] - min(sums), abs=1e-6)
+    assert toll.n_labels == sum(n for _, n, _ in found)
+    assert toll.by(0) == toll.total <= toll.by(DAY_MS)
+
+
+@pytest.mark.parametrize(("told", "before", "waits"), [(None, 0.3, True), (None, None, False), (0.1, 0.3, False)])
+def test_labels_that_come_later_are_waited_for_where_the_loss_spoke(
+    told: float | None, before: float | None, waits: bool
+):
+    one = msgspec.structs.replace(trigger(opened(1)), loss=None if before is None else loss(before))
+    rotated = one.stepped(Step.ROTATED, 0, "ana")
+    now = None if told is None else loss(told)
+    at_check = passed(rotated, options(check_after="1d"), False, DAY_MS, now, 3 * DAY_MS)
+    assert (at_check is None) == waits
+    after_all = passed(rotated, options(check_after="1d"), False, 4 * DAY_MS, now, 3 * DAY_MS)
+    assert after_all is not None
+    assert after_all.step is Step.EFFECTIVE
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,10 @@ def hanging(unit: Unit) -> Iterator[None]:
 def probed(unit: Unit, *orders: str) -> dict[str, Any]:
     """What a probe found that ran in the service's place."""
     command = " ".join(["/opt/driftd/bin/python", "/opt/tests/probe.py", *orders])
-    unit.drop_in(ExecStart=f"\n{command}", Type="oneshot", WatchdogSec="0", Restart="no", LoadCredential=CREDENTIAL)
+    alone = {"Type": "oneshot", "WatchdogSec": "0", "Restart": "no", "TimeoutStartSec": "infinity"}
+    unit.drop_in(ExecStart=f"\n{command}", LoadCredential=CREDENTIAL, **alone)
     unit.systemctl("stop")
-    unit.systemctl("start")
+    unit.box.run("systemctl", "start", unit.name, seconds=250)
     return json.loads(unit.box.path(f"{unit.state}/probe.json").read_text())
 
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from monitor.channels.webhook import keys, mistrust, signed
-from tests.web.world import MODELS, NAMES, SECRET, TOKEN, World, until
+from monitor.config import Config
+from monitor.errors import ConfigError
+from monitor.page import door
+from tests.web.world import CALLBACK, MODELS, NAMES, SECRET, TOKEN, World, until
 
+ROOT = Path(__file__).parents[2]
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def call_back(client: httpx.Client, trigger: str, body: dict[str, Any], **changes: Any) -> httpx.Response:
     """A job's signed call-back."""
     content = json.dumps(body).encode()
-    secret, at = changes.get("secret", SECRET), changes.get("at", int(time.time()))
+    secret, at = changes.get("secret", CALLBACK), changes.get("at", int(time.time()))
     headers = signed(keys(secret), "msg-1", at, content) | {"content-type": "application/json"}
     return client.post(f"/api/triggers/{trigger}", content=changes.get("sent", content), headers=headers)
 
@@ -139,10 +147,43 @@ def test_the_retraining_loop_over_http(fresh: World):
         assert steps == ["awaits_approval", "called", "started", "succeeded"]
 
 
+def test_the_step_of_a_job_that_the_documentation_shows_calls_back(fresh: World):
+    (step,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "retraining.md").read_text(), re.DOTALL)
+    with fresh.client() as client:
+        trigger = client.get("/api/triggers").json()[0]["id"]
+        client.post(f"/api/triggers/{trigger}/approve", json={"by": "ana"}, headers=BEARER)
+        given = {"DRIFTD_URL": str(client.base_url).rstrip("/"), "DRIFTD_SECRET": CALLBACK, "TRIGGER_ID": trigger}
+        words = ["bash", "-euo", "pipefail", "-c", step.replace("references/credit-4", "references/car-loan")]
+        subprocess.run(words, env=os.environ | given | {"no_proxy": "*"}, check=True, timeout=60)
+        found = client.get(f"/api/triggers/{trigger}").json()
+        assert [step["step"] for step in found["history"]][-2:] == ["started", "succeeded"]
+        assert (found["version"], found["reference"]) == ("4", "references/car-loan")
+
+
+@pytest.mark.parametrize("kind", ["webhook", "log"])
+def test_a_job_of_any_kind_has_a_key_of_its_own_or_that_of_its_webhook(tmp_path: Path, kind: str):
+    (tmp_path / "own").write_text("of-the-job")
+    (tmp_path / "hook").write_text("of-the-hook")
+    more = {"url": "https://ci.example.com", "secret_file": "hook"} if kind == "webhook" else {}
+    document: dict[str, Any] = {
+        "model": [{"name": "m", "reference": "r"}],
+        "channel": [{"name": "job", "kind": kind, **more}],
+        "retrain": [{"model": "m", "channel": "job"}],
+    }
+    without = door(Config.model_validate(document), tmp_path).job_keys
+    assert without == ({("m", "job"): (b"of-the-hook",)} if kind == "webhook" else {})
+    document["retrain"][0]["callback_secret_file"] = "own"
+    assert door(Config.model_validate(document), tmp_path).job_keys == {("m", "job"): (b"of-the-job",)}
+    document["retrain"][0]["callback_secret_file"] = "none"
+    with pytest.raises(ConfigError, match="callback_secret_file"):
+        door(Config.model_validate(document), tmp_path)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"secret": "whsec_YW5vdGhlciBzZWNyZXQgYWx0b2dldGhlcg=="},
+        {"secret": SECRET},
         {"sent": b'{"status": "succeeded"}'},
         {"at": int(time.time()) - 3_600},
         {"at": int(time.time()) + 3_600},

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
-from monitor import child, report
+from monitor import child, report, reporter
 from monitor.batch import Partition
 from monitor.decode.value import word
 from monitor.errors import ReportFault
@@ -23,7 +23,7 @@ from monitor.report import LIMITS, make, place, table
 from monitor.rowsample import lots
 from tests.monitor.test_cli import driftd
 from tests.web.test_act import configured
-from tests.web.world import TOKEN, ListSource, World
+from tests.web.world import TOKEN, ListSource, World, read_up, running, until
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +164,19 @@ def test_the_page_makes_a_report_and_shows_it_where_it_can_do_nothing(fresh: Wor
         assert address in client.get(f"/incidents/{incident}").text
         outside = client.get(address, headers={"Host": "evil.example", "Cookie": ""})
         assert outside.status_code in {303, 401}
+
+
+def test_a_report_is_made_when_an_incident_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The real one once; those of the other models only as far as they are asked for."""
+    asked: list[str] = []
+
+    def make_one(directory: Path, incident: str, **options: float) -> Path:
+        asked.append(incident)
+        return make(directory, incident, **options) if len(asked) == 1 else tmp_path / "none"
+
+    monkeypatch.setattr(reporter, "make", make_one)
+    with running(tmp_path, '[alert]\nreport = "firing"\n') as world:
+        until(lambda: read_up(world))
+        incidents = {world.incident(model) for model in ("car-loan", "segmented", "odd")}
+        until(lambda: incidents <= set(asked), seconds=250)
+        assert "chosen by a hash" in place(world.state, asked[0]).read_text()

@@ -26,6 +26,7 @@ from monitor.reference import kinds_of, seal
 from monitor.store import Store
 
 TOKEN = "a-token-of-thirty-two-characters"
+CALLBACK = "signing-key-of-the-job"
 SECRET = "whsec_c2lnbmluZy1rZXktY2FuYXJ5LW9mLTI0"
 NAMES = ("<script>alert(1)</script>", "a'b&c > d", "x/../y?z#w%2F", "", "größe 📈")
 """Columns of the model `odd`: each is a name that some page could stumble over."""
@@ -92,6 +93,7 @@ model = "car-loan"
 channel = "retrain-job"
 mode = "approve"
 callback_within = "1h"
+callback_secret_file = "callback_secret"
 [http]
 listen = "127.0.0.1:0"
 token_file = "token"
@@ -204,20 +206,21 @@ def until(done: Callable[[], Any], seconds: float = 60) -> Any:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[World]:
-    """Everything of `monitor.service` at work in a thread, until the context is left."""
+def running(home: Path, more: str = "") -> Iterator[World]:
+    """Everything of `monitor.service` at work in a thread, until the context is left. more: tables of configuration."""
     frame = table("reference").drop(columns=["id", "timestamp"])
     seal(frame, kinds_of(frame, {}), home / "references" / "car-loan")
     odd = pd.DataFrame(odd_rows(4_000, 4_000))
     seal(odd, kinds_of(odd, {}), home / "references" / "odd")
     (home / "token").write_text(TOKEN)
     (home / "secret").write_text(SECRET)
+    (home / "callback_secret").write_text(f"{CALLBACK}\n")
     odd_log = [msgspec.json.encode({"features": row}) for row in odd_rows(3_000, 1_400)]
     logs = {Partition("loans", 0): loan_records(), Partition("odd", 0): odd_log}
     with WebhookStandIn(SECRET) as hook, pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "KafkaSource", ListSource)
         patch.setattr(ListSource, "logs", logs)
-        (home / "driftd.toml").write_text(CONFIG.format(hook=hook.url))
+        (home / "driftd.toml").write_text(CONFIG.format(hook=hook.url) + more)
         prepared = service.prepare(home / "driftd.toml", read_config(home / "driftd.toml"))
         outside = service.Outside()
         page = service.Page(outside, lambda: None)
