@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.null import _episodes, _js, _psi
-from benchmarks.streams import N_NUMBERS, WEEK, Change, Condition, Line, simulate
+from benchmarks.streams import N_COLUMNS, N_NUMBERS, N_PAIRED, TOGETHER, WEEK, Change, Condition, Line, simulate
 
 BEGINS, AFTER = 24, WEEK
 SEASON = Condition("season, 4 weeks timed")
@@ -55,18 +55,25 @@ QUESTIONS = (
     Question(SEASON, Change("shape", 0.2), "shape alone, 0.2"),
     Question(SEASON, Change("missing", 0.02), "2 % missing"),
     Question(SEASON, Change("level", 0.5, lasts=1), "0.5 sd for one window"),
+    Question(SEASON, Change("correlation", 0.2, TOGETHER.size), "correlation only, 0.2 z"),
+    Question(SEASON, Change("correlation", 0.3, TOGETHER.size), "correlation only, 0.3 z"),
     Question(CALM, Change("level", 0.2), "0.2 sd in 10", median=6),
     Question(BARE, Change("level", 0.2), "0.2 sd in 10", median=3),
     Question(BARE, Change("level", 0.3), "0.3 sd in 10"),
+    Question(BARE, Change("correlation", 0.2, TOGETHER.size), "correlation only, 0.2 z"),
+    Question(BARE, Change("correlation", 0.3, TOGETHER.size), "correlation only, 0.3 z"),
     Question(BARE, Change("level", 0.5, ramp=168), "ramp to 0.5 sd in a week", always=1.0),
     Question(SMALL, Change("level", 0.2), "0.2 sd in 10", within=0.9),
 )
 
 
-def moved(change: Change) -> slice:
-    """The columns that change."""
-    first = N_NUMBERS if change.kind in {"new", "words"} else 0
-    return slice(first, first + change.n_columns)
+def moved(change: Change) -> np.ndarray:
+    """The columns, or pairs of columns, that change."""
+    if change.kind == "correlation":
+        first, second = np.triu_indices(N_PAIRED, 1)
+        return N_COLUMNS + np.flatnonzero((first % 2 == 0) & (second == first + 1))[: change.n_columns]
+    first_column = N_NUMBERS if change.kind in {"new", "words"} else 0
+    return first_column + np.arange(change.n_columns)
 
 
 def one(question: Question, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -84,10 +91,16 @@ def one(question: Question, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str
     windows = stream.live.sum(axis=1)
     calm = simulate(question.condition, WEEK, seed).live.sum(axis=1)
     others = {
-        name: _delays(score(reference, windows) > _oracle(score(reference, calm)), question.change)
+        name: _delays(_widened(score(reference, windows) > _oracle(score(reference, calm))), question.change)
         for name, score in (("JS", _js), ("PSI", _psi))
     }
     return own, in_rows, others
+
+
+def _widened(flags: np.ndarray) -> np.ndarray:
+    """Of single columns: a pair is found when one of its columns is."""
+    members = np.stack(np.triu_indices(N_PAIRED, 1))
+    return np.concatenate((flags, flags[:, members].any(axis=1)), axis=1)
 
 
 def _delays(alarms: np.ndarray, change: Change) -> np.ndarray:

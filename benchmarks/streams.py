@@ -4,6 +4,10 @@ A stream has 50 columns, 40 of numbers (32 values each) and 10 of words (6 each)
 it moves a latent shift per column, in standard deviations: a season of the day with a second harmonic, an
 autoregressive wobble that is shared in part, and whatever else a condition adds. Counts are Poisson, so that windows
 have traffic, and every cell of it is what rows drawn one by one would give.
+
+The first 16 columns of numbers are watched two by two. Columns 0 and 1, 2 and 3 and so on are correlated, and Fisher's
+z of their correlation moves as columns do, season, wobble and all. Sums of products come from rows drawn one by one, of
+the same number and under the same shifts as the counts, but not the same rows.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from detectors import Bins, Profile
 from detectors.bins import MISSING, N_CELLS, UNSEEN
 from detectors.blocks import Blocks, folded, panes_of
 from detectors.calibration import Allowance, Calibration, Material, calibrate
+from detectors.correlation import choose
 from detectors.profile import N_SUMS
 from detectors.season import HOUR_MS, MONDAY_MS, Season
 from detectors.signals import Reading, Signals
@@ -33,6 +38,9 @@ VALUE_CELLS: Final = slice(1, 1 + N_VALUES)
 NEW: Final = 1 + N_VALUES
 N_COMPACT: Final = NEW + 1
 """Cells as they are simulated: missing, the values or words, and what the reference never held."""
+N_PAIRED: Final = 16
+TOGETHER: Final = np.array([-0.9, -0.6, -0.3, 0.0, 0.2, 0.5, 0.7, 0.9])
+"""Correlations of columns 0 and 1, 2 and 3 ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,8 @@ class Condition:
 class Change:
     """What happens to the first `n_columns` columns of a kind from the 25th hour on.
 
-    kind: level | spread | shape | new | missing. ramp: hours until the full size is reached. lasts: hours, 0 for good.
+    kind: level | spread | shape | new | missing | correlation (of the first `n_columns` correlated pairs). ramp: hours
+    until the full size is reached. lasts: hours, 0 for good.
     """
 
     kind: str
@@ -79,11 +88,15 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A reference and the windows after it. counts: shape (windows, panes, columns, compact cells); live: the same."""
+    """A reference and the windows after it: counts, shape (windows, panes, columns, compact cells), and sums of pairs,
+    shape (windows, panes, sums)."""
 
     condition: Condition
+    bins: Bins
     reference: np.ndarray
     live: np.ndarray
+    reference_pairs: np.ndarray
+    live_pairs: np.ndarray
 
 
 def simulate(condition: Condition, hours: int, seed: int, change: Change | None = None) -> Stream:
@@ -109,12 +122,52 @@ def simulate(condition: Condition, hours: int, seed: int, change: Change | None 
         share = _shares(shift[week], change, grown[week])
         counts[week] = rng.poisson(rows[week, :, None, None] * share)
     reference, live = counts[:n_reference], counts[n_reference:]
+    together = _Together(condition, seed, n_hours, n_panes)
+    if change is not None and change.kind == "correlation":
+        together.z[:, :, : change.n_columns] += grown[:, None, None] * change.size
+    pairs = together.sums(shift, counts)
+    reference_pairs, live_pairs = pairs[:n_reference], pairs[n_reference:]
     if not condition.is_timed:
         pooled = reference.sum(axis=(0, 1)) / reference.sum(axis=(0, 1, 3))[:, None]
         n_blocks = max(int(condition.rows_untimed // condition.rows), 1)
         size = condition.rows_untimed / n_blocks / n_panes
         reference = rng.poisson(size * pooled, (n_blocks, n_panes, *pooled.shape)).astype(np.int32)
-    return Stream(condition, reference, live)
+        reference_pairs = together.sums(None, reference)
+    return Stream(condition, together.bins, reference, live, reference_pairs, live_pairs)
+
+
+class _Together:
+    """Rows of the columns that are watched two by two. z: Fisher's z of the correlated pairs, shape (hours, panes, 8).
+
+    Draws of its own, so that the counts are what they would be without it.
+    """
+
+    def __init__(self, condition: Condition, seed: int, hours: int, n_panes: int) -> None:
+        self._rng = np.random.default_rng([seed, N_PAIRED])
+        self._base = np.arctanh(TOGETHER)
+        self.z = self._base + _latent(condition, self._rng, hours, n_panes)[:, :, : TOGETHER.size]
+        bins = _bins()
+        self._cell = _places(bins)[0].astype(np.uint8)
+        cells = self._cell[1 + self._values(np.zeros(N_PAIRED), self._base, 20_000)]
+        counts = np.stack([np.bincount(row, minlength=N_CELLS) for row in cells])
+        self.bins = replace(bins, pairs=choose(counts, cells, np.ones(N_PAIRED), N_PAIRED))
+
+    def sums(self, shift: np.ndarray | None, counts: np.ndarray) -> np.ndarray:
+        """Of as many rows as the first column's counts have, shape (hours, panes, sums); without a shift none moves."""
+        n_rows = counts[:, :, 0].sum(axis=-1)
+        found = np.empty((*n_rows.shape, self.bins.pairs.n_sums), np.int64)
+        for place in np.ndindex(n_rows.shape):
+            level, z = (np.zeros(N_PAIRED), self._base) if shift is None else (shift[place][:N_PAIRED], self.z[place])
+            found[place] = self.bins.pairs.sums(self._cell[1 + self._values(level, z, int(n_rows[place]))])
+        return found
+
+    def _values(self, level: np.ndarray, z: np.ndarray, n_rows: int) -> np.ndarray:
+        """Which of the 32 values each row has, shape (16, rows)."""
+        rows = self._rng.standard_normal((N_PAIRED, n_rows), np.float32)
+        r = np.tanh(z).astype(np.float32)[:, None]
+        rows[1::2] = r * rows[::2] + np.sqrt(1 - r * r) * rows[1::2]
+        rows += level.astype(np.float32)[:, None]
+        return (ndtr(rows) * np.float32(N_VALUES)).astype(np.intp).clip(max=N_VALUES - 1)
 
 
 def _latent(condition: Condition, rng: np.random.Generator, hours: int, n_panes: int) -> np.ndarray:
@@ -190,10 +243,10 @@ class Line:
 
     def __init__(self, stream: Stream, alarms: float = 1.0) -> None:
         self.stream = stream
-        self.bins = _bins()
+        self.bins = stream.bins
         self._places = _places(self.bins)
-        total = stream.reference.sum(axis=(0, 1))
-        reference = Profile(self.bins, self.counts(total), np.zeros((N_NUMBERS, N_SUMS), np.int64))
+        total, pairs = stream.reference.sum(axis=(0, 1)), stream.reference_pairs.sum(axis=(0, 1))
+        reference = Profile(self.bins, self.counts(total), np.zeros((N_NUMBERS, N_SUMS), np.int64), 0, pairs)
         condition = stream.condition
         self.signals = Signals.of(reference, condition.rows)
         one = np.moveaxis(np.broadcast_to(np.eye(N_COMPACT, dtype=np.int32), (N_COLUMNS, N_COMPACT, N_COMPACT)), 1, 0)
@@ -201,12 +254,16 @@ class Line:
         timed = condition.is_timed
         n_blocks = len(stream.reference)
         starts = MONDAY_MS + np.arange(n_blocks) * HOUR_MS * timed
-        blocks = Blocks(self.read(stream.reference), starts, np.zeros(N_COLUMNS, np.int64), 1.0, timed)
+        blocks = Blocks(
+            self.read(stream.reference, stream.reference_pairs), starts, np.zeros(N_COLUMNS, np.int64), 1.0, timed
+        )
         self.season = Season.of(HOUR_MS)
         self.material = Material(
             self.signals, self.signals.read(reference), self.signals.row_variance(reference), blocks, HOUR_MS
         )
-        self.allowance = Allowance(alarms, float(WEEK), np.full(N_COLUMNS, 1 / N_COLUMNS))
+        weights = np.ones(self.signals.n_columns)
+        weights[N_COLUMNS:] = 1 / (N_PAIRED - 1)
+        self.allowance = Allowance(alarms, float(WEEK), weights / weights.sum())
         self.calibration: Calibration = calibrate(self.material, self.allowance)
         self.first_hour = condition.weeks * WEEK
 
@@ -216,7 +273,7 @@ class Line:
         np.put_along_axis(found, np.broadcast_to(self._places, compact.shape), compact, axis=-1)
         return found
 
-    def read(self, compact: np.ndarray) -> Reading:
+    def read(self, compact: np.ndarray, pairs: np.ndarray) -> Reading:
         """Readings of compact counts: every number of a reading is a sum over rows, so one per cell is all it takes."""
         numbers = compact.astype(np.float64)
         rules, layout = self._rules, self.signals
@@ -229,7 +286,7 @@ class Line:
         everything = np.arange(N_COLUMNS)
         return Reading(
             compact.sum(axis=-1, dtype=np.int64)[..., 0], total(rules.valid, everything),
-            total(rules.totals, layout.column), total(rules.events, layout.event_column),
+            total(rules.totals, layout.column[~layout.is_pair]), total(rules.events, layout.event_column), pairs,
         )  # fmt: skip
 
     def watch(self, *, is_live: bool = True) -> Watched:
@@ -237,9 +294,9 @@ class Line:
         null, terms = self.calibration.null, self.calibration.terms(self.allowance)
         terms = replace(terms, is_live=is_live)
         vigil = Vigil.begin(self.signals, null, terms)
-        readings = self.read(self.stream.live)
+        readings = self.read(self.stream.live, self.stream.live_pairs)
         n = len(self.stream.live)
-        alarms, opened = (np.zeros((n, N_COLUMNS), np.bool_) for _ in range(2))
+        alarms, opened = (np.zeros((n, self.signals.n_columns), np.bool_) for _ in range(2))
         cells = self.season.cells(MONDAY_MS + (self.first_hour + np.arange(n)) * HOUR_MS)
         for window in range(n):
             cell = int(cells[window]) if len(null.season) > 1 else 0
@@ -250,7 +307,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """What came of a stream: alarms and openings of columns' incidents, shape (windows, columns)."""
+    """What came of a stream: alarms and openings of columns' and pairs' incidents, shape (windows, columns)."""
 
     alarms: np.ndarray
     opened: np.ndarray

@@ -143,3 +143,7 @@ class Alarm:
     small: Bools
     part: Places
     size: Floats
+
+    def without(self, chosen: Bools) -> Alarm:
+        """The same, as if nothing had been seen of the chosen columns."""
+        return replace(self, loud=self.loud & ~chosen, quiet=self.quiet & ~chosen, small=self.small & ~chosen)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Final
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.lookup import Lookup
+from detectors.pairs import Pairs
 
 N_CELLS: Final = 256
 MISSING: Final = 0
@@ -177,6 +178,8 @@ class CategoricalColumn:
 class Bins:
     """The cells of all columns of one reference: numeric columns first, then categorical ones.
 
+    pairs: the numeric columns that are watched two by two, and the scores of their cells.
+
     >>> bins = Bins.of({"age": np.array([20.0, 30.0, 30.0, 41.0])}, {"plan": {"free": 3, "paid": 1}})
     >>> bins.names
     ('age', 'plan')
@@ -186,6 +189,7 @@ class Bins:
 
     numeric: tuple[NumericColumn, ...]
     categorical: tuple[CategoricalColumn, ...]
+    pairs: Pairs = field(default_factory=Pairs.none)
 
     @classmethod
     def of(
@@ -210,6 +214,12 @@ class Bins:
     @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def pair_names(self) -> tuple[str, ...]:
+        """What people call the pairs of columns that are watched."""
+        members = zip(*self.pairs.members.tolist(), strict=True)
+        return tuple(f"correlation of {self.names[first]} and {self.names[second]}" for first, second in members)
 
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
@@ -240,15 +250,18 @@ class Bins:
         return hashlib.sha256(self.to_json()).hexdigest()
 
     def to_json(self) -> bytes:
-        columns = [column.to_json() for column in self.columns]
-        return json.dumps({"version": 2, "columns": columns}, ensure_ascii=True).encode()
+        """Canonical; without pairs as the version that knew none wrote it, so that ids stay."""
+        document: dict[str, Any] = {"version": 2, "columns": [column.to_json() for column in self.columns]}
+        if self.pairs.n_pairs:
+            document |= {"version": 3, "pairs": self.pairs.to_json()}
+        return json.dumps(document, ensure_ascii=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Bins:
         """Read what `to_json` wrote. ValueError when the version is not known."""
         document = json.loads(data)
-        if document.get("version") != 2:
-            raise ValueError(f"bins of version {document.get('version')!r}; this driftd reads version 2")
+        if document.get("version") not in (2, 3):
+            raise ValueError(f"bins of version {document.get('version')!r}; this driftd reads versions 2 and 3")
         numeric, categorical = [], []
         for column in document["columns"]:
             kind = Kind(column.pop("kind"))
@@ -259,7 +272,8 @@ class Bins:
             else:
                 column["vocabulary"], column["rare"] = tuple(column["vocabulary"]), tuple(column["rare"])
                 categorical.append(CategoricalColumn(**column))
-        return cls(tuple(numeric), tuple(categorical))
+        pairs = Pairs.from_json(document["pairs"]) if "pairs" in document else Pairs.none()
+        return cls(tuple(numeric), tuple(categorical), pairs)
 
     def cells(self, numbers: Floats, words: Cells, invalid: NDArray[np.bool_] | None = None) -> Cells:
         """The cell of every value, shape (columns, rows).

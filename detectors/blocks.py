@@ -47,8 +47,7 @@ def folded(panes: Reading) -> Reading:
     """A window's quarters, put together until each has enough rows. panes: shape (4, ...)."""
     n = panes.n_all.shape[0]
     kept = min(panes_of(float(panes.n_all.sum())), n)
-    arrays = (panes.n_all, panes.valid, panes.totals, panes.events)
-    return Reading(*(a.reshape(kept, n // kept, *a.shape[1:]).sum(axis=1) for a in arrays))
+    return panes.each(lambda array: array.reshape(kept, n // kept, *array.shape[1:]).sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,13 +91,15 @@ class Blocks:
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Facts and arrays to be packed."""
         facts = {"scale": self.scale, "is_timed": self.is_timed}
-        parts = {"n_all": self.reading.n_all, "valid": self.reading.valid, "totals": self.reading.totals}
-        return facts, {**parts, "events": self.reading.events, "start_ms": self.start_ms, "lonely": self.lonely}
+        arrays = {name: array for name, array in self.reading.arrays.items() if name != "pairs" or array.size}
+        return facts, {**arrays, "start_ms": self.start_ms, "lonely": self.lonely}
 
     @classmethod
     def from_arrays(cls, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Read what `to_arrays` gave."""
-        reading = Reading(*(arrays[name] for name in ("n_all", "valid", "totals", "events")))
+        n_all = arrays["n_all"]
+        pairs = arrays.get("pairs", np.zeros((*n_all.shape, 0), np.int64))
+        reading = Reading(n_all, arrays["valid"], arrays["totals"], arrays["events"], pairs)
         return cls(reading, arrays["start_ms"], arrays["lonely"], float(facts["scale"]), bool(facts["is_timed"]))
 
 
@@ -168,7 +169,7 @@ def _lonely(signals: Signals, rows: Rows, block: Places) -> Counts:
     used = block >= 0
     block = block[used]
     n_blocks = int(block.max(initial=0)) + 1
-    found = np.zeros(signals.n_columns, np.int64)
+    found = np.zeros(signals.bins.n_columns, np.int64)
     if n_blocks < 2:
         return found
     for column, cells in enumerate(rows.cells[:, used]):
@@ -189,13 +190,13 @@ def _lonely(signals: Signals, rows: Rows, block: Places) -> Counts:
 
 def _folded(reading: Reading, n_panes: int) -> Reading:
     """Groups as blocks of panes."""
-    return Reading(
-        *(a.reshape(-1, n_panes, *a.shape[1:]) for a in (reading.n_all, reading.valid, reading.totals, reading.events))
-    )
+    n_blocks = reading.n_all.size // n_panes
+    return reading.each(lambda array: array.reshape(n_blocks, n_panes, *array.shape[1:]))
 
 
 def _bounded(blocks: Blocks) -> Blocks:
     """The newest blocks, not more than there is room for."""
-    numbers = sum(a[0].size for a in (blocks.reading.valid, blocks.reading.totals)) if blocks.n_blocks else 1
+    arrays = blocks.reading.valid, blocks.reading.totals, blocks.reading.pairs
+    numbers = sum(a[0].size for a in arrays) if blocks.n_blocks else 1
     kept = max(MAX_NUMBERS // numbers, MIN_BLOCKS)
     return blocks if blocks.n_blocks <= kept else blocks.chosen(np.arange(blocks.n_blocks) >= blocks.n_blocks - kept)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy import special
 
 from detectors.alarm import HOLD, Terms
 from detectors.belief import Belief, Span
-from detectors.bins import Floats
+from detectors.bins import Bools, Counts, Floats
 from detectors.blocks import Blocks
 from detectors.evidence import N_FACTORS
 from detectors.learning import Learning
@@ -171,18 +172,20 @@ def _misleading(material: Material, blocks: Blocks, off: Mapping[int, str]) -> s
     """Why the order of rows without a time is none of time: too many columns cannot be watched in it, or move as in a
     sorted file, in few steps or all the way in one direction; "" if nothing says so."""
     layout = material.signals
-    if len(off) > MISLED * layout.n_columns:
-        return f"{len(off)} of {layout.n_columns} columns change too much along the rows"
+    n_columns = layout.bins.n_columns
+    n_off = sum(column < n_columns for column in off)
+    if n_off > MISLED * n_columns:
+        return f"{n_off} of {n_columns} columns change too much along the rows"
     if blocks.n_blocks < MIN_REPLAY:
         return ""
     values, rows = layout.values(blocks.windows)
     noise = (material.row_variance / np.maximum(rows, 1)).mean(axis=0)
     excess = values.var(axis=0, ddof=1) - noise
     steps = np.square(np.diff(values, axis=0)).mean(axis=0) / 2 - noise
-    smooth = (excess > GATE**2) & (steps <= FEW_STEPS / (blocks.n_blocks - 1) * excess)
+    smooth = (excess > GATE**2) & (steps <= FEW_STEPS / (blocks.n_blocks - 1) * excess) & ~layout.is_pair
     n_smooth = np.unique(layout.column[smooth]).size
-    if n_smooth > MISLED * layout.n_columns:
-        return f"{n_smooth} of {layout.n_columns} columns lie in it as in a sorted file"
+    if n_smooth > MISLED * n_columns:
+        return f"{n_smooth} of {n_columns} columns lie in it as in a sorted file"
     return ""
 
 
@@ -204,7 +207,7 @@ def least_shift(material: Material, calibration: Calibration, allowance: Allowan
     """The smallest shift that is found in four of five cases, within 24 windows and within a period.
 
     By the filter's own response to a shift: what it has not absorbed yet counts. In standard deviations of the level;
-    of the most frequent word's indicator, for words. NaN for a column without values to shift.
+    of the most frequent word's indicator, for words; of pairs, in Fisher's z. NaN where there is nothing to shift.
     """
     layout, null = material.signals, calibration.null
     speaks, columns = _speakers(layout)
@@ -231,7 +234,7 @@ def least_shift(material: Material, calibration: Calibration, allowance: Allowan
             error = np.sqrt(null.offset + noise / window + wobble.variance * together / window)
             least = np.maximum(null.deadband + threshold / np.sqrt(information), null.gate + (SURE + POWER) * error)
             for place in range(0 if window == SOON else 1, 2 if window == n_long else 1):
-                found[place, columns] = least[speaks]
+                found[place, columns] = least[speaks] / np.where(layout.is_pair, layout.unit, 1.0)[speaks]
     return found[0], found[1]
 
 
@@ -266,7 +269,7 @@ def _speakers(layout: Signals) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The signal that stands for each column's values (level, or the most frequent word), and its column."""
     found: dict[int, int] = {}
     for signal, (column, measure) in enumerate(zip(layout.column.tolist(), layout.measure, strict=True)):
-        if measure in (Measure.LEVEL, Measure.SHARE):
+        if measure in (Measure.LEVEL, Measure.SHARE, Measure.CORRELATION):
             found.setdefault(column, signal)
     return np.array(list(found.values()), np.intp), np.array(list(found), np.intp)
 
@@ -372,8 +375,10 @@ def _side_by_side(blocks: Blocks, fold: NDArray[np.intp], n_folds: int, material
     for k in range(int((ends - begins).max())):
         at = np.minimum(begins + k, ends - 1)
         over = begins + k >= ends
-        here = panes[at]
-        arrays = (here.n_all, here.valid, here.totals, here.events)
-        emptied = [np.where(over.reshape(-1, *[1] * (a.ndim - 1)), 0, a).swapaxes(0, 1) for a in arrays]
         gap = np.where(over | (k == 0), 0.0, gaps[at])
-        yield Sight(Reading(*emptied), gap, cells[at] if blocks.is_timed else 0)
+        yield Sight(panes[at].each(partial(_emptied, over=over)), gap, cells[at] if blocks.is_timed else 0)
+
+
+def _emptied(array: Counts, over: Bools) -> Counts:
+    """Zeros where it is over; the first two axes change places."""
+    return np.where(over.reshape(-1, *[1] * (array.ndim - 1)), 0, array).swapaxes(0, 1)

@@ -96,10 +96,15 @@ def _pooled(null: Null, live: Floats, count: Floats) -> Floats:
     if null.n_windows.max(initial=0) > 0:
         return null.wobble
     told: Bools = count >= 5
-    n_told = told.sum(axis=-1, keepdims=True)
-    higher = told & (live > null.wobble.min(axis=-1, keepdims=True))
-    raised = (n_told >= 10) & (2 * higher.sum(axis=-1, keepdims=True) >= n_told)  # else the median is no higher
-    if not raised.any():
-        return null.wobble
-    middle = np.nanmedian(np.where(told, live, np.nan), axis=-1, keepdims=True)
-    return np.where(raised, np.maximum(null.wobble, np.nan_to_num(middle)), null.wobble)
+    found = null.wobble
+    for family in null.families():
+        own, least = told[..., family], null.wobble[..., family].min(axis=-1, keepdims=True, initial=np.inf)
+        n_told = own.sum(axis=-1, keepdims=True)
+        higher = own & (live[..., family] > least)
+        raised = (n_told >= 10) & (2 * higher.sum(axis=-1, keepdims=True) >= n_told)  # else the median is no higher
+        if raised.any():
+            middle = np.nanmedian(np.where(own, live[..., family], np.nan), axis=-1, keepdims=True)
+            found = found.copy() if found is null.wobble else found
+            mine = found[..., family]
+            found[..., family] = np.where(raised, np.maximum(mine, np.nan_to_num(middle)), mine)
+    return found

@@ -46,6 +46,7 @@ MIN_WEEKS: Final = 2
 NORMAL_TAIL: Final = 1e6
 
 _RANDOM_SHARE: Final = 0.99
+_FACTS: Final = ("is_timed", "n_pairs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class Null:
     rho's. tail: degrees of freedom of the windows' surprises. most_rows: rows beyond them make a window no surer.
     deadband, gate: shape (signals,). event_rate: an upper bound of each event's rate; event_size: how many come
     together; event_gate: the rate that must be certain; each of shape (..., events). n_windows: windows whose order is
-    known. is_timed: whether that order is time.
+    known. is_timed: whether that order is time. n_pairs: signals, the last ones, that are of pairs of columns.
     """
 
     level: Floats
@@ -80,6 +81,7 @@ class Null:
     event_gate: Floats
     n_windows: Floats
     is_timed: bool
+    n_pairs: int = 0
 
     def at(self, cell: Places | int) -> tuple[Floats, Floats]:
         """Expected value and the variance of its estimate at a season's cell, one for each leading index if several."""
@@ -95,35 +97,39 @@ class Null:
         for field in fields(cls):
             values = [getattr(null, field.name) for null in nulls]
             axis = 1 if field.name.startswith("season") else 0
-            arrays[field.name] = values[0] if field.name == "is_timed" else np.stack(values, axis)
+            arrays[field.name] = values[0] if field.name in _FACTS else np.stack(values, axis)
         return cls(**arrays)
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Facts and arrays to be packed."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "is_timed"}
-        return {"is_timed": self.is_timed}, arrays
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _FACTS}
+        return {name: getattr(self, name) for name in _FACTS}, arrays
 
     @classmethod
     def from_arrays(cls, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """Read what `to_arrays` gave."""
-        return cls(
-            **{name: array.astype(np.float64) for name, array in arrays.items()}, is_timed=bool(facts["is_timed"])
-        )
+        known = {name: array.astype(np.float64) for name, array in arrays.items()}
+        return cls(**known, is_timed=bool(facts["is_timed"]), n_pairs=int(facts.get("n_pairs", 0)))
+
+    def families(self) -> tuple[slice, slice]:
+        """Signals of single columns, and of pairs: what moves alike is compared within either."""
+        n_single = self.level.shape[-1] - self.n_pairs
+        return slice(0, n_single), slice(n_single, None)
 
 
 def prior(signals: Signals, whole: Reading, row_variance: Floats, blocks: Blocks | None) -> Null:
     """The null model of signals from the reference's rows alone, whose order says nothing."""
     level, rows = signals.values(whole)
     n, zero = np.maximum(rows, 1), np.zeros(signals.n_signals)
-    is_share, scale = signals.is_share, signals.scale
+    is_share, unit = signals.is_share, signals.unit
     rate, size = _events(signals, whole, blocks)
     return Null(
         level=level, season=zero[None], season_variance=zero[None], row_variance=row_variance, pane_noise=zero + 1,
         offset=row_variance / n, wobble=zero + PRIOR_DEVIATION**2, rho=zero + PRIOR_RHO, weight=zero + PRIOR_WINDOWS,
         rho_weight=zero, tail=zero + NORMAL_TAIL, most_rows=zero + np.inf,
-        deadband=np.where(is_share, DEADBAND_SHARE * scale, DEADBAND),
-        gate=np.where(is_share, GATE_SHARE * scale, GATE), event_rate=rate, event_size=size,
-        event_gate=2 * rate, n_windows=np.zeros(1), is_timed=False,
+        deadband=np.where(is_share, DEADBAND_SHARE, DEADBAND) * unit,
+        gate=np.where(is_share, GATE_SHARE, GATE) * unit, event_rate=rate, event_size=size,
+        event_gate=2 * rate, n_windows=np.zeros(1), is_timed=False, n_pairs=signals.n_pairs,
     )  # fmt: skip
 
 
@@ -138,7 +144,9 @@ def learnt(signals: Signals, blocks: Blocks, season: Season, base: Null) -> Null
     parts = _season(np.where(seen, values - level, 0.0), weights, cells, season if blocks.is_timed else Season(0))
     rest = _Rest(np.where(seen, parts.rest, 0.0), seen, noise, parts.used)
     wobble, rho, inflation = _wobble(rest)
-    pooled = np.median(np.minimum(wobble, 0.25)) if wobble.size else 0.0
+    pooled = np.zeros_like(wobble)
+    for family in base.families():
+        pooled[family] = np.median(np.minimum(wobble[family], 0.25)) if wobble[family].size else 0.0
     n, dof = rest.n, rest.dof
     common = (PRIOR_WINDOWS * PRIOR_DEVIATION**2 + n * pooled) / (PRIOR_WINDOWS + n)
     weight = n * (wobble / (wobble + rest.mean_noise + 1e-12)) ** 2
@@ -165,10 +173,11 @@ def learnt(signals: Signals, blocks: Blocks, season: Season, base: Null) -> Null
 def order_speaks(signals: Signals, blocks: Blocks, row_variance: Floats) -> bool:
     """Whether blocks differ by more than their rows' noise: then the file's order is one of time, or of something."""
     values, rows = signals.values(blocks.windows)
-    if blocks.n_blocks < 2 or not signals.n_signals:
+    single = ~signals.is_pair
+    if blocks.n_blocks < 2 or not single.any():
         return False
-    expected = (row_variance / np.maximum(rows, 1)).mean(axis=0)
-    z = (values.var(axis=0, ddof=1) / expected - 1) * np.sqrt((blocks.n_blocks - 1) / 2)
+    expected = (row_variance / np.maximum(rows, 1)).mean(axis=0)[single]
+    z = (values[:, single].var(axis=0, ddof=1) / expected - 1) * np.sqrt((blocks.n_blocks - 1) / 2)
     return bool(np.median(z) > 1 or np.mean(z > 4) >= 0.1)
 
 
@@ -181,7 +190,7 @@ def _events(signals: Signals, whole: Reading, blocks: Blocks | None) -> tuple[Fl
     rows = np.maximum(signals.event_rows(whole), 1)
     found, size = whole.events.astype(np.float64), np.ones(signals.n_events)
     outside = np.array([kind is Event.OUTSIDE for kind in signals.event], np.bool_)
-    alone = np.zeros(signals.n_columns)
+    alone = np.zeros(signals.bins.n_columns)
     alone[signals.bins.n_numeric :] = signals.bins.singleton_shares * whole.valid[signals.bins.n_numeric :]
     if blocks is not None and blocks.n_blocks > 1:
         alone = np.maximum(alone, blocks.lonely)

@@ -11,7 +11,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
@@ -58,17 +58,20 @@ class Profile:
     counts: int64, shape (columns, 256); row order as `bins.names`.
     sums: int64, shape (numeric columns, 259); see SUM and its neighbours.
     n_windows: how many windows' rows are in here; a reference holds many, a closed window one.
+    pairs: int64, shape (bins.pairs.n_sums,); see `Pairs`. Shape (0,) where only columns were counted.
     """
 
     bins: Bins
     counts: Counts
     sums: Counts
     n_windows: int = 0
+    pairs: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
     def empty(cls, bins: Bins) -> Profile:
         """The identity of `+`: no rows."""
-        return cls(bins, np.zeros((bins.n_columns, N_CELLS), np.int64), np.zeros((bins.n_numeric, N_SUMS), np.int64))
+        counts, sums = np.zeros((bins.n_columns, N_CELLS), np.int64), np.zeros((bins.n_numeric, N_SUMS), np.int64)
+        return cls(bins, counts, sums, 0, np.zeros(bins.pairs.n_sums, np.int64))
 
     @classmethod
     def of(cls, bins: Bins, numbers: Floats, cells: Cells, n_windows: int = 0) -> Profile:
@@ -77,7 +80,8 @@ class Profile:
         numbers: shape (numeric columns, rows); cells: shape (columns, rows), from `bins.cells`.
         """
         counts, sums = _counted(bins, numbers, cells[: bins.n_numeric])
-        return cls(bins, np.concatenate((counts, _counts(cells[bins.n_numeric :]))), sums, n_windows)
+        counts = np.concatenate((counts, _counts(cells[bins.n_numeric :])))
+        return cls(bins, counts, sums, n_windows, bins.pairs.sums(cells))
 
     def __add__(self, other: Profile) -> Profile:
         """Both sets of rows together. ValueError when the cells come from different references."""
@@ -87,7 +91,8 @@ class Profile:
                 "count both against the same reference"
             )
         n_windows = self.n_windows + other.n_windows
-        return Profile(self.bins, self.counts + other.counts, self.sums + other.sums, n_windows)
+        pairs = self.pairs + other.pairs if self.pairs.size == other.pairs.size else self.pairs[:0]
+        return Profile(self.bins, self.counts + other.counts, self.sums + other.sums, n_windows, pairs)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Profile) and self.to_bytes() == other.to_bytes()
@@ -159,7 +164,7 @@ class Profile:
 
     def to_bytes(self) -> bytes:
         """Versioned, checksummed bytes; equal profiles give equal bytes."""
-        body = self.counts.astype("<i8").tobytes() + self.sums.astype("<i8").tobytes()
+        body = b"".join(part.astype("<i8").tobytes() for part in (self.counts, self.sums, self.pairs))
         head = _HEAD.pack(
             _MAGIC, _VERSION, bytes.fromhex(self.bins.id), len(self.counts), len(self.sums), self.n_windows
         )
@@ -181,8 +186,10 @@ class Profile:
             raise ValueError(f"profile on bins {bins_id.hex()[:12]}, wanted {bins.id[:12]}: another reference made it")
         body = np.frombuffer(zlib.decompress(data[_HEAD.size : -4]), "<i8").astype(np.int64)
         split = n_columns * N_CELLS
-        counts, sums = body[:split].reshape(n_columns, N_CELLS), body[split:].reshape(n_numeric, -1)
-        return cls(bins, counts, sums if version == _VERSION else _from_version_1(sums), n_windows)
+        n_sums = N_SUMS if version == _VERSION else len(_SUMS_OF_VERSION_1)
+        end = split + n_numeric * n_sums
+        counts, sums = body[:split].reshape(n_columns, N_CELLS), body[split:end].reshape(n_numeric, n_sums)
+        return cls(bins, counts, sums if version == _VERSION else _from_version_1(sums), n_windows, body[end:])
 
 
 def count_sorted(column: NumericColumn, ascending: Floats) -> tuple[Counts, Counts]:

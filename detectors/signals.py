@@ -5,11 +5,15 @@ lies in the reference (level, spread, skew), whether it is a certain word, wheth
 rows every signal has mean 0 and variance 1, so the mean over n rows has variance 1 / n. What hardly ever happens in the
 reference (values outside it, missing ones, values of the wrong kind) has no normal law; it is counted as events.
 
-Both follow from a profile's counts by integer sums, so readings of parts of a window add up to that of the whole.
+A pair of columns that are watched together is one more thing that is judged, like a column. Its signal is the
+correlation of their ranks, as Fisher's z, whose scatter over n rows is that of a mean.
+
+All follow from a profile's counts by integer sums, so readings of parts of a window add up to that of the whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -19,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, N_CELLS, Bins, Cells, Counts, Floats
+from detectors.pairs import fisher
 from detectors.profile import Profile
 
 FIXED: Final = 4096
@@ -41,6 +46,7 @@ class Measure(StrEnum):
     SHARE = "share"
     REST = "rest"
     MISSING = "missing"
+    CORRELATION = "correlation"
 
 
 class Event(StrEnum):
@@ -59,35 +65,43 @@ class Reading:
     """The signals and events of one set of rows, as integers. Leading axes may stand for several sets.
 
     n_all: rows, shape (...). valid: rows that hold a value, shape (..., columns). totals: shape (..., signals); events:
-    shape (..., events).
+    shape (..., events). pairs: sums of scores and of their products, shape (..., sums), see `Pairs`.
     """
 
     n_all: Counts
     valid: Counts
     totals: Counts
     events: Counts
+    pairs: Counts
+
+    @property
+    def arrays(self) -> dict[str, Counts]:
+        """All of it, by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def each(self, change: Callable[[Counts], Counts]) -> Reading:
+        """The same change to every array."""
+        return Reading(**{name: change(array) for name, array in self.arrays.items()})
 
     def __add__(self, other: Reading) -> Reading:
-        return Reading(
-            self.n_all + other.n_all, self.valid + other.valid, self.totals + other.totals, self.events + other.events
-        )
+        return Reading(**{name: array + getattr(other, name) for name, array in self.arrays.items()})
 
     def __getitem__(self, index: Any) -> Reading:
         """Some of the sets, as arrays are indexed."""
-        return Reading(*(array[index] for array in (self.n_all, self.valid, self.totals, self.events)))
+        return self.each(lambda array: array[index])
 
     def sum(self, axis: int) -> Reading:
         """The sets along an axis taken together."""
-        return Reading(*(array.sum(axis=axis) for array in (self.n_all, self.valid, self.totals, self.events)))
+        return self.each(lambda array: array.sum(axis=axis))
 
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """Which signals and events all columns of a reference have.
+    """Which signals and events all columns of a reference have, and after them its pairs of columns.
 
     column, measure, cell: of each signal, by columns; cell is the word's, where it is a word's share.
-    mean, scale: a signal is (total / rows - mean) * scale. weights: rank functions times FIXED, shape
-    (numeric columns, 3, 254), zero where a column has no such signal.
+    mean, scale: a signal is (total / rows - mean) * scale, that of a pair (Fisher's z - mean) * scale. weights: rank
+    functions times FIXED, shape (numeric columns, 3, 254), zero where a column has no such signal.
     event_column, event: of each kind of event.
     """
 
@@ -118,6 +132,7 @@ class Signals:
                 missing, kinds = [], (Event.INVALID,)
             found += own + missing
             events += [(row, kind) for kind in kinds]
+        found += _correlations(reference)
         return cls(
             reference.bins,
             np.array([signal[0] for signal in found], np.intp),
@@ -140,7 +155,17 @@ class Signals:
 
     @property
     def n_columns(self) -> int:
-        return self.bins.n_columns
+        """Columns and pairs of columns: what evidence is about, and what "columns" in a shape counts."""
+        return self.bins.n_columns + self.n_pairs
+
+    @property
+    def n_pairs(self) -> int:
+        return self.bins.pairs.n_pairs
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What people call the columns and pairs."""
+        return (*self.bins.names, *self.bins.pair_names)
 
     @cached_property
     def n_parts(self) -> Floats:
@@ -156,7 +181,17 @@ class Signals:
     @cached_property
     def is_share(self) -> NDArray[np.bool_]:
         """Signals that are shares of rows, shape (signals,)."""
-        return np.array([measure not in RANKS for measure in self.measure], np.bool_)
+        return np.array([measure not in (*RANKS, Measure.CORRELATION) for measure in self.measure], np.bool_)
+
+    @cached_property
+    def is_pair(self) -> NDArray[np.bool_]:
+        """Signals of pairs of columns, the last ones, shape (signals,)."""
+        return np.arange(self.n_signals) >= self._own.size
+
+    @cached_property
+    def unit(self) -> Floats:
+        """What a value is divided by to be told: shares as shares, correlations as Fisher's z, shape (signals,)."""
+        return np.where(self.is_share | self.is_pair, self.scale, 1.0)
 
     @cached_property
     def is_fault(self) -> NDArray[np.bool_]:
@@ -175,13 +210,16 @@ class Signals:
 
     def read(self, profile: Profile) -> Reading:
         """The reading of a profile's rows."""
-        return self.read_counts(profile.counts)
+        return self.read_counts(profile.counts, profile.pairs)
 
-    def read_counts(self, counts: Counts) -> Reading:
-        """The readings of counts of shape (..., columns, 256)."""
+    def read_counts(self, counts: Counts, pairs: Counts | None = None) -> Reading:
+        """The readings of counts of shape (..., columns, 256); pairs: shape (..., sums), none where they were not
+        counted."""
+        if pairs is None or not pairs.size:
+            pairs = np.zeros((*counts.shape[:-2], self.bins.pairs.n_sums), np.int64)
         n_all = counts.sum(axis=-1)
         valid = n_all - counts[..., MISSING] - counts[..., INVALID]
-        totals = counts[..., self.column, self.cell]
+        totals = counts[..., self._own, self.cell[: self._own.size]]
         if self._ranked.size:
             numbers = counts[..., : self.bins.n_numeric, None, BELOW:].astype(np.float64)
             ranks = np.vecdot(self.weights, numbers)  # sums of integers below 2**53: exact in any order
@@ -190,22 +228,23 @@ class Signals:
             column = self.column[k]
             listed = totals[..., self._shares[self.column[self._shares] == column]].sum(axis=-1)
             totals[..., k] = valid[..., column] - listed
-        return Reading(n_all[..., self.bins.witness], valid, totals, self._events(counts))
+        return Reading(n_all[..., self.bins.witness], valid, totals, self._events(counts), pairs)
 
     def read_rows(self, cells: Cells, group: Places, n_groups: int) -> Reading:
         """The readings of groups of rows, shape (n_groups, ...).
 
         cells: shape (columns, rows), from `Bins.cells`; group: of each row, negative for none.
         """
+        pairs = self.bins.pairs.sums_by(cells, group, n_groups)
         chosen = group >= 0
         if not chosen.all():
             cells, group = cells[:, chosen], group[chosen]
         known = np.arange(N_CELLS) >= BELOW
         valid = np.stack([np.bincount(group, known[row], n_groups) for row in cells], axis=-1)
-        listed = np.zeros((n_groups, self.n_columns))
-        totals = np.empty((n_groups, self.n_signals))
+        listed = np.zeros((n_groups, self.bins.n_columns))
+        totals = np.empty((n_groups, self._own.size))
         place = dict(zip(self._ranked.tolist(), zip(*self._rank_place, strict=True), strict=True))
-        for k, (column, measure) in enumerate(zip(self.column.tolist(), self.measure, strict=True)):
+        for k, (column, measure) in enumerate(zip(self._own.tolist(), self.measure, strict=False)):
             table = np.zeros(N_CELLS)
             if k in place:
                 table[BELOW:] = self.weights[place[k]]
@@ -220,15 +259,19 @@ class Signals:
             events[:, i] = np.bincount(
                 group, np.isin(np.arange(N_CELLS), self._cells_of(column, kind))[cells[column]], n_groups
             )
-        return Reading(
-            np.bincount(group, minlength=n_groups), *(array.astype(np.int64) for array in (valid, totals, events))
-        )
+        n_all, whole = np.bincount(group, minlength=n_groups), np.int64
+        return Reading(n_all, valid.astype(whole), totals.astype(whole), events.astype(whole), pairs)
 
     def values(self, reading: Reading) -> tuple[Floats, Floats]:
         """Of each signal its value, 0 without rows, and its rows; each of shape (..., signals)."""
-        rows = np.where(self.is_fault, reading.n_all[..., None], reading.valid[..., self.column]).astype(np.float64)
-        values = (reading.totals / np.maximum(rows, 1) - self.mean) * self.scale
-        return np.where(rows > 0, values, 0.0), rows
+        n = self._own.size
+        of_all = np.where(self.is_fault[:n], reading.n_all[..., None], reading.valid[..., self._own])
+        rows, found = of_all.astype(np.float64), reading.totals / np.maximum(of_all, 1)
+        if self.n_pairs:
+            z = fisher(self.bins.pairs.correlations(reading.pairs, reading.n_all))
+            known = np.isfinite(z - self.mean[n:]) * np.maximum(reading.n_all[..., None] - 3.0, 0.0)
+            rows, found = np.concatenate((rows, known), axis=-1), np.concatenate((found, z), axis=-1)
+        return np.where(rows > 0, (found - self.mean) * self.scale, 0.0), rows
 
     def event_rows(self, reading: Reading) -> Floats:
         """Rows in which each kind of event could have happened, shape (..., events)."""
@@ -238,7 +281,7 @@ class Signals:
         """Variance of one row's signal among these rows, shape (signals,): 1 for the rows that fixed the signals."""
         values, rows = self.values(self.read(reference))
         share = np.clip(values / self.scale + self.mean, 0, 1)
-        variance = share * (1 - share) * self.scale**2
+        variance = np.where(self.is_share, share * (1 - share) * self.scale**2, 1.0)
         numbers = reference.numbers
         if self._ranked.size:
             squares = np.vecdot(np.square(self.weights), numbers[:, None, :])[self._rank_place]
@@ -246,6 +289,15 @@ class Signals:
             first = values[self._ranked] + self.mean[self._ranked] * self.scale[self._ranked]
             variance[self._ranked] = second - first**2
         return np.maximum(variance, 1e-3)
+
+    def troubled(self, changed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Pairs of which a column has changed itself; changed, found: shape (..., columns).
+
+        A correlation follows its columns; it is only told of by itself while they are as they were.
+        """
+        found = np.zeros(changed.shape, np.bool_)
+        found[..., self.bins.n_columns :] = changed[..., self.bins.pairs.members].any(axis=-2)
+        return found
 
     def per_column(self, of_signals: Floats, of_events: Floats) -> Floats:
         """Sums over the parts of each column, shape (..., columns)."""
@@ -256,8 +308,13 @@ class Signals:
         return np.maximum(self._signal_groups.max(of_signals), self._event_groups.max(of_events))
 
     @cached_property
+    def _own(self) -> Places:
+        """Columns of the signals that are means over rows of one column: all but the pairs', which are the last."""
+        return self.column[: self.n_signals - self.n_pairs]
+
+    @cached_property
     def _ranked(self) -> Places:
-        return np.flatnonzero(~self.is_share)
+        return np.array([k for k, measure in enumerate(self.measure) if measure in RANKS], np.intp)
 
     @cached_property
     def _rank_place(self) -> tuple[Places, Places]:
@@ -321,6 +378,17 @@ class _Groups:
         if self._present.size:
             found[..., self._present] = function.reduceat(values, self._first, axis=-1)
         return found
+
+
+def _correlations(reference: Profile) -> list[_Signal]:
+    """Of every pair of columns one signal; its mean is NaN where the reference shows no correlation."""
+    pairs, first = reference.bins.pairs, reference.bins.n_columns
+    if not reference.pairs.size:
+        return [(first + pair, Measure.CORRELATION, 0, np.nan, 1.0) for pair in range(pairs.n_pairs)]
+    mean = fisher(pairs.correlations(reference.pairs, np.array(reference.n_rows)))
+    scale = 1 / np.sqrt(pairs.variance)
+    numbers = enumerate(zip(mean.tolist(), scale.tolist(), strict=True))
+    return [(first + pair, Measure.CORRELATION, 0, *two) for pair, two in numbers]
 
 
 _Signal = tuple[int, Measure, int, float, float]

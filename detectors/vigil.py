@@ -93,9 +93,11 @@ class Vigil:
         found = Vigil(belief, learning, evidence, trail, standing)
         silent = terms.silent | standing.wandering(terms)
         alarm, ln_evidence = found._alarms(layout, null, terms, course, wobble, silent)
+        troubled = layout.troubled(alarm.loud | alarm.quiet | standing.firing)
+        alarm = alarm.without(troubled)
         standing, opened = standing.after(terms, alarm, self.calibrating(layout, null))
         after = Vigil(belief, learning, evidence, trail, standing)
-        after = after._reset(layout, null, wobble, alarm)
+        after = after._reset(layout, null, wobble, alarm.loud | alarm.quiet | troubled)
         return after, Seen(ln_evidence, alarm, opened, wobble)
 
     def effect(self, layout: Signals, null: Null, wobble: Wobble, column: int) -> tuple[int, Effect]:
@@ -226,9 +228,8 @@ class Vigil:
         lost = counts.rows * (ratio - 1) * null.event_rate - counts.events * np.log(ratio)
         return of_signals, lost / null.event_size
 
-    def _reset(self, layout: Signals, null: Null, wobble: Wobble, alarm: Alarm) -> Vigil:
+    def _reset(self, layout: Signals, null: Null, wobble: Wobble, told: Bools) -> Vigil:
         """What alarmed begins anew from the reference, so that a change that lasts alarms again."""
-        told = alarm.loud | alarm.quiet
         if not told.any():
             return self
         signals, events = told[..., layout.column], told[..., layout.event_column]

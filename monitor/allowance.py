@@ -1,8 +1,8 @@
 """The stated budget, shared out: what every segment and column of a model may ring, and in how many windows.
 
 Each model that works under the budget has an equal part, of which each of its segments has an equal part, which its
-columns share by importance. All parts together are one, so that the alarms expected of all add up to the budget
-whatever depends on what.
+columns and pairs of columns share by importance. All parts together are one, so that the alarms expected of all add up
+to the budget whatever depends on what.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from detectors import Bins
+from detectors.bins import Floats
 from detectors.blocks import Cut
 from detectors.calibration import VERSION, Allowance, Calibration
 from detectors.season import HOUR_MS
@@ -74,6 +75,13 @@ def of(config: Config, model: Model, bins: Bins) -> Allowances:
         own = weights.copy()
         if segment != WHOLE:
             own[segments.cells[segment][0]] = 0.0  # it has but one value there
-        shares = own / max(own.sum(), 1e-300) / len(segments.order) / n_models
+        everything = np.concatenate((own, _of_pairs(bins, own) * (model.correlations > 0)))
+        shares = everything / max(everything.sum(), 1e-300) / len(segments.order) / n_models
         by_segment[segment] = Allowance(config.budget.false_alarms, period, shares)
     return Allowances(config.budget.false_alarms, config.budget.per, cut, by_segment)
+
+
+def _of_pairs(bins: Bins, importance: Floats) -> Floats:
+    """What pairs of columns weigh, shape (pairs,): all of one column's together half of what the column does."""
+    first, second = bins.pairs.members
+    return np.asarray(np.sqrt(importance[first] * importance[second]) / max(bins.pairs.n_columns - 1, 1))

@@ -12,7 +12,7 @@ from detectors import Bins, Pair, Profile
 from monitor import allowance
 from monitor.allowance import Calibrations
 from monitor.config import Config, Model
-from monitor.decision import Decision, Outcome, Place, Scores, Verdict
+from monitor.decision import CORRELATION, Decision, Outcome, Place, Scores, Verdict
 from monitor.decision.budget import Budget, Ledger
 from monitor.decision.family import Family
 from monitor.decision.rules import Thresholds
@@ -91,7 +91,9 @@ class Judge:
             verdicts, remembered = decision.judge(scores, known.decisions[i] if known.kinds == kinds else b"")
             said.append(verdicts)
             kept.append(remembered)
-        merged = [_merged(verdicts) for verdicts in zip(*said, strict=True)]
+        n_columns = self.reference.bins.n_columns
+        merged = [_merged(verdicts) for verdicts in zip(*(each[:n_columns] for each in said), strict=True)]
+        merged += [verdict for each in said for verdict in each[n_columns:]]
         since = {
             verdict.column: known.since.get(verdict.column, window.index)
             for verdict in merged
@@ -115,7 +117,8 @@ class Judge:
         must not depend on how late rows were divided among amendments.
         """
         scores = self._scores(window)
-        known = before[: self.reference.bins.n_columns]
+        n_columns = self.reference.bins.n_columns
+        known, of_pairs = before[:n_columns], [v for v in before[n_columns:] if v.measure == CORRELATION]
         said = [decision.again(scores, known) for decision in self.decisions]
         since = {verdict.column: verdict.since_window for verdict in before if verdict.since_window is not None}
         dated = []
@@ -123,7 +126,7 @@ class Judge:
             began = since.get(verdict.column, window.index)
             known_run = verdict.outcome is Outcome.DRIFT or began < window.index
             dated.append(msgspec.structs.replace(verdict, since_window=began) if known_run else verdict)
-        return Judged(window, (*dated, *unexpected(window)))
+        return Judged(window, (*dated, *of_pairs, *unexpected(window)))
 
     def _scores(self, window: Window) -> Scores:
         panes = None if window.revision else window.tally.panes

@@ -145,7 +145,8 @@ class Column(_Table):
 class Model(_Table):
     """`[[model]]`: one model, its log and its reference.
 
-    schema_file, schema_registry: for formats whose records only name their schema, one of the two.
+    schema_file, schema_registry: for formats whose records only name their schema, one of the two. correlations: how
+    many numeric columns are watched two by two; 0: none.
     """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
@@ -162,6 +163,7 @@ class Model(_Table):
     decision: Literal["budget", "family", "rules"] = "budget"
     segments: tuple[str, ...] = ()
     max_segments: int = Field(default=50, gt=0)
+    correlations: int = Field(default=16, ge=0, le=64)
     fields: Fields = Fields()
     labels: Labels | None = None
     columns: Mapping[str, Column] = Field(default_factory=dict)

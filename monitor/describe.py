@@ -31,6 +31,16 @@ def change(pair: Pair, row: int, measure: str) -> str:
     return _words(pair, row, column)
 
 
+def correlations(pair: Pair, row: int) -> str:
+    """One sentence on the pair of columns in this row of `bins.pair_names`."""
+    known = pair.bins.pairs
+    (before, n), (after, m) = (
+        (known.correlations(side.pairs, np.array(side.n_rows))[row], side.n_rows)
+        for side in (pair.reference, pair.current)
+    )
+    return f"Correlation of ranks: {before:.2f} in the reference's {n:,} rows, {after:.2f} in the window's {m:,}."
+
+
 def number(value: float) -> str:
     """Four significant figures, with thousands apart.
 

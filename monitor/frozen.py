@@ -12,7 +12,7 @@ import numpy as np
 from detectors import Bins, Profile
 from detectors.bins import N_CELLS
 from monitor.batch import Partition
-from monitor.tally import Extent, Extents, Tally, union
+from monitor.tally import Extent, Extents, Panes, Tally, union
 from monitor.window import OPEN, Window
 
 _VERSION: Final = 1
@@ -25,6 +25,7 @@ class _Tally(msgspec.Struct, frozen=True, array_like=True):
     n_inspected: int
     n_rows: int
     panes: bytes = b""
+    pane_pairs: bytes = b""
 
 
 class _Window(msgspec.Struct, frozen=True, array_like=True):
@@ -91,14 +92,20 @@ def unchecked(data: bytes) -> bytes:
 
 def _frozen_tally(tally: Tally) -> _Tally:
     extents = tuple((at.topic, at.number, extent.first, extent.last) for at, extent in sorted(tally.extents.items()))
-    panes = b"" if tally.panes is None else zlib.compress(tally.panes.astype("<i4").tobytes(), level=1)
-    return _Tally(tally.profile.to_bytes(), extents, dict(tally.unknown), tally.n_inspected, tally.n_rows, panes)
+    counts = pairs = b""
+    if tally.panes is not None:
+        counts = zlib.compress(tally.panes.counts.astype("<i4").tobytes(), level=1)
+        pairs = tally.panes.pairs.astype("<i8").tobytes()
+    return _Tally(
+        tally.profile.to_bytes(), extents, dict(tally.unknown), tally.n_inspected, tally.n_rows, counts, pairs
+    )  # fmt: skip
 
 
 def _thawed_tally(found: _Tally, bins: Bins) -> Tally:
     panes = None
     if found.panes:
-        panes = np.frombuffer(zlib.decompress(found.panes), "<i4").reshape(-1, bins.n_columns, N_CELLS)
+        counts = np.frombuffer(zlib.decompress(found.panes), "<i4").reshape(-1, bins.n_columns, N_CELLS)
+        panes = Panes(counts, np.frombuffer(found.pane_pairs, "<i8").reshape(-1, bins.pairs.n_sums))
     profile = Profile.from_bytes(bins, found.profile)
     return Tally(profile, _thawed_extents(found), found.unknown, found.n_inspected, panes)
 

@@ -24,7 +24,7 @@ from monitor.batch import NO_TIME, Batch, Int64s, Keys, Partition
 from monitor.config import Labels
 from monitor.frozen import checked, unchecked
 from monitor.loss import absolute, labels_of, unlike
-from monitor.tally import Extent, Tally
+from monitor.tally import Extent, Panes, Tally
 from monitor.window import WHOLE, Piece, Segments, TimeWindows
 
 RUN_ROWS: Final = 1 << 18
@@ -295,7 +295,7 @@ class Join:
     def _tally(self, loss: Floats, pane: Int64s, extents: Mapping[Partition, Extent]) -> Tally:
         panes = None
         if self.windows.extras.panes:
-            panes = np.stack([self._counted(loss[pane == i]).counts for i in range(N_PANES)]).astype(np.int32)
+            panes = Panes.of([self._counted(loss[pane == i]) for i in range(N_PANES)])
         return Tally(self._counted(loss), extents, panes=panes)
 
     def _counted(self, loss: Floats) -> Profile:

@@ -14,6 +14,7 @@ import msgspec
 
 from monitor.alert import Change, Drifting, Episode, Seen, State
 from monitor.batch import NO_TIME, Severity
+from monitor.decision import CORRELATION
 from monitor.window import WHOLE
 
 
@@ -172,7 +173,9 @@ def alert_body(subject: Subject, change: Change, retraining: str | None) -> Aler
 
 
 def _title(subject: Subject, episode: Episode) -> str:
-    n_columns = len({column.verdict.column for column in episode.columns})
+    measures = {column.verdict.column: column.verdict.measure for column in episode.columns}
+    n_pairs = sum(measure == CORRELATION for measure in measures.values())
+    n_columns = len(measures) - n_pairs
     match episode.state:
         case State.RESOLVED:
             return "the incident is over"
@@ -180,7 +183,9 @@ def _title(subject: Subject, episode: Episode) -> str:
             return f"no record has come since {rfc3339(episode.silent_since_ms)}"
         case State.ERROR:
             return "most records cannot be read"
-    return f"{n_columns} of {subject.n_columns} columns drifted"
+    pairs = f"{n_pairs} correlation{'s' if n_pairs > 1 else ''} of columns changed"
+    drifted = f"{n_columns} of {subject.n_columns} columns drifted"
+    return pairs if not n_columns else f"{drifted}, {pairs}" if n_pairs else drifted
 
 
 def retrain_body(subject: Subject, change: Change, trigger: str, reason: str) -> RetrainBody:

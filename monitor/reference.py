@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,9 @@ import msgspec
 import numpy as np
 
 from detectors import Bins, Kind, Profile
+from detectors.bins import Cells, Floats
 from detectors.blocks import Cut, Rows
+from detectors.correlation import choose
 from monitor import past
 from monitor.allowance import Calibrations, cut_of
 from monitor.batch import NO_TIME, Int64s, Partition
@@ -46,13 +48,16 @@ _CALIBRATION: Final = "calibration.bin"
 class Slicing:
     """How a reference's rows are cut into windows and segments, as the model's log will be.
 
-    time_ms: of each row, NO_TIME where it has none. segments, max_segments: as in the model's configuration.
+    time_ms: of each row, NO_TIME where it has none. segments, max_segments, correlations: as in the model's
+    configuration. importance: of columns, where it is not 1.
     """
 
     cut: Cut
     time_ms: Int64s
     segments: tuple[str, ...] = ()
     max_segments: int = 50
+    correlations: int = 0
+    importance: Mapping[str, float] = field(default_factory=dict)
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +74,8 @@ def slicing(frame: pd.DataFrame, model: Model) -> Slicing:
     name = model.fields.timestamp
     known = name is not None and name in frame
     time_ms = times(frame[name]) if known else np.full(len(frame), NO_TIME)
-    return Slicing(cut_of(model), time_ms, model.segments, model.max_segments)
+    importance = {name: column.importance for name, column in model.columns.items()}
+    return Slicing(cut_of(model), time_ms, model.segments, model.max_segments, model.correlations, importance)
 
 
 def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
@@ -114,6 +120,14 @@ def build(frame: pd.DataFrame, kinds: Mapping[str, Kind], error_of: str = "") ->
 
     error_of: the column whose error the loss is, where the rows have one made by `with_loss`.
     """
+    bins, profile, _, _ = _counted(frame, kinds, error_of, None)
+    return bins, profile
+
+
+def _counted(
+    frame: pd.DataFrame, kinds: Mapping[str, Kind], error_of: str, slicing: Slicing | None
+) -> tuple[Bins, Profile, Floats, Cells]:
+    """Cells, profile, and the rows on the cells; with the pairs of columns that the slicing asks for."""
     if frame.empty or not kinds:
         raise ReferenceFault(f"found {len(frame)} rows and {len(kinds)} columns to watch; wanted at least one of each")
     bins = Bins.of(
@@ -122,7 +136,14 @@ def build(frame: pd.DataFrame, kinds: Mapping[str, Kind], error_of: str = "") ->
         {LOSS: error_of},
     )
     matrix, cells = counted(frame, bins)
-    return bins, Profile.of(bins, matrix, cells)
+    profile, n = Profile.of(bins, matrix, cells), bins.n_numeric
+    if slicing is not None and slicing.correlations:
+        importance = np.array([slicing.importance.get(name, 1.0) for name in bins.names[:n]], np.float64)
+        importance[list(bins.errors)] = 0.0  # an error follows its column
+        pairs = choose(profile.counts[:n], cells[:n], importance, slicing.correlations)
+        bins = replace(bins, pairs=pairs)
+        profile = replace(profile, bins=bins, pairs=pairs.sums(cells))
+    return bins, profile, matrix, cells
 
 
 def seal(
@@ -136,15 +157,15 @@ def seal(
 
     slicing: without it nothing is learnt from how the rows' own windows differ, nor of segments. error_of: see `build`.
     """
-    bins, profile = build(frame, kinds, error_of)
+    bins, profile, matrix, cells = _counted(frame, kinds, error_of, slicing)
     directory.mkdir(parents=True, exist_ok=True)
     for name in (_WINDOWS, _CALIBRATION):
         (directory / name).unlink(missing_ok=True)
     pasts: past.Pasts = {}
     if slicing is not None:
-        rows = Rows(*counted(frame, bins), slicing.time_ms, np.ones(len(frame), np.bool_))
-        cells = Segments.of(bins, slicing.segments, slicing.max_segments).cells
-        pasts = past.by_segment(bins, rows, slicing.cut, cells, WHOLE)
+        rows = Rows(matrix, cells, slicing.time_ms, np.ones(len(frame), np.bool_))
+        segments = Segments.of(bins, slicing.segments, slicing.max_segments)
+        pasts = past.by_segment(bins, rows, slicing.cut, segments.cells, WHOLE)
         (directory / _WINDOWS).write_bytes(past.freeze(pasts))
     (directory / "bins.json").write_bytes(bins.to_json())
     (directory / "profile.bin").write_bytes(profile.to_bytes())

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Bins, Profile
-from detectors.bins import N_CELLS, Cells, Floats
+from detectors.bins import Cells, Counts, Floats
 from detectors.blocks import N_PANES
 from monitor.batch import Batch, Int64s, Partition
 from monitor.rowsample import Lots, RowSample, lots
 
 Rows = NDArray[np.intp]
-Panes = NDArray[np.int32]
 N_UNKNOWN: Final = 100
 """Unknown columns that are kept by name: the first in alphabetical order, so that what is kept adds exactly too."""
 
@@ -41,11 +40,28 @@ Extents = Mapping[Partition, Extent]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Panes:
+    """What a profile counts, part by part of the window: counts, int32, shape (panes, columns, 256), and pairs, int64,
+    shape (panes, sums)."""
+
+    counts: NDArray[np.int32]
+    pairs: Counts
+
+    @classmethod
+    def of(cls, parts: Sequence[Profile]) -> Panes:
+        """Of the profiles of the parts."""
+        return cls(np.stack([part.counts for part in parts]).astype(np.int32), np.stack([p.pairs for p in parts]))
+
+    def __add__(self, other: Panes) -> Panes:
+        return Panes(self.counts + other.counts, self.pairs + other.pairs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tally:
     """A set of rows, counted.
 
-    unknown: columns that the reference does not have, and in how many of the `n_inspected` rows they were. panes: the
-    profile's counts, part by part of the window, shape (panes, columns, 256); None where nobody asked for them.
+    unknown: columns that the reference does not have, and in how many of the `n_inspected` rows they were. panes: None
+    where nobody asked for them.
     """
 
     profile: Profile
@@ -183,11 +199,11 @@ class Stack:
 
 def _by_pane(bins: Bins, numbers: Floats, cells: Cells, pane: Rows) -> tuple[Profile, Panes]:
     """Rows counted, and their counts by pane, at hardly more cost: rows that come together are mostly of one pane."""
-    profile, panes = Profile.empty(bins), np.zeros((N_PANES, *cells.shape[:1], N_CELLS), np.int32)
+    none = Profile.empty(bins)
+    whole, parts = none, [none] * N_PANES
     for which in np.flatnonzero(np.bincount(pane)).tolist():
         mine = pane == which
         some = slice(None) if mine.all() else mine
-        part = Profile.of(bins, numbers[:, some], cells[:, some])
-        panes[which] = part.counts
-        profile += part
-    return profile, panes
+        parts[which] = Profile.of(bins, numbers[:, some], cells[:, some])
+        whole += parts[which]
+    return whole, Panes.of(parts)

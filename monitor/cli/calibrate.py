@@ -17,7 +17,8 @@ from monitor.reference import keep, unseal
 
 
 class Visible(msgspec.Struct, frozen=True):
-    """What the watch sees of one column: shifts in standard deviations, None where the column has none to see.
+    """What the watch sees of one column: shifts in standard deviations, None where the column has none to see; of a
+    pair of columns, changes of Fisher's z of their correlation.
 
     share: of the budget. within_24, within_period: smallest shift found in four of five cases within 24 windows, and in
     a period. off: why it is off paging, if it is.
@@ -28,6 +29,7 @@ class Visible(msgspec.Struct, frozen=True):
     within_24: float | None
     within_period: float | None
     off: str | None
+    is_pair: bool = False
 
 
 class Learnt(msgspec.Struct, frozen=True):
@@ -80,11 +82,11 @@ def calibrate(config: ConfigFile, model: ModelName, *, json: AsJson = False) -> 
 
 def _learnt(budget: Budget, segment: str) -> Learnt:
     ward, account = budget.wards[segment], budget.account(segment)
-    known, allowance = ward.calibration, ward.allowance
+    known, allowance, names = ward.calibration, ward.allowance, frozenset(budget.bins.pair_names)
     columns = tuple(
-        Visible(name, float(share), _figure(soon), _figure(later), account.off.get(name))
+        Visible(name, float(share), _figure(soon), _figure(later), account.off.get(name), name in names)
         for name, share, soon, later in zip(
-            budget.bins.names, allowance.shares, known.least, known.least_period, strict=True
+            ward.layout.names, allowance.shares, known.least, known.least_period, strict=True
         )
     )
     return Learnt(
@@ -112,6 +114,7 @@ def _show(learnt: Learnt, budget: str) -> None:
     )  # fmt: skip
     table = Table("column", "of the budget", "shift seen in 24 windows", "in a period", "paging", box=None)
     for column in learnt.columns:
-        shown = ["" if size is None else f"{size:.2f} sd" for size in (column.within_24, column.within_period)]
-        table.add_row(column.column, f"{column.share:.1%}", *shown, column.off or "yes")
+        unit = "z" if column.is_pair else "sd"
+        shown = ["" if size is None else f"{size:.2f} {unit}" for size in (column.within_24, column.within_period)]
+        table.add_row(column.column, f"{column.share:.2%}", *shown, column.off or "yes")
     out.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -161,14 +162,16 @@ def _ledger(ledger: Ledger) -> Iterator[str]:
     for column, why in ledger.off.items():
         yield f"off paging: {column}, {why}"
     if ledger.calibrating:
-        yield f"calibrating: {len(ledger.calibrating)} of {ledger.n_columns} columns"
-    if ledger.least:
-        worst = max(ledger.least, key=lambda column: ledger.least[column])
-        middle = sorted(ledger.least.values())[len(ledger.least) // 2]
-        yield (
-            f"smallest shift seen within 24 windows: {middle:.2g} standard deviations in the middle column, "
-            f"{ledger.least[worst]:.2g} in {worst}"
-        )
+        more = f" and {ledger.n_pairs} pairs of them" if ledger.n_pairs else ""
+        yield f"calibrating: {len(ledger.calibrating)} of {ledger.n_columns} columns{more}"
+    for what, unit, least in (
+        ("shift", "standard deviations in the middle column", ledger.least),
+        ("change of a correlation", "(Fisher's z) in the middle pair", ledger.least_pairs),
+    ):
+        if least:
+            ordered = sorted(least.items(), key=itemgetter(1))
+            (_, middle), (worst, most) = ordered[len(ordered) // 2], ordered[-1]
+            yield f"smallest {what} seen within 24 windows: {middle:.2g} {unit}, {most:.2g} in {worst}"
 
 
 def _sure(verdict: Verdict) -> Iterator[str]:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from detectors import REGISTRY, Detector, Pair, Score
+from detectors.signals import Measure
 from monitor import describe
 from monitor.batch import NO_TIME, Severity
 from monitor.tally import Panes
@@ -26,6 +27,8 @@ MIN_ROWS: Final = 30
 """Fewer valid rows of a column are too few to call it ok."""
 QUALITY: Final = frozenset({"missing", "type_error", "out_of_range", "unseen", "constant", "duplicate", "row_count"})
 """Detectors of faults in the data itself, which a new model would only learn."""
+CORRELATION: Final = str(Measure.CORRELATION)
+"""The measure of a verdict that speaks of a pair of columns."""
 
 
 class Outcome(StrEnum):
@@ -87,7 +90,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class Place:
     """Where a window lies: its segment, its number there and its start (NO_TIME where rows have none).
 
-    panes: counts of its four quarters, shape (4, columns, 256); None where they were not counted.
+    panes: its four quarters; None where they were not counted.
     """
 
     segment: str = WHOLE
@@ -145,10 +148,13 @@ class Decision(Protocol):
     """Judges windows of one segment in their order. Pure: equal scores and memory give equal verdicts."""
 
     def judge(self, scores: Scores, memory: bytes) -> tuple[tuple[Verdict, ...], bytes]:
-        """One verdict per column, in the order of `bins.names`, and what to remember; memory is b"" at first."""
+        """One verdict per column, in the order of `bins.names`, and what to remember; memory is b"" at first.
+
+        After those of the columns may come verdicts on pairs of columns, where there is something to say of them.
+        """
 
     def again(self, scores: Scores, before: Sequence[Verdict]) -> tuple[Verdict, ...]:
-        """Verdicts on a window that was amended; before: what was said of its columns before, in the same order."""
+        """Verdicts on the columns of a window that was amended; before: what was said of them, in the same order."""
 
 
 def finite(value: float) -> float | None:

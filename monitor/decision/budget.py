@@ -3,7 +3,7 @@ oftener than the budget allows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -36,8 +36,9 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     most; pages: windows that told something new, alarms: of columns, a lasting change again and again. raised: by what
     factor the bar was raised; replayed, allowed: alarms of the reference's replay, and what the budget allows in it;
     order: what the order of the reference's rows told.
-    off: columns off paging, and why; calibrating: columns of which too little is known yet. least: smallest shift that
-    each column shows within 24 windows in four of five cases, in standard deviations.
+    n_columns, n_pairs: columns, and pairs of them, that are watched. off: those off paging, and why; calibrating: those
+    of which too little is known yet. least: smallest shift that each column shows within 24 windows in four of five
+    cases, in standard deviations; least_pairs: smallest change of each pair's correlation, in Fisher's z.
     """
 
     false_alarms: float
@@ -52,9 +53,11 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     allowed: float | None = None
     order: str = ""
     n_columns: int = 0
+    n_pairs: int = 0
     off: dict[str, str] = {}
     calibrating: tuple[str, ...] = ()
     least: dict[str, float] = {}
+    least_pairs: dict[str, float] = {}
 
 
 class _Kept(msgspec.Struct, frozen=True, tag="budget"):
@@ -89,7 +92,7 @@ class Ward:
         if place.panes is None or current.n_rows < 2 * PANE_ROWS:
             panes = self.layout.read(current)[None]
         else:
-            panes = folded(self.layout.read_counts(place.panes.astype(np.int64)))
+            panes = folded(self.layout.read_counts(place.panes.counts.astype(np.int64), place.panes.pairs))
         if not self.width_ms or place.start_ms == NO_TIME:
             return Sight(panes)
         gap = 0.0 if last_ms == NO_TIME else max((place.start_ms - last_ms) / self.width_ms - 1, 0.0)
@@ -132,19 +135,20 @@ class Budget:
         sight = ward.sight(scores, kept.start_ms)
         after, seen = before.after(layout, null, terms, sight)
         found = _Findings(ward, sight, after, seen)
-        names = self.bins.names
+        names = ward.layout.names
         strongest = {
             names[c]: max(float(seen.ln_evidence[c]), kept.strongest.get(names[c], -np.inf))
             for c in np.flatnonzero(after.standing.firing).tolist()
         }
-        verdicts = tuple(self._verdict(scores, found, row, strongest) for row in range(self.bins.n_columns))
+        told = [*range(self.bins.n_columns), *found.pairs(before)]
+        verdicts = tuple(self._verdict(scores, found, row, strongest) for row in told)
         book = self._booked(ward, kept.ledger, sight, found)
         data = msgspec.msgpack.encode(_Kept(after.to_bytes(), place.start_ms, book, strongest))
         return verdicts, data
 
     def again(self, scores: Scores, before: Sequence[Verdict]) -> tuple[Verdict, ...]:
         """See `Decision.again`. Late rows change the numbers; what the evidence of that time said stays said."""
-        fresh, _ = self.judge(scores, b"")
+        fresh = self.judge(scores, b"")[0][: self.bins.n_columns]
         if not before or scores.place.index < 0:
             return fresh
         return tuple(_revised(*pair) for pair in zip(before, fresh, strict=True))
@@ -162,19 +166,21 @@ class Budget:
 
     def account(self, segment: str) -> Ledger:
         """A segment's ledger before its first window."""
-        ward, names = self.wards[segment], self.bins.names
-        calibration = ward.calibration
+        ward = self.wards[segment]
+        names, calibration = ward.layout.names, ward.calibration
         return Ledger(
             false_alarms=self.allowances.false_alarms, per=self.allowances.per,
             raised=float(np.exp(calibration.ln_factor)), replayed=finite(calibration.replayed),
-            allowed=finite(calibration.allowed), order=calibration.order, n_columns=len(names),
+            allowed=finite(calibration.allowed), order=calibration.order, n_columns=self.bins.n_columns,
+            n_pairs=ward.layout.n_pairs,
             off={names[column]: why for column, why in calibration.off.items()},
-            least={n: round(float(s), 4) for n, s in zip(names, calibration.least, strict=True) if np.isfinite(s)},
+            least=_known(self.bins.names, calibration.least[: self.bins.n_columns]),
+            least_pairs=_known(self.bins.pair_names, calibration.least[self.bins.n_columns :]),
         )  # fmt: skip
 
     def _booked(self, ward: Ward, book: Ledger, sight: Sight, found: _Findings) -> Ledger:
         length = 1 + float(np.asarray(sight.gap))
-        names = self.bins.names
+        names = ward.layout.names
         off = {names[column]: why for column, why in found.off.items()}
         return msgspec.structs.replace(
             book, n_windows=book.n_windows + 1, n_periods=book.n_periods + length / ward.allowance.period,
@@ -184,24 +190,26 @@ class Budget:
         )  # fmt: skip
 
     def _verdict(self, scores: Scores, found: _Findings, row: int, strongest: Mapping[str, float]) -> Verdict:
-        pair, column = scores.pair, self.bins.names[row]
-        n_current, firing = int(pair.m[row]), bool(found.firing[row])
+        pair, column, is_pair = scores.pair, found.ward.layout.names[row], row >= self.bins.n_columns
+        n, m = (pair.reference.n_rows, pair.current.n_rows) if is_pair else (int(pair.n[row]), int(pair.m[row]))
+        firing = bool(found.firing[row])
         measure, effect, low, high = found.told(row, scores)
         ln_evidence = strongest.get(column, float(found.seen.ln_evidence[row]))
         outcome, reason = Outcome.OK, ""
         if firing:
-            outcome, reason = Outcome.DRIFT, describe.change(pair, row, measure)
+            words = found.correlated(row, effect or 0.0) if is_pair else describe.change(pair, row, measure)
+            outcome, reason = Outcome.DRIFT, words
         elif row in found.off:
             outcome, reason = Outcome.UNKNOWN, found.off[row]
         elif found.held[row]:
             outcome = Outcome.UNKNOWN
             reason = "rang while it is calibrating, when the budget's pages were used up"
-        elif n_current < MIN_ROWS:
-            outcome, reason = Outcome.UNKNOWN, f"found {n_current} valid rows, wanted {MIN_ROWS} or more"
+        elif m < MIN_ROWS:
+            outcome, reason = Outcome.UNKNOWN, f"found {m} valid rows, wanted {MIN_ROWS} or more"
         elif found.seen.alarm.small[row]:
             reason = "statistically real, but too small to be worth a page"
         return Verdict(
-            column=column, outcome=outcome, reason=reason, n_reference=int(pair.n[row]), n_current=n_current,
+            column=column, outcome=outcome, reason=reason, n_reference=n, n_current=m,
             measure=measure, effect=effect, effect_low=low, effect_high=high,
             evidence=finite(float(np.exp(min(ln_evidence, 700.0)))),
             began=found.began(row, scores.place.index) if firing else None,
@@ -210,6 +218,10 @@ class Budget:
             period=self.allowances.per,
             share=round(float(found.ward.allowance.shares[row]), 6), calibrating=bool(found.calibrating[row]),
         )  # fmt: skip
+
+
+def _known(names: Sequence[str], sizes: Floats) -> dict[str, float]:
+    return {name: round(float(size), 4) for name, size in zip(names, sizes, strict=True) if np.isfinite(size)}
 
 
 def _revised(before: Verdict, fresh: Verdict) -> Verdict:
@@ -237,6 +249,7 @@ class _Findings:
             column: vigil.effect(layout, null, seen.wobble, column) for column in np.flatnonzero(self.firing).tolist()
         }
         self._now, self._error = self._present(sight)
+        self._expected = null.at(sight.cell)[0]
 
     def _present(self, sight: Sight) -> tuple[Floats, Floats]:
         """How far each column's level, or its most frequent word's share, is from what was expected, and how surely."""
@@ -244,15 +257,23 @@ class _Findings:
         values, rows = layout.values(sight.panes.sum(axis=0))
         expected, unsure = null.at(sight.cell)
         error = np.sqrt(null.row_variance / np.maximum(rows, 1) + null.offset + unsure)
-        size, wide = np.where(rows > 0, values - expected, np.nan) / self._units, error / self._units
+        size, wide = np.where(rows > 0, values - expected, np.nan) / layout.unit, error / layout.unit
         found = np.full((2, layout.n_columns), np.nan)
         found[:, layout.column[::-1]] = np.stack((size, wide))[:, ::-1]  # the first of each column is left standing
         return found[0], found[1]
 
-    @property
-    def _units(self) -> Floats:
-        """What a signal's value is divided by: shares are told as shares."""
-        return np.where(self.ward.layout.is_share, self.ward.layout.scale, 1.0)
+    def pairs(self, before: Vigil) -> Iterable[int]:
+        """Rows of the pairs of columns of which there is something to say."""
+        standing, first = before.standing, self.ward.layout.bins.n_columns
+        told = self.firing | self.held | standing.firing | standing.held
+        return (first + np.flatnonzero(told[first:])).tolist()
+
+    def correlated(self, row: int, change: float) -> str:
+        """What became of the correlation of a pair of columns; change: of Fisher's z."""
+        layout = self.ward.layout
+        signal = layout.n_signals - layout.n_columns + row
+        z = self._expected[signal] / layout.scale[signal] + layout.mean[signal]
+        return f"from {np.tanh(z):.2f} to {np.tanh(z + change):.2f}"
 
     def told(self, row: int, scores: Scores) -> tuple[str, float | None, float | None, float | None]:
         """The measure that speaks, and the size of the change with its 95 % interval."""
@@ -266,7 +287,7 @@ class _Findings:
         part, change = self._changes[row]
         size, error = float(change.size[0]), float(change.error[0])
         if part < layout.n_signals:
-            unit = float(self._units[part])
+            unit = float(layout.unit[part])
             measure = layout.measure[part]
             name = "missing" if measure is Measure.MISSING else str(measure)
             return name, size / unit, (size - SURE * error) / unit, (size + SURE * error) / unit

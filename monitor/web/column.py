@@ -10,7 +10,7 @@ from litestar.params import FromPath
 from detectors import REGISTRY
 from monitor.account import ColumnHistory
 from monitor.decision import Scores
-from monitor.describe import number, percent
+from monitor.describe import correlations, number, percent
 from monitor.history import Compared
 from monitor.null import usual
 from monitor.outline import outline
@@ -89,6 +89,8 @@ def _compared(compared: Compared | None, column_name: str, shown: str) -> Html:
     if compared is None:
         return tag("p", "This window, or the reference that it was counted on, is not kept any more.")
     names = compared.pair.bins.names
+    if column_name in compared.pair.bins.pair_names:
+        return tag("p", correlations(compared.pair, compared.pair.bins.pair_names.index(column_name)))
     if column_name not in names:
         return tag("p", "The reference has no such column.")
     row = names.index(column_name)

@@ -11,6 +11,7 @@ from detectors import Bins, Profile
 from detectors.bins import MISSING, UNSEEN, Cells, Floats
 from detectors.blocks import Blocks, Rows, cut_by_rows, cut_by_time
 from detectors.calibration import Allowance, Calibration, Material, calibrate
+from detectors.correlation import choose
 from detectors.season import HOUR_MS, MONDAY_MS
 from detectors.signals import Reading, Signals
 from detectors.vigil import Seen, Sight, Vigil
@@ -62,11 +63,15 @@ class Watchman:
 
     @classmethod
     def of(
-        cls, table: Table, n_rows: int, *, hours: bool = False, mend: Callable[[Material], Material] = lambda m: m
-    ) -> Watchman:
+        cls, table: Table, n_rows: int, *, hours: bool = False, mend: Callable[[Material], Material] = lambda m: m,
+        correlations: int = 0,
+    ) -> Watchman:  # fmt: skip
         """Learn from these rows; hours: each window of them is an hour of its own."""
         bins = bins_of(table)
         cells = cells_of(bins, table)
+        if correlations:
+            counts = Profile.of(bins, table.numbers, cells).counts[:N_NUMBERS]
+            bins = replace(bins, pairs=choose(counts, cells[:N_NUMBERS], np.ones(N_NUMBERS), correlations))
         profile = Profile.of(bins, table.numbers, cells)
         signals = Signals.of(profile, n_rows)
         times = MONDAY_MS + np.arange(table.n_rows) * HOUR_MS // n_rows if hours else np.full(table.n_rows, NO_TIME)
@@ -74,7 +79,7 @@ class Watchman:
         blocks: Blocks = cut_by_time(signals, rows, HOUR_MS) if hours else cut_by_rows(signals, rows, n_rows)
         width_ms = HOUR_MS if hours else 0
         whole, variance = signals.read(profile), signals.row_variance(profile)
-        allowance = Allowance(1.0, 168.0, np.full(bins.n_columns, 1 / bins.n_columns))
+        allowance = Allowance(1.0, 168.0, np.full(signals.n_columns, 1 / signals.n_columns))
         material = mend(Material(signals, whole, variance, blocks, width_ms))
         return cls(bins, signals, calibrate(material, allowance), allowance, n_rows)
 

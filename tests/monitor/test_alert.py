@@ -13,7 +13,8 @@ from detectors import Bins
 from monitor.alert import Change, Episode, Policy, State, advance
 from monitor.batch import Severity
 from monitor.check import Judged
-from monitor.decision import Outcome, Verdict
+from monitor.decision import CORRELATION, Outcome, Verdict
+from monitor.message import Subject, alert_body
 from monitor.window import WHOLE, Window
 
 BINS = Bins.of({"x": np.arange(10.0)}, {})
@@ -37,6 +38,18 @@ def play(windows: Sequence[Judged], policy: Policy = Policy()) -> tuple[Episode 
         episode, change = advance("m", episode, [window], policy, {})
         told += [change] if change else []
     return episode, told
+
+
+def test_the_title_tells_columns_and_correlations_apart():
+    of_pairs = judged(1, "correlation of a and b", "correlation of a and c", measure=CORRELATION)
+    subject = Subject("m", None, 30, "r", "c")
+
+    def titled(*windows: Judged) -> str:
+        return alert_body(subject, play(windows)[1][-1], None).title
+
+    assert titled(judged(1, "a")) == "1 of 30 columns drifted"
+    assert titled(of_pairs) == "2 correlations of columns changed"
+    assert titled(of_pairs, judged(2, "a")) == "1 of 30 columns drifted, 2 correlations of columns changed"
 
 
 def test_an_incident_opens_grows_and_is_resolved_after_calm_windows_in_a_row():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special
 
 from detectors import Profile
 from monitor import allowance
@@ -84,10 +85,15 @@ def test_the_shares_of_all_models_segments_and_columns_are_the_budget(home: Path
     found = [allowance.of(config, model, bins) for model in config.model if model.decision == "budget"]
     total = sum(float(own.shares.sum()) for each in found for own in each.by_segment.values())
     assert total == pytest.approx(1.0)
+    assert bins.pair_names == ("correlation of age and debt",)
     whole, paid = found[0].by_segment["all"], found[0].by_segment["plan=paid"]
     age, debt, plan = (bins.names.index(name) for name in ("age", "debt", "plan"))
     assert whole.shares[age] == pytest.approx(3 * whole.shares[debt])
     assert paid.shares[plan] == 0.0  # it has one value there
+    pair = bins.n_columns
+    assert whole.shares[pair] == pytest.approx(np.sqrt(whole.shares[age] * whole.shares[debt]))
+    without = config.model[0].model_copy(update={"correlations": 0})
+    assert allowance.of(config, without, bins).by_segment["all"].shares[pair] == 0.0
     assert (whole.alarms, whole.period) == (2.0, 168.0)
 
 
@@ -167,6 +173,25 @@ def test_a_shift_becomes_one_incident_that_says_all_it_knows(home: Path, config:
     assert last["evidence"] > 1_000
     incidents = [json.loads(line) for line in (tmp_path / "out" / "incidents.jsonl").read_text().splitlines()]
     assert len({i["id"] for i in incidents if i["state"] == State.FIRING}) == 1
+
+
+def test_a_change_of_correlation_alone_is_told_as_such(home: Path, config: Config, tmp_path: Path):
+    calm, mixed = rows(2, 30, N_HOURS), rows(3, 12, N_HOURS + 30)
+    of_age = -special.log_ndtr(-mixed["age"])  # exponential, as debts are
+    mixed["debt"] = np.where(np.random.default_rng(0).random(len(mixed)) < 0.5, of_age, mixed["debt"])
+    pd.concat([calm, mixed]).to_parquet(tmp_path / "log.parquet")
+    replay(config, config.model[0], unseal(home / "ref"), [tmp_path / "log.parquet"], tmp_path / "out")
+    verdicts = [json.loads(line) for line in (tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()]
+    drifting = [v for v in verdicts if v["verdict"] == "drift" and v["segment"] == "all"]
+    assert {v["column"] for v in drifting} == {"correlation of age and debt"}
+    assert 30 <= drifting[0]["window"] <= 32
+    assert drifting[0]["reason"].startswith(("from 0.0", "from -0.0"))
+    before, after = (float(word) for word in drifting[-1]["reason"].split()[1::2])
+    assert abs(before) < 0.05
+    assert 0.4 < after < 0.6
+    assert drifting[-1]["effect_low"] <= np.arctanh(0.5) - before <= drifting[-1]["effect_high"]
+    incidents = [json.loads(line) for line in (tmp_path / "out" / "incidents.jsonl").read_text().splitlines()]
+    assert incidents[0]["reason"] == "drift in correlation of age and debt"
 
 
 def test_the_ledger_and_the_words_of_an_alarm(home: Path, config: Config):
@@ -257,8 +282,9 @@ def test_a_windows_quarters_add_up_to_it_and_are_kept_until_it_closes(home: Path
     for window in closed:
         panes = window.tally.panes
         assert panes is not None
-        assert np.array_equal(panes.sum(axis=0), window.tally.profile.counts)
+        assert np.array_equal(panes.counts.sum(axis=0), window.tally.profile.counts)
+        assert np.array_equal(panes.pairs.sum(axis=0), window.tally.profile.pairs)
         assert thaw(freeze(window.closed(0)), bins).tally.panes is None
     (first_one, *_) = closed
     assert first_one.tally.panes is not None
-    assert first_one.tally.panes[:, 0].sum(axis=1).tolist() == [100 if by_rows else 50] * 4
+    assert first_one.tally.panes.counts[:, 0].sum(axis=1).tolist() == [100 if by_rows else 50] * 4
