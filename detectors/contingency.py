@@ -19,10 +19,10 @@ class Chi2(Detector):
     with P_j reference and Q_j current rows in group j.
     Unit and range: [0, n + m]; 0 for equal shares; symmetric; grows with the rows. effect = Cramer's V.
     Needs: `Pair.groups`. Equal to `scipy.stats.chi2_contingency(table, correction=False)`.
-    With no drift: chi-square with k - 1 degrees of freedom, if every cell expects five rows or more; p is NaN where one
-        does not, and where there are rare words, since the reference's counts chose the others. Without that rule one
-        odd word gives p 0, and of columns with 60 equal words on 50 rows a side half are called drifting, by `g` 0.94
-        of them. `chi2_pooled` is the test for decisions.
+    With no drift: chi-square with k - 1 degrees of freedom, if every cell expects five rows or more. Where one does
+        not, or there are rare words, since the reference's counts chose the others, p is that of `chi2_pooled`. Without
+        that rule one odd word gives p 0, and of columns with 60 equal words on 50 rows a side half are called drifting,
+        by `g` 0.94 of them.
     Empty or degenerate: NaN when a side has no valid row; 0 with p 1 when k = 1.
 
     >>> pair = Pair.of_words({"coin": {"h": 10, "t": 20}}, {"coin": {"h": 20, "t": 10}})
@@ -47,7 +47,7 @@ class GTest(Detector):
     Unit and range: [0, inf); 0 for equal shares; symmetric; grows with the rows. effect = Cramer's V, from `chi2`.
     Needs: `Pair.groups`. Equal to `scipy.stats.chi2_contingency(table, correction=False, lambda_="log-likelihood")`.
     With no drift: G over Williams' factor, which brings its mean to k - 1 (at five rows per cell G alone rejects 0.075
-        instead of 0.05), is chi-square with k - 1 degrees of freedom; p is NaN as in `chi2`.
+        instead of 0.05), is chi-square with k - 1 degrees of freedom; elsewhere p as in `chi2`.
     Empty or degenerate: as `chi2`.
 
     Two sides of 8 rows that share no word: 16 rows of ln 2, doubled.
@@ -128,7 +128,11 @@ def pooled_p(pair: Pair) -> Floats:
 
 
 def _lawful_p(pair: Pair, p_value: Callable[[Table], Floats] = lambda table: table.p_chi2) -> Floats:
-    return per_column(pair, lambda table: np.where(table.lawful, p_value(table), np.nan))
+    """By the law of the whole table, or of the pooled one where that law does not hold."""
+    return per_column(
+        pair,
+        lambda table: p_value(table) if table.lawful.all() else np.where(table.lawful, p_value(table), table.p_pooled),
+    )
 
 
 def _chi2(pair: Pair) -> Floats:

@@ -10,12 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
 from detectors.bins import N_CELLS, Bins, Bools, Counts, Floats, Kind
 from detectors.profile import INFINITE, N_SUMS, SQUARES, SUM, Profile, count_words
+
+if TYPE_CHECKING:
+    from detectors.law import Laws
 
 ALL_KINDS: Final = frozenset(Kind)
 
@@ -54,10 +57,12 @@ class Pair:
     """Reference and current profile side by side, with what several detectors need computed once.
 
     All arrays are float64 unless said; `n` is the reference's side, `m` the current one.
+    laws: those that had to be drawn from the reference; without them some p-values are NaN.
     """
 
     reference: Profile
     current: Profile
+    laws: Laws | None = None
     _known: dict[Callable[[Pair], Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,8 +74,12 @@ class Pair:
         """Both profiles of numeric columns from their values, on cells fixed by the reference."""
         bins = Bins.of(reference, {})
         words = np.empty((0, 0), np.uint8)
-        rows = [np.array([side[name] for name in bins.names], np.float64) for side in (reference, current)]
-        return cls(*(Profile.of(bins, numbers, bins.cells(numbers, words), n_windows=1) for numbers in rows))
+
+        def profile(side: Mapping[str, Floats]) -> Profile:
+            numbers = np.array([side[name] for name in bins.names], np.float64)
+            return Profile.of(bins, numbers, bins.cells(numbers, words), n_windows=1)
+
+        return cls(profile(reference), profile(current))
 
     @classmethod
     def of_words(cls, reference: Mapping[str, Mapping[str, int]], current: Mapping[str, Mapping[str, int]]) -> Pair:
@@ -91,7 +100,10 @@ class Pair:
         bins = Bins(numeric, () if numeric else self.bins.categorical[at : at + 1])
         sides = (self.reference, self.current)
         sums = slice(row, row + 1)  # empty for a categorical column
-        return Pair(*(Profile(bins, side.counts[row : row + 1], side.sums[sums], side.n_windows) for side in sides))
+        reference, current = (
+            Profile(bins, side.counts[row : row + 1], side.sums[sums], side.n_windows) for side in sides
+        )
+        return Pair(reference, current, self.laws and self.laws.only(row))
 
     def once(self, function: Callable[[Pair], T]) -> T:
         """`function(self)`, worked out at the first call: what detectors share, whichever of them is asked first."""
@@ -180,6 +192,24 @@ class Detector(ABC):
     @abstractmethod
     def score(self, pair: Pair) -> Score:
         """Score all columns. Never raises for data: what cannot be computed is NaN."""
+
+
+class Drawn(Detector):
+    """A detector of numeric columns whose law no formula gives: `detectors/law.py` draws it, from the reference."""
+
+    @abstractmethod
+    def distance(self, reference: Floats, current: Floats, places: Floats) -> Floats:
+        """What the p-value is of, at least 0, shape (...); without drift it falls like the root of the rows.
+
+        reference, current: shares of a column's groups, shape (..., groups). places: where these lie, ascending, in
+        fixed point (`NumericColumn.unit`).
+        """
+
+    def drawn_p(self, pair: Pair) -> Floats:
+        """The p-value by the drawn law, shape (numeric columns,); NaN where there is none."""
+        if pair.laws is None:
+            return np.full(pair.bins.n_numeric, np.nan)
+        return pair.laws.p_value(self, pair.current)
 
 
 REGISTRY: Final[dict[str, Detector]] = {}

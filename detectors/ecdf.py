@@ -14,7 +14,8 @@ import numpy as np
 
 from detectors import limit
 from detectors.bins import ABOVE, BELOW, FIRST, Counts, Floats, Kind
-from detectors.detector import Detector, Pair, Score, numeric_score
+from detectors.contingency import pooled_p
+from detectors.detector import Detector, Drawn, Pair, Score, numeric_score
 from detectors.ladder import Ladder, anderson_darling, cramer_von_mises, dot, effective, several
 from detectors.profile import SHIFTS
 
@@ -123,7 +124,8 @@ class AndersonDarling(Detector):
     Needs: `Pair.cdf` and counts.
     With no drift: the limit of the one-sample statistic, of variance 2 (pi^2 - 9) / 3, at the exact variance of n and m
         rows. Ties widen it, up to chi-square on a yes-no column, where the plain limit rejects 0.11 instead of 0.05:
-        the p-value allows for it, and is NaN where the smaller side expects under five rows beside the commonest cell.
+        the p-value allows for it, and is that of `chi2_pooled` where the smaller side expects under five rows beside
+        the commonest cell.
     Empty or degenerate: NaN when a side has no valid row, below four rows, or when all rows are in one cell.
 
     >>> pair = Pair.of_numbers({"x": np.array([1.0, 2.0, 3.0])}, {"x": np.array([1.0, 2.0, 3.0])})
@@ -143,12 +145,13 @@ class AndersonDarling(Detector):
             statistic = (a2 - 1) / limit.anderson_darling_deviation(ladder.n, ladder.m)
             effect = np.sqrt(a2 / ladder.effective) + 0 * statistic
         p_value = limit.anderson_darling(statistic, concentration)
-        return numeric_score(
-            pair, statistic, np.where(several(ladder.n, ladder.m, ladder.commonest), p_value, np.nan), effect
-        )
+        few = ~several(ladder.n, ladder.m, ladder.commonest)
+        if few.any():
+            p_value = np.where(few, pooled_p(pair)[: few.size], p_value) + 0 * statistic
+        return numeric_score(pair, statistic, p_value, effect)
 
 
-class Wasserstein(Detector):
+class Wasserstein(Drawn):
     """First Wasserstein distance: how far the average row has to move to turn one side into the other.
 
         W = integral |F(x) - G(x)| dx
@@ -159,7 +162,10 @@ class Wasserstein(Detector):
         these it is exact wherever F - G keeps its sign within each cell; where not, it is too low by less than a cell
         can hold. A row further than 128 robust standard deviations from the median counts as that far, an infinity as
         lying at the end of the range. `python -m benchmarks.grid` shows the errors.
-    With no drift: of the order sigma sqrt(1/n + 1/m); the law depends on the shape of the column, so p is NaN.
+    With no drift: of the order sigma sqrt(1/n + 1/m); the law depends on the shape of the column, so it is drawn from
+        the reference (`detectors/law.py`), of W on at most 64 groups of cells within four robust deviations: an
+        outlier makes W large and proves nothing. p is NaN without drawn laws, under 30 current rows, and where the
+        reference has one value.
     Empty or degenerate: NaN when a side has no valid row; 0 on equal constants, whose effect is NaN once they differ.
 
     >>> pair = Pair.of_numbers({"x": np.array([0.0, 1.0, 3.0])}, {"x": np.array([5.0, 6.0, 8.0])})
@@ -172,6 +178,10 @@ class Wasserstein(Detector):
     name = "wasserstein"
     kinds = NUMERIC
 
+    def distance(self, reference: Floats, current: Floats, places: Floats) -> Floats:
+        """See `Drawn.distance`."""
+        return np.asarray(np.vecdot(np.abs(_running_gap(reference, current)), np.diff(places)))
+
     def score(self, pair: Pair) -> Score:
         n, m = (np.maximum(rows, 1) for rows in _sizes(pair))
         outside = np.abs(_excess(pair.reference.sums, n) - _excess(pair.current.sums, m)).sum(axis=0)
@@ -180,10 +190,10 @@ class Wasserstein(Detector):
             distance = dot(np.abs(steps.height), steps.width) + outside * pair.bins.units
             distance[np.isinf(distance)] = np.nan
             effect = distance / pair.deviations
-        return _in_units(pair, distance, effect)
+        return _in_units(pair, distance, self.drawn_p(pair), effect)
 
 
-class Energy(Detector):
+class Energy(Drawn):
     """Energy distance of one-dimensional samples.
 
         E = sqrt(2 integral (F(x) - G(x))^2 dx) = sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|)
@@ -192,7 +202,8 @@ class Energy(Detector):
         effect = E over the root of the reference's standard deviation (`Pair.deviations`).
     Needs: as `wasserstein`; rows outside the range on one side count as all lying at their mean, which makes E^2 too
         large by at most their mean distance.
-    With no drift: E^2 has mean (1/n + 1/m) E|X - X'|; the law depends on the shape of the column, so p is NaN.
+    With no drift: E^2 has mean (1/n + 1/m) E|X - X'|; the law depends on the shape of the column and is drawn as that
+        of `wasserstein`.
     Empty or degenerate: as `wasserstein`.
 
     Two constants 8 apart: sqrt(2 * 8).
@@ -210,6 +221,11 @@ class Energy(Detector):
     name = "energy"
     kinds = NUMERIC
 
+    def distance(self, reference: Floats, current: Floats, places: Floats) -> Floats:
+        """See `Drawn.distance`."""
+        gap = _running_gap(reference, current)
+        return np.asarray(np.sqrt(np.vecdot(gap * gap, np.diff(places))))
+
     def score(self, pair: Pair) -> Score:
         n, m = (np.maximum(rows, 1) for rows in _sizes(pair))
         excess = _excess(pair.reference.sums, n) - _excess(pair.current.sums, m)
@@ -223,7 +239,7 @@ class Energy(Detector):
             distance = np.sqrt(2 * squared)
             distance[np.isinf(distance)] = np.nan
             effect = distance / np.sqrt(pair.deviations)
-        return _in_units(pair, distance, effect)
+        return _in_units(pair, distance, self.drawn_p(pair), effect)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,7 +290,12 @@ def _excess(sums: Counts, rows: Floats) -> Floats:
     return np.asarray(sums[:, [SHIFTS + BELOW, SHIFTS + ABOVE]].T / rows)
 
 
-def _in_units(pair: Pair, distance: Floats, effect: Floats) -> Score:
-    """The Score of a distance without a p-value; no distance is no effect, even on a constant reference."""
+def _running_gap(reference: Floats, current: Floats) -> Floats:
+    """F - G after each group but the last, from their shares."""
+    return (reference - current).cumsum(axis=-1)[..., :-1]
+
+
+def _in_units(pair: Pair, distance: Floats, p_value: Floats, effect: Floats) -> Score:
+    """The Score of a distance in the column's units; no distance is no effect, even on a constant reference."""
     effect = np.where(distance == 0, 0.0, np.where(np.isfinite(effect), effect, np.nan))
-    return numeric_score(pair, distance, np.full(distance.shape, np.nan), effect)
+    return numeric_score(pair, distance, np.where(np.isnan(distance), np.nan, p_value), effect)

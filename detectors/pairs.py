@@ -133,6 +133,11 @@ class Pairs:
         return self.scores.astype(np.float32)
 
 
+def together(left: Counts, right: Counts) -> Counts:
+    """Sums of two sets of rows taken together, shape (..., n_sums); none where a side was not counted."""
+    return left + right if left.shape == right.shape else (left if left.size < right.size else right)
+
+
 def fisher(correlation: Floats) -> Floats:
     """Fisher's z, the inverse hyperbolic tangent: its scatter hardly depends on the correlation."""
     return np.asarray(np.arctanh(np.clip(correlation, -MOST_CORRELATION, MOST_CORRELATION)))

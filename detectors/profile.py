@@ -34,6 +34,7 @@ from detectors.bins import (
     NumericColumn,
 )
 from detectors.lookup import BLOCK
+from detectors.pairs import together
 
 _MAGIC: Final = b"DRPF"
 _VERSION: Final = 2
@@ -74,14 +75,15 @@ class Profile:
         return cls(bins, counts, sums, 0, np.zeros(bins.pairs.n_sums, np.int64))
 
     @classmethod
-    def of(cls, bins: Bins, numbers: Floats, cells: Cells, n_windows: int = 0) -> Profile:
+    def of(cls, bins: Bins, numbers: Floats, cells: Cells, n_windows: int = 0, *, pairs: bool = True) -> Profile:
         """Count rows.
 
-        numbers: shape (numeric columns, rows); cells: shape (columns, rows), from `bins.cells`.
+        numbers: shape (numeric columns, rows); cells: shape (columns, rows), from `bins.cells`. pairs: whether pairs of
+        columns are counted too.
         """
         counts, sums = _counted(bins, numbers, cells[: bins.n_numeric])
         counts = np.concatenate((counts, _counts(cells[bins.n_numeric :])))
-        return cls(bins, counts, sums, n_windows, bins.pairs.sums(cells))
+        return cls(bins, counts, sums, n_windows, bins.pairs.sums(cells) if pairs else np.zeros(0, np.int64))
 
     def __add__(self, other: Profile) -> Profile:
         """Both sets of rows together. ValueError when the cells come from different references."""
@@ -91,7 +93,7 @@ class Profile:
                 "count both against the same reference"
             )
         n_windows = self.n_windows + other.n_windows
-        pairs = self.pairs + other.pairs if self.pairs.size == other.pairs.size else self.pairs[:0]
+        pairs = together(self.pairs, other.pairs)
         return Profile(self.bins, self.counts + other.counts, self.sums + other.sums, n_windows, pairs)
 
     def __eq__(self, other: object) -> bool:

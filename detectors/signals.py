@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, N_CELLS, Bins, Cells, Counts, Floats
-from detectors.pairs import fisher
+from detectors.pairs import Pairs, fisher
 from detectors.profile import Profile
 
 FIXED: Final = 4096
@@ -102,7 +102,7 @@ class Signals:
     column, measure, cell: of each signal, by columns; cell is the word's, where it is a word's share.
     mean, scale: a signal is (total / rows - mean) * scale, that of a pair (Fisher's z - mean) * scale. weights: rank
     functions times FIXED, shape (numeric columns, 3, 254), zero where a column has no such signal.
-    event_column, event: of each kind of event.
+    event_column, event: of each kind of event. pairs: that are judged: the cells' own where the reference counts them.
     """
 
     bins: Bins
@@ -114,6 +114,7 @@ class Signals:
     weights: Floats
     event_column: Places
     event: tuple[Event, ...]
+    pairs: Pairs
 
     @classmethod
     def of(cls, reference: Profile, rows: float) -> Signals:
@@ -143,6 +144,7 @@ class Signals:
             weights,
             np.array([row for row, _ in events], np.intp),
             tuple(kind for _, kind in events),
+            reference.bins.pairs if reference.pairs.size else Pairs.none(),
         )
 
     @property
@@ -160,12 +162,12 @@ class Signals:
 
     @property
     def n_pairs(self) -> int:
-        return self.bins.pairs.n_pairs
+        return self.pairs.n_pairs
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What people call the columns and pairs."""
-        return (*self.bins.names, *self.bins.pair_names)
+        return (*self.bins.names, *self.bins.pair_names[: self.n_pairs])
 
     @cached_property
     def n_parts(self) -> Floats:
@@ -216,7 +218,7 @@ class Signals:
         """The readings of counts of shape (..., columns, 256); pairs: shape (..., sums), none where they were not
         counted."""
         if pairs is None or not pairs.size:
-            pairs = np.zeros((*counts.shape[:-2], self.bins.pairs.n_sums), np.int64)
+            pairs = np.zeros((*counts.shape[:-2], self.pairs.n_sums), np.int64)
         n_all = counts.sum(axis=-1)
         valid = n_all - counts[..., MISSING] - counts[..., INVALID]
         totals = counts[..., self._own, self.cell[: self._own.size]]
@@ -235,7 +237,7 @@ class Signals:
 
         cells: shape (columns, rows), from `Bins.cells`; group: of each row, negative for none.
         """
-        pairs = self.bins.pairs.sums_by(cells, group, n_groups)
+        pairs = self.pairs.sums_by(cells, group, n_groups)
         chosen = group >= 0
         if not chosen.all():
             cells, group = cells[:, chosen], group[chosen]
@@ -268,7 +270,7 @@ class Signals:
         of_all = np.where(self.is_fault[:n], reading.n_all[..., None], reading.valid[..., self._own])
         rows, found = of_all.astype(np.float64), reading.totals / np.maximum(of_all, 1)
         if self.n_pairs:
-            z = fisher(self.bins.pairs.correlations(reading.pairs, reading.n_all))
+            z = fisher(self.pairs.correlations(reading.pairs, reading.n_all))
             known = np.isfinite(z - self.mean[n:]) * np.maximum(reading.n_all[..., None] - 3.0, 0.0)
             rows, found = np.concatenate((rows, known), axis=-1), np.concatenate((found, z), axis=-1)
         return np.where(rows > 0, (found - self.mean) * self.scale, 0.0), rows
@@ -296,7 +298,7 @@ class Signals:
         A correlation follows its columns; it is only told of by itself while they are as they were.
         """
         found = np.zeros(changed.shape, np.bool_)
-        found[..., self.bins.n_columns :] = changed[..., self.bins.pairs.members].any(axis=-2)
+        found[..., self.bins.n_columns :] = changed[..., self.pairs.members].any(axis=-2)
         return found
 
     def per_column(self, of_signals: Floats, of_events: Floats) -> Floats:
@@ -384,7 +386,7 @@ def _correlations(reference: Profile) -> list[_Signal]:
     """Of every pair of columns one signal; its mean is NaN where the reference shows no correlation."""
     pairs, first = reference.bins.pairs, reference.bins.n_columns
     if not reference.pairs.size:
-        return [(first + pair, Measure.CORRELATION, 0, np.nan, 1.0) for pair in range(pairs.n_pairs)]
+        return []
     mean = fisher(pairs.correlations(reference.pairs, np.array(reference.n_rows)))
     scale = 1 / np.sqrt(pairs.variance)
     numbers = enumerate(zip(mean.tolist(), scale.tolist(), strict=True))

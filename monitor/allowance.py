@@ -75,7 +75,8 @@ def of(config: Config, model: Model, bins: Bins) -> Allowances:
         own = weights.copy()
         if segment != WHOLE:
             own[segments.cells[segment][0]] = 0.0  # it has but one value there
-        everything = np.concatenate((own, _of_pairs(bins, own) * (model.correlations > 0)))
+        pairs = _of_pairs(bins, own) * (model.correlations > 0) if segment == WHOLE else np.zeros(0)
+        everything = np.concatenate((own, pairs))
         shares = everything / max(everything.sum(), 1e-300) / len(segments.order) / n_models
         by_segment[segment] = Allowance(config.budget.false_alarms, period, shares)
     return Allowances(config.budget.false_alarms, config.budget.per, cut, by_segment)

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from detectors import Bins, Pair, Profile
+from detectors.law import Laws
 from monitor import allowance
 from monitor.allowance import Calibrations
 from monitor.config import Config, Model
@@ -26,7 +27,8 @@ class Reference:
     """What is normal for a model: a sealed reference, opened.
 
     pasts: its own windows, where they were sealed with it. calibrations: what was learnt of them, under some budget.
-    rows: some of its rows; None where it was sealed without any.
+    rows: some of its rows; None where it was sealed without any. laws: null laws that had to be drawn, of all rows;
+    None where they were not.
     """
 
     id: str
@@ -35,11 +37,17 @@ class Reference:
     pasts: Pasts = field(default_factory=dict)
     calibrations: Calibrations = field(default_factory=Calibrations)
     rows: RowSample | None = None
+    laws: Laws | None = None
 
     def side(self, segment: str) -> Profile:
         """What a segment's windows are compared with: its own rows if they were sealed, else all."""
         past: Past | None = self.pasts.get(segment)
         return self.profile if segment == WHOLE or past is None else past.profile
+
+    def beside(self, current: Profile, segment: str) -> Pair:
+        """A segment's window beside what it is compared with."""
+        side = self.side(segment)
+        return Pair(side, current, self.laws if side is self.profile else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +139,7 @@ class Judge:
     def _scores(self, window: Window) -> Scores:
         panes = None if window.revision else window.tally.panes
         place = Place(window.segment, window.index, window.start_ms, panes)
-        return Scores(Pair(self.reference.side(window.segment), window.tally.profile), place)
+        return Scores(self.reference.beside(window.tally.profile, window.segment), place)
 
 
 def budgeted(
@@ -146,7 +154,9 @@ def budgeted(
 def _pasts(reference: Reference, terms: allowance.Allowances) -> Pasts:
     """The windows of every segment's reference; of all rows where the segment's own were not sealed."""
     whole = reference.pasts.get(WHOLE) or Past(reference.profile, terms.cut, float(terms.cut.n_rows) or DEFAULT_ROWS)
-    return {segment: reference.pasts.get(segment, whole).under(terms.cut) for segment in terms.by_segment}
+    bare = whole.without_pairs()
+    own = {segment: whole if segment == WHOLE else reference.pasts.get(segment, bare) for segment in terms.by_segment}
+    return {segment: past.under(terms.cut) for segment, past in own.items()}
 
 
 def ledger(memory: bytes) -> Ledger | None:

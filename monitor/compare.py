@@ -17,7 +17,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from detectors import REGISTRY, Bins, Kind, Pair, Profile
+from detectors import REGISTRY, Bins, Kind, Pair, Profile, law
 from detectors.bins import INVALID, MISSING, CategoricalColumn, Counts, Floats, NumericColumn
 from detectors.profile import N_SUMS, count_sorted, count_words
 from detectors.rows import KERNELS, RowScore, score_rows
@@ -161,12 +161,14 @@ def _in_both(
     columns: list[_Counted[Any]] = [*numeric, *words]
     counts = np.stack([each.counts for each in columns], axis=1)
     sums = np.array([each.sums for each in numeric], np.int64).reshape(-1, 2, N_SUMS)
-    pair = Pair(*(Profile(bins, counts[side], sums[:, side], n_windows=1) for side in (0, 1)))
+    before, now = (Profile(bins, counts[side], sums[:, side], n_windows=1) for side in (0, 1))
+    pair = Pair(before, now, law.between(before, now, detectors))
     scores = Scores(pair)
     verdicts, _ = Family().judge(scores, b"")
     for i, (each, verdict) in enumerate(zip(columns, verdicts, strict=True)):
         found = {
-            name: _on_rows(each.rows[name]) if name in each.rows else _on_cells(scores, name, i) for name in detectors
+            name: _on_rows(each.rows[name], scores, name, i) if name in each.rows else _on_cells(scores, name, i)
+            for name in detectors
         }
         settled = _settled(pair, i, verdict, each.key if keys else "")
         yield Compared(bins.kinds[i], settled, finite(scores["missing"].effect[i]), found)
@@ -228,8 +230,10 @@ def _settled(pair: Pair, row: int, verdict: Verdict, key: str) -> Verdict:
     return msgspec.structs.replace(verdict, outcome=outcome, reason=reason)
 
 
-def _on_rows(score: RowScore) -> DetectorScore:
-    return _found((score.statistic, score.p_value, score.effect), score.n_reference, score.n_current, score.reason)
+def _on_rows(score: RowScore, scores: Scores, name: str, row: int) -> DetectorScore:
+    """The statistic of the rows, with the p-value of their counts where its law has to be drawn."""
+    p_value = float(scores[name].p_value[row]) if np.isnan(score.p_value) else score.p_value
+    return _found((score.statistic, p_value, score.effect), score.n_reference, score.n_current, score.reason)
 
 
 def _on_cells(scores: Scores, name: str, row: int) -> DetectorScore:

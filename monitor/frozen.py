@@ -105,7 +105,7 @@ def _thawed_tally(found: _Tally, bins: Bins) -> Tally:
     panes = None
     if found.panes:
         counts = np.frombuffer(zlib.decompress(found.panes), "<i4").reshape(-1, bins.n_columns, N_CELLS)
-        panes = Panes(counts, np.frombuffer(found.pane_pairs, "<i8").reshape(-1, bins.pairs.n_sums))
+        panes = Panes(counts, np.frombuffer(found.pane_pairs, "<i8").reshape(len(counts), -1))
     profile = Profile.from_bytes(bins, found.profile)
     return Tally(profile, _thawed_extents(found), found.unknown, found.n_inspected, panes)
 

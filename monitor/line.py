@@ -129,6 +129,7 @@ class Line:
         self.layout = layout(model.fields, reference.bins, ids=self._join is not None)
         self.readings = _readings(model, self.layout, self._windows.needs_time)
         self.decoders: Mapping[str, Decoder] = {topic: r.decoder() for r in self.readings for topic in r.topics}
+        self._decoder = self.readings[0].decoder()
         self._shape = shape(model, reference)
         self._committed = saved
         self._offsets = dict(saved.offsets)
@@ -156,9 +157,10 @@ class Line:
         self._n_lost += records.n_lost
         batch = fresh.decoded.get(self.name)
         if batch is None:
-            decoder = self.decoders[records.partition.topic]
+            # Files and rehearsals have names of their own: what is no topic of labels holds predictions.
+            decoder = self.decoders.get(records.partition.topic, self._decoder)
             batch = screened(decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
-        if records.partition.topic not in self.own_topics:
+        if records.partition.topic in self.topics - self.own_topics:
             self._label(batch)
             return
         if now_ms is not None:
@@ -242,7 +244,7 @@ class Line:
 
     def _silent_since(self, moment: Moment) -> int:
         """Since when nothing has come though everything was read, if that is too long; else 0."""
-        mine = {at for at in moment.assigned if at.topic in self.own_topics}
+        mine = {at for at in moment.assigned if at.topic not in self.topics - self.own_topics}
         if not mine or not mine <= moment.idle:
             return 0
         limit_ms = self._model.silent_after

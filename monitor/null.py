@@ -57,7 +57,7 @@ def _drawn(pair: Pair, row: int, rng: np.random.Generator) -> Pair:
         drawn = rng.multinomial(int(side.counts[row].sum()), shares, N_DRAWS).astype(np.int64)
         sums = _sums(drawn, column) if numeric else np.zeros((0, N_SUMS), np.int64)  # type: ignore[arg-type]
         sides.append(Profile(bins, drawn, sums, side.n_windows))
-    return Pair(*sides)
+    return Pair(sides[0], sides[1])
 
 
 def _sums(drawn: Counts, column: NumericColumn) -> Counts:

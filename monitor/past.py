@@ -38,10 +38,10 @@ class Past:
     sorted_by: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, bins: Bins, rows: Rows, cut: Cut) -> Self:
-        """The chosen rows in the windows that a log of them would have."""
+    def of(cls, bins: Bins, rows: Rows, cut: Cut, *, pairs: bool) -> Self:
+        """The chosen rows in the windows that a log of them would have. pairs: whether pairs of columns are watched."""
         chosen = rows.chosen
-        profile = Profile.of(bins, rows.numbers[:, chosen], rows.cells[:, chosen])
+        profile = Profile.of(bins, rows.numbers[:, chosen], rows.cells[:, chosen], pairs=pairs)
         usual = rows_per_window(rows.time_ms[chosen], cut)
         size = usual or DEFAULT_ROWS
         signals = Signals.of(profile, size)
@@ -54,6 +54,10 @@ class Past:
     def under(self, cut: Cut) -> Past:
         """As far as it tells of windows that are cut in another way: the profile alone, if they are."""
         return self if cut == self.cut else replace(self, cut=cut, rows=float(cut.n_rows) or DEFAULT_ROWS, blocks=None)
+
+    def without_pairs(self) -> Past:
+        """The same as a segment has it."""
+        return replace(self, profile=replace(self.profile, pairs=self.profile.pairs[:0]))
 
     def material(self) -> Material:
         """What there is to learn from."""
@@ -113,10 +117,13 @@ def thaw(data: bytes, bins: Bins) -> Pasts:
 
 
 def by_segment(bins: Bins, rows: Rows, cut: Cut, cells: Mapping[str, tuple[int, int]], whole: str) -> Pasts:
-    """Of all rows, and of those of each segment that has some. cells: see `Segments`."""
-    found = {whole: Past.of(bins, rows, cut)}
+    """Of all rows, and of those of each segment that has some; pairs of columns are watched in the whole alone.
+
+    cells: see `Segments`.
+    """
+    found = {whole: Past.of(bins, rows, cut, pairs=True)}
     for segment, (column, cell) in cells.items():
         chosen = rows.chosen & (rows.cells[column] == cell)
         if chosen.any():
-            found[segment] = Past.of(bins, replace(rows, chosen=chosen), cut)
+            found[segment] = Past.of(bins, replace(rows, chosen=chosen), cut, pairs=False)
     return found

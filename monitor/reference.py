@@ -4,7 +4,7 @@ A sealed reference holds the cells (`bins.json`), the profile of the reference r
 sample of rows as they were (`sample.parquet`) and as windows keep theirs (`rows.bin`), the windows of its rows if they
 were cut (`windows.bin`) and what a person wants to know (`reference.json`). Its id is the SHA-256 of all but the last,
 so that a changed byte is noticed and equal data give equal ids. What a calibration learnt lies beside them
-(`calibration.bin`); it follows from them.
+(`calibration.bin`), and the null laws that had to be drawn (`laws.bin`); both follow from them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from detectors import Bins, Kind, Profile
 from detectors.bins import Cells, Floats
 from detectors.blocks import Cut, Rows
 from detectors.correlation import choose
+from detectors.law import Laws
 from monitor import past
 from monitor.allowance import Calibrations, cut_of
 from monitor.batch import NO_TIME, Int64s, Partition
@@ -42,6 +43,7 @@ _PARTS: Final = ("bins.json", "profile.bin", "sample.parquet")
 _WINDOWS: Final = "windows.bin"
 _ROWS: Final = "rows.bin"
 _CALIBRATION: Final = "calibration.bin"
+_LAWS: Final = "laws.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ def seal(
     """
     bins, profile, matrix, cells = _counted(frame, kinds, error_of, slicing)
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (_WINDOWS, _CALIBRATION):
+    for name in (_WINDOWS, _CALIBRATION, _LAWS):
         (directory / name).unlink(missing_ok=True)
     pasts: past.Pasts = {}
     if slicing is not None:
@@ -169,13 +171,15 @@ def seal(
         (directory / _WINDOWS).write_bytes(past.freeze(pasts))
     (directory / "bins.json").write_bytes(bins.to_json())
     (directory / "profile.bin").write_bytes(profile.to_bytes())
+    laws = Laws.of(profile)
+    (directory / _LAWS).write_bytes(laws.to_bytes())
     kept = _rows(frame, bins)
     (directory / _ROWS).write_bytes(kept.to_bytes())
     _sample(frame[list(kinds)]).to_parquet(directory / "sample.parquet", index=False)
     columns = {name: str(kind) for name, kind in zip(bins.names, bins.kinds, strict=True)}
     facts = Facts(version=1, id=_content_id(directory), n_rows=profile.n_rows, columns=columns)
     (directory / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
-    return Reference(facts.id, bins, profile, pasts, rows=kept)
+    return Reference(facts.id, bins, profile, pasts, rows=kept, laws=laws)
 
 
 def keep(directory: Path, calibrations: Calibrations) -> None:
@@ -212,7 +216,8 @@ def unseal(directory: Path) -> Reference:
         pasts = past.thaw(windows.read_bytes(), bins) if windows.exists() else {}
         rows = directory / _ROWS
         sample = RowSample.from_bytes(bins, rows.read_bytes()) if rows.exists() else None
-        return Reference(known.id, bins, profile, pasts, _calibrations(directory), sample)
+        laws = _laws(directory, profile)
+        return Reference(known.id, bins, profile, pasts, _calibrations(directory), sample, laws)
     except OSError as error:
         raise ReferenceFault(f"{directory}: {error.filename} cannot be read: {error.strerror}") from error
 
@@ -225,6 +230,16 @@ def _calibrations(directory: Path) -> Calibrations:
         return msgspec.msgpack.decode(unchecked(file.read_bytes()), type=Calibrations)
     except ValueError as error:  # of which msgspec's own is one
         raise ReferenceFault(f"{file}: {error}; delete it, or make it anew with `driftd calibrate`") from error
+
+
+def _laws(directory: Path, profile: Profile) -> Laws | None:
+    file = directory / _LAWS
+    if not file.exists():
+        return None
+    try:
+        return Laws.from_bytes(profile, file.read_bytes())
+    except ValueError as error:
+        raise ReferenceFault(f"{file}: {error}; build the reference anew") from error
 
 
 def _content_id(directory: Path) -> str:

@@ -10,7 +10,7 @@ from typing import IO, Final
 
 import msgspec
 
-from detectors import REGISTRY, Pair
+from detectors import REGISTRY
 from monitor.alert import Change, State
 from monitor.batch import Batch, Moment, Partition, Records
 from monitor.check import Judged, Reference
@@ -186,7 +186,7 @@ class _Writer:
 
     def _said(self, judged: Judged) -> Iterable[VerdictRow]:
         window = judged.window
-        scores = Scores(Pair(self._reference.profile, window.tally.profile))
+        scores = Scores(self._reference.beside(window.tally.profile, window.segment))
         for row, verdict in enumerate(judged.verdicts):
             known = row < self._reference.bins.n_columns
             yield VerdictRow(

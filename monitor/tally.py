@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from detectors import Bins, Profile
 from detectors.bins import Cells, Counts, Floats
 from detectors.blocks import N_PANES
+from detectors.pairs import together
 from monitor.batch import Batch, Int64s, Partition
 from monitor.rowsample import Lots, RowSample, lots
 
@@ -53,7 +54,7 @@ class Panes:
         return cls(np.stack([part.counts for part in parts]).astype(np.int32), np.stack([p.pairs for p in parts]))
 
     def __add__(self, other: Panes) -> Panes:
-        return Panes(self.counts + other.counts, self.pairs + other.pairs)
+        return Panes(self.counts + other.counts, together(self.pairs, other.pairs))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,18 +145,19 @@ class Stack:
         unknown = [(row + begin, name) for batch, begin in placed for row, name in batch.unknown]
         return cls(bins, *arrays, inspected, unknown, [(batch.partition, begin) for batch, begin in placed])
 
-    def tally(self, rows: Rows, pane: Rows | None = None, *, with_unknown: bool = False) -> Tally:
-        """Count the chosen rows, given in ascending order; their unknown columns only if asked.
+    def tally(self, rows: Rows, pane: Rows | None = None, *, whole: bool = False) -> Tally:
+        """Count the chosen rows, given in ascending order.
 
-        pane: of each of them, if they are counted by panes too.
+        pane: of each of them, if they are counted by panes too. whole: whether they are no segment's: then pairs of
+        columns are counted too, and columns nobody expected.
         """
         everything = rows.size == self.time_ms.size
         numbers, cells = (self.numbers, self.cells) if everything else (self.numbers[:, rows], self.cells[:, rows])
         if pane is None:
-            profile, panes = Profile.of(self.bins, numbers, cells), None
+            profile, panes = Profile.of(self.bins, numbers, cells, pairs=whole), None
         else:
-            profile, panes = _by_pane(self.bins, numbers, cells, pane)
-        if not with_unknown:
+            profile, panes = _by_pane(self.bins, numbers, cells, pane, pairs=whole)
+        if not whole:
             return Tally(profile, self._extents(rows), panes=panes)
         place = np.minimum(np.searchsorted(rows, self.inspected), max(rows.size - 1, 0))
         inspected = set(self.inspected[rows[place] == self.inspected].tolist()) if rows.size else set()
@@ -197,13 +199,13 @@ class Stack:
         )
 
 
-def _by_pane(bins: Bins, numbers: Floats, cells: Cells, pane: Rows) -> tuple[Profile, Panes]:
+def _by_pane(bins: Bins, numbers: Floats, cells: Cells, pane: Rows, *, pairs: bool) -> tuple[Profile, Panes]:
     """Rows counted, and their counts by pane, at hardly more cost: rows that come together are mostly of one pane."""
-    none = Profile.empty(bins)
+    none = Profile.of(bins, numbers[:, :0], cells[:, :0], pairs=pairs)
     whole, parts = none, [none] * N_PANES
     for which in np.flatnonzero(np.bincount(pane)).tolist():
         mine = pane == which
         some = slice(None) if mine.all() else mine
-        parts[which] = Profile.of(bins, numbers[:, some], cells[:, some])
+        parts[which] = Profile.of(bins, numbers[:, some], cells[:, some], pairs=pairs)
         whole += parts[which]
     return whole, Panes.of(parts)

@@ -131,7 +131,7 @@ class Segments:
 
     def split(self, stack: Stack, rows: Rows, pane: Rows | None = None) -> Iterable[tuple[str, Tally]]:
         """The chosen rows counted, as a whole and by segment; only what is not empty. pane: of each row, if asked."""
-        yield WHOLE, stack.tally(rows, pane, with_unknown=True)
+        yield WHOLE, stack.tally(rows, pane, whole=True)
         for name, (column, cell) in self.cells.items():
             mine = stack.cells[column, rows] == cell
             if mine.any():

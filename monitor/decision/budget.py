@@ -175,7 +175,7 @@ class Budget:
             n_pairs=ward.layout.n_pairs,
             off={names[column]: why for column, why in calibration.off.items()},
             least=_known(self.bins.names, calibration.least[: self.bins.n_columns]),
-            least_pairs=_known(self.bins.pair_names, calibration.least[self.bins.n_columns :]),
+            least_pairs=_known(names[self.bins.n_columns :], calibration.least[self.bins.n_columns :]),
         )  # fmt: skip
 
     def _booked(self, ward: Ward, book: Ledger, sight: Sight, found: _Findings) -> Ledger:

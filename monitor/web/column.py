@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from litestar import Request, Response, get
 from litestar.params import FromPath
 
-from detectors import REGISTRY
+from detectors import REGISTRY, law
 from monitor.account import ColumnHistory
 from monitor.decision import Scores
 from monitor.describe import correlations, number, percent
@@ -94,7 +95,8 @@ def _compared(compared: Compared | None, column_name: str, shown: str) -> Html:
     if column_name not in names:
         return tag("p", "The reference has no such column.")
     row = names.index(column_name)
-    pair = compared.pair.only(row)
+    alone = compared.pair.only(row)
+    pair = replace(alone, laws=law.between(alone.reference, alone.current, REGISTRY))
     drawn = outline(pair, 0)
     return tag(
         "div",

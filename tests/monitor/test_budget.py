@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ from monitor.batch import NO_TIME, Batch, Moment, Partition
 from monitor.check import Judge, budgeted, ledger
 from monitor.cli import read_config
 from monitor.config import Config, Model, Rule
-from monitor.decision import Outcome
+from monitor.decision import CORRELATION, Outcome
 from monitor.errors import ReferenceFault
 from monitor.frozen import freeze, thaw
 from monitor.reference import kinds_of, seal, slicing, unseal
@@ -92,6 +93,7 @@ def test_the_shares_of_all_models_segments_and_columns_are_the_budget(home: Path
     assert paid.shares[plan] == 0.0  # it has one value there
     pair = bins.n_columns
     assert whole.shares[pair] == pytest.approx(np.sqrt(whole.shares[age] * whole.shares[debt]))
+    assert paid.shares.size == bins.n_columns  # pairs are watched in the whole alone
     without = config.model[0].model_copy(update={"correlations": 0})
     assert allowance.of(config, without, bins).by_segment["all"].shares[pair] == 0.0
     assert (whole.alarms, whole.period) == (2.0, 168.0)
@@ -233,6 +235,9 @@ def test_late_rows_change_numbers_and_not_what_was_said(home: Path, config: Conf
     judge = Judge.of(reference, config, config.model[0])
     *_, (judged, _) = _judged(judge, reference, 34, shift_from=30)
     assert any(v.outcome is Outcome.DRIFT for v in judged.verdicts)
+    of_pair = msgspec.structs.replace(judged.verdicts[0], column="correlation of age and debt", measure=CORRELATION)
+    again = judge.rejudge(judged.window.amended(judged.window.tally), (*judged.verdicts, of_pair))
+    assert again.verdicts[-1] == of_pair
     again = judge.rejudge(judged.window.amended(judged.window.tally), judged.verdicts)
     assert [v.outcome for v in again.verdicts] == [v.outcome for v in judged.verdicts]
     assert [v.n_current for v in again.verdicts] == [2 * v.n_current for v in judged.verdicts]
@@ -284,6 +289,7 @@ def test_a_windows_quarters_add_up_to_it_and_are_kept_until_it_closes(home: Path
         assert panes is not None
         assert np.array_equal(panes.counts.sum(axis=0), window.tally.profile.counts)
         assert np.array_equal(panes.pairs.sum(axis=0), window.tally.profile.pairs)
+        assert bool(panes.pairs.size) == (window.segment == WHOLE)
         assert thaw(freeze(window.closed(0)), bins).tally.panes is None
     (first_one, *_) = closed
     assert first_one.tally.panes is not None

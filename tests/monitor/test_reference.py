@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from detectors import Kind, Profile
+from detectors import REGISTRY, Kind, Profile
 from detectors.bins import FIRST, INVALID, MISSING, UNSEEN
 from monitor.errors import ReferenceFault
 from monitor.reference import build, counted, facts, kinds_of, seal, unseal
+from monitor.window import WHOLE
 
 CAR_LOAN = Path(__file__).parents[3] / "shared" / "data" / "nannyml_car_loan"
 
@@ -85,6 +86,25 @@ def test_damage_is_refused_with_the_place(frame: pd.DataFrame, tmp_path: Path, p
         file.write_bytes(data[:-9] if harm == "cut" else data[:20] + bytes([data[20] ^ 1]) + data[21:])
     with pytest.raises(ReferenceFault, match=str(tmp_path)):
         unseal(tmp_path)
+
+
+def test_drawn_laws_are_kept_with_it_and_can_be_lost_but_not_damaged(frame: pd.DataFrame, tmp_path: Path):
+    sealed = seal(frame, kinds_of(frame, {}), tmp_path)
+    file = tmp_path / "laws.bin"
+    data = file.read_bytes()
+    for opened in (sealed, unseal(tmp_path)):
+        pair = opened.beside(opened.profile, WHOLE)
+        assert REGISTRY["wasserstein"].score(pair).p_value[0] == 1
+    file.write_bytes(data[:-9])
+    with pytest.raises(ReferenceFault, match=r"laws\.bin.*build the reference anew"):
+        unseal(tmp_path)
+    file.unlink()
+    opened = unseal(tmp_path)
+    assert opened.id == sealed.id
+    assert np.isnan(REGISTRY["wasserstein"].score(opened.beside(opened.profile, WHOLE)).p_value[0])
+    file.write_bytes(data)
+    seal(frame[1:], kinds_of(frame, {}), tmp_path)
+    assert file.read_bytes() != data
 
 
 def test_tables_count_like_the_reference_and_faults_have_their_cells(frame: pd.DataFrame):
