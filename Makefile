@@ -52,11 +52,12 @@ fuzz: $(VENV)/.ready
 	$(BIN)/python -m tests.fuzz --runs 1000000
 
 SEEDS  ?= 5
+AT_ONCE ?= 2
 RUNS   := build/faults.jsonl
 
 faults: $(VENV)/.ready
 	mkdir -p build
-	DRIFTD_FAULT_SEEDS=$(SEEDS) DRIFTD_FAULT_RESULTS=$(abspath $(RUNS)) $(BIN)/pytest tests/faults -k "$(ONLY)"; \
+	DRIFTD_FAULT_SEEDS=$(SEEDS) DRIFTD_FAULT_RESULTS=$(abspath $(RUNS)) $(BIN)/pytest tests/faults -k "$(ONLY)" -n $(AT_ONCE); \
 	code=$$?; PYTHONPATH=tests $(BIN)/python -m faults.results $(RUNS) docs/faults.md && exit $$code
 
 soak: $(VENV)/.ready

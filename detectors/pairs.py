@@ -81,11 +81,14 @@ class Pairs:
         """Sums over groups of rows, shape (n_groups, n_sums); group: of each row, negative for none."""
         found = np.zeros((n_groups, self.n_sums), np.int64)
         if self.n_pairs:
-            own, order = cells[list(self.columns)], np.argsort(group, kind="stable")
-            borders = np.searchsorted(group[order], np.arange(n_groups + 1)).tolist()
+            own = cells[list(self.columns)]
+            if (group[1:] < group[:-1]).any():
+                order = np.argsort(group, kind="stable")
+                own, group = own[:, order], group[order]
+            borders = np.searchsorted(group, np.arange(n_groups + 1)).tolist()
             for i, (first, end) in enumerate(pairwise(borders)):
                 if first < end:
-                    found[i] = self._sums(own[:, order[first:end]])
+                    found[i] = self._sums(own[:, first:end])
         return found
 
     def correlations(self, sums: Counts, n_rows: Counts) -> Floats:

@@ -110,6 +110,21 @@ class Reject:
     row: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter as it is kept: a reject with its model, its number n, and when it was seen, epoch milliseconds."""
+
+    n: int
+    model: str
+    topic: str
+    partition: int
+    offset: int
+    kind: str
+    reason: str
+    head: bytes
+    seen_ms: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Rows of one partition for one model, as columns on the cells of the model's reference.

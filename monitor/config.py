@@ -70,7 +70,8 @@ class Kafka(_Table):
     """`[kafka]`: where the records are. Keys beyond these are kafka-python's consumer options, by their own names.
 
     mode, group, instance: see docs/operate.md. out_of_range: where to read on when Kafka has deleted records before
-    they were read, or whether to stop there. workers: processes that read and decode.
+    they were read, or whether to stop there. workers: processes that read and decode. dead_letter_topic: where records
+    that became no row are told of, "" for nowhere but the state.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -83,6 +84,7 @@ class Kafka(_Table):
     idle_timeout: DurationMs = _duration("1m")
     sample: float = Field(default=1.0, gt=0, le=1)
     workers: int = Field(default=1, ge=1, le=64)
+    dead_letter_topic: str = Field(default="", max_length=249, pattern=r"^[A-Za-z0-9._-]*$")
 
 
 class State(_Table):
@@ -284,8 +286,9 @@ class Config(_Table):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the content; secrets are not in it, since they are never values, nor how many workers share it."""
-        return hashlib.sha256(self.model_dump_json(exclude={"kafka": {"workers"}}).encode()).hexdigest()
+        """SHA-256 of the content; secrets are no values, so not in it, nor is what no verdict depends on."""
+        beside = {"workers", "dead_letter_topic"}
+        return hashlib.sha256(self.model_dump_json(exclude={"kafka": beside}).encode()).hexdigest()
 
 
 class Known:
@@ -378,6 +381,11 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
             yield Problem(f"model[{i}].topics", "no topic, but there is a [kafka] table; name the topics to read")
         if model.labels is not None:
             yield from _of_labels(f"model[{i}]", model, model.labels, config.kafka, known)
+        if config.kafka is not None and config.kafka.dead_letter_topic in model.all_topics:
+            told = (
+                f"found {config.kafka.dead_letter_topic!r}, which model {model.name} reads; wanted a topic of its own"
+            )
+            yield Problem("kafka.dead_letter_topic", told)
     yield from _references(config, known)
     for i, channel in enumerate(config.channel):
         yield from _unknown(f"channel[{i}].kind", channel.kind, known.channels, "kind of channel")

@@ -54,6 +54,7 @@ class Metrics:
         self._batch_path = gauge("kafka_batch_path", "Whether whole batches are read; 0 is record by record, slower")
         self._connected = gauge("kafka_connected", "Whether a broker's connection stands")
         self._anew = counter("topics_made_anew", "Topics found deleted and made anew under the same name", "topic")
+        self._letters = counter("dead_letters_produced", "Dead letters that Kafka has taken")
         self._lost = counter("records_lost", "Records that Kafka deleted before they were read", "topic")
         self._rejected = counter("records_rejected", "Records that became no row", "model", "reason")
         self._late = counter("late_records", "Rows that came after their window had closed", "model")
@@ -155,6 +156,10 @@ class Metrics:
     def made_anew(self, topic: str) -> None:
         """A topic is another one than before."""
         self._anew.labels(topic).inc()
+
+    def produced(self, n_letters: int) -> None:
+        """Dead letters were produced."""
+        self._letters.inc(n_letters)
 
     def committed(self, commit: Commit, seconds: float) -> None:
         """A commit is on the disk."""

@@ -9,12 +9,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from monitor.batch import Letter
 from monitor.board import Board
 from monitor.channels import REGISTRY as CHANNELS
 from monitor.channels import TOOLS, Channel, Tools
@@ -50,6 +52,7 @@ from monitor.schedule import Job as Chore
 from monitor.secret import secrets
 from monitor.sources.group import Member
 from monitor.sources.kafka import KafkaSource
+from monitor.sources.letters import Letterbox
 from monitor.sources.registry import Registry, SchemaFile
 from monitor.sources.sample import Sample
 from monitor.sources.workers import Job, Workers
@@ -448,6 +451,7 @@ def _work(control: Control, shift: Shift, store: Store, outside: Outside, notifi
     jobs = housekeeping(control.prepared, store, outside)
     jobs.start()
     prepared = control.prepared
+    letterbox = _letterbox(prepared, outside)
     try:
         control.page.show(prepared.config, prepared.folder, prepared.directory, prepared.door)
         notifier.ready(daemon.status)
@@ -455,6 +459,26 @@ def _work(control: Control, shift: Shift, store: Store, outside: Outside, notifi
         daemon.run(shift.wanted, notifier.progress)
     finally:
         jobs.stop()
+        if letterbox is not None:
+            letterbox.close()
+
+
+def _letterbox(prepared: Prepared, outside: Outside) -> Letterbox | None:
+    """What produces dead letters; it reads and writes the state through the loop."""
+    kafka, chores = prepared.config.kafka, outside.inbox.chores
+    if kafka is None or not kafka.dead_letter_topic:
+        return None
+
+    def waiting(limit: int) -> Future[Sequence[Letter]]:
+        found: Future[Sequence[Letter]] = Future()
+        chores.put(lambda _, store: found.set_result(store.letters(limit)))
+        return found
+
+    def produced(letters: Sequence[int]) -> None:
+        chores.put(lambda _, store: store.produced(letters))
+        outside.metrics.produced(len(letters))
+
+    return Letterbox(kafka.dead_letter_topic, prepared.kafka, waiting, produced)
 
 
 def _schemas(model: Model, folder: Path, where: str) -> Schemas | Problem | None:

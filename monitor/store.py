@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from detectors import Bins
-from monitor.batch import Partition
+from monitor.batch import Letter, Partition
 from monitor.board import BoardState
 from monitor.channels import Attempt
 from monitor.check import Judged, Reference
@@ -39,7 +39,7 @@ from monitor.window import WHOLE, Window
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 3
+VERSION: Final = 4
 LONGEST_PAUSE_MS: Final = 86_400_000
 """A notice that would wait longer was put off by a clock that was wrong then, and is due."""
 N_DEAD_LETTERS: Final = 10_000
@@ -89,7 +89,8 @@ CREATE INDEX outbox_by_state ON outbox (state, n);
 CREATE INDEX outbox_by_incident ON outbox (incident, channel, n);
 CREATE TABLE dead_letters (n INTEGER PRIMARY KEY, model TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
     record_offset INTEGER NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL, head BLOB NOT NULL,
-    seen_ms INTEGER NOT NULL, UNIQUE (model, topic, partition, record_offset));
+    seen_ms INTEGER NOT NULL, produced INTEGER NOT NULL DEFAULT 0, UNIQUE (model, topic, partition, record_offset));
+CREATE INDEX dead_letters_waiting ON dead_letters (n) WHERE produced = 0;
 """
 OFFSET_SUM: Final = "crc(model, topic, partition, next_offset)"
 BOARD_SUM: Final = "crc(body)"
@@ -358,6 +359,17 @@ class Store:
             db.execute("DELETE FROM dead_letters WHERE seen_ms < ?", (before_ms,))
         return n_windows
 
+    def letters(self, limit: int) -> list[Letter]:
+        """Dead letters that were not produced yet, oldest first."""
+        statement = """SELECT n, model, topic, partition, record_offset, kind, reason, head, seen_ms FROM dead_letters
+            WHERE produced = 0 ORDER BY n LIMIT ?"""
+        return [Letter(*row) for row in self.database.rows(statement, (limit,))]
+
+    def produced(self, letters: Sequence[int]) -> None:
+        """Remember that these dead letters were produced."""
+        with self.database.transaction() as db:
+            db.executemany("UPDATE dead_letters SET produced = 1 WHERE n = ?", [(n,) for n in letters])
+
     def recover(self, fault: StoreDamaged) -> None:
         """Set a damaged database aside and go on from the last backup. StoreError when there is none that is sound."""
         self.database.recover(fault)
@@ -515,8 +527,10 @@ def _apply_dead_letters(db: sqlite3.Connection, part: ModelCommit, now_ms: int) 
     if not part.rejects:
         return
     db.executemany(
-        """INSERT OR IGNORE INTO dead_letters (model, topic, partition, record_offset, kind, reason, head, seen_ms)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+        """INSERT INTO dead_letters (model, topic, partition, record_offset, kind, reason, head, seen_ms)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET kind = excluded.kind, reason = excluded.reason,
+        head = excluded.head, seen_ms = excluded.seen_ms, produced = 0
+        WHERE seen_ms < excluded.seen_ms AND (kind <> excluded.kind OR head <> excluded.head)""",  # of a log made anew
         [
             (part.model, *reject.partition, reject.offset, reject.kind, reject.reason, reject.head, now_ms)
             for reject in part.rejects[-N_DEAD_LETTERS:]

@@ -10,11 +10,12 @@ import ssl
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
     AuthorizationError,
     IllegalSaslStateError,
@@ -68,6 +69,7 @@ QUIETED: Final = {
     "kafka.cluster": logging.CRITICAL,
     "kafka.coordinator": logging.CRITICAL,
     "kafka.consumer.fetcher": logging.CRITICAL,
+    "kafka.producer": logging.CRITICAL,
 }
 ISOLATION_LEVELS: Final = ("read_uncommitted", "read_committed")
 NO_ID: Final = UUID(int=0)
@@ -159,33 +161,8 @@ class Client:
     """
 
     def __init__(self, options: Mapping[str, Any], connect_seconds: float, reader: type | None) -> None:
-        made: list[KafkaNetClient] = []
-        milliseconds = int(connect_seconds * 1000)
-
-        def connections(**configs: Any) -> KafkaNetClient:
-            net = NetworkSelector(**configs)
-            try:
-                made.append(KafkaNetClient(net=net, manager=_Manager(net, **configs), **configs))
-            except BaseException:
-                net.close()
-                raise
-            return made[0]
-
-        quiet_library()
         bound_library()
-        try:
-            self.consumer = KafkaConsumer(**options, kafka_client=connections, bootstrap_timeout_ms=milliseconds)
-            _bootstrap(made[0]._manager, milliseconds)
-        except BaseException as fault:
-            # A constructor that raises leaves its IO thread and sockets behind.
-            for client in made:
-                client.close()
-            if isinstance(fault, ValueError | TypeError | AssertionError | ImportError):
-                raise KafkaConfigurationError(f"kafka-python refuses the options: {fault}") from fault
-            if isinstance(fault, KafkaTimeoutError) and made and made[0]._manager.fault is not None:
-                raise made[0]._manager.fault from fault
-            raise
-        self._manager: _Manager = made[0]._manager
+        self.consumer, self._manager = _connected(partial(KafkaConsumer, **options), connect_seconds)
         self.log_ids: Mapping[str, str] = {}
         self._manager.cluster.add_listener(self._note_logs)
         if reader is not None:
@@ -271,6 +248,44 @@ class Client:
 
 def _log(identity: UUID | None) -> str:
     return "" if identity in (None, NO_ID) else str(identity)
+
+
+def producer(options: Mapping[str, Any], connect_seconds: float) -> KafkaProducer:
+    """A connected producer. options: as `client_options` made them, those that both know, and a producer's own. Raises
+    like `Client`."""
+    shared = {key: options[key] for key in options.keys() & KafkaProducer.DEFAULT_CONFIG.keys()}
+    return _connected(partial(KafkaProducer, **shared), connect_seconds)[0]
+
+
+def _connected(make: Callable[..., Any], connect_seconds: float) -> tuple[Any, _Manager]:
+    """What `make` makes, connected. Raises what the broker or the network said, or KafkaConfigurationError."""
+    made: list[KafkaNetClient] = []
+    milliseconds = int(connect_seconds * 1000)
+
+    def connections(**configs: Any) -> KafkaNetClient:
+        net = NetworkSelector(**configs)
+        try:
+            made.append(KafkaNetClient(net=net, manager=_Manager(net, **configs), **configs))
+        except BaseException:
+            net.close()
+            raise
+        return made[0]
+
+    quiet_library()
+    try:
+        client = make(kafka_client=connections, bootstrap_timeout_ms=milliseconds)
+        if isinstance(client, KafkaConsumer):  # a producer's own thread has the connections from the start
+            _bootstrap(made[0]._manager, milliseconds)
+    except BaseException as fault:
+        # A constructor that raises leaves its IO thread and sockets behind.
+        for inner in made:
+            inner.close()
+        if isinstance(fault, ValueError | TypeError | AssertionError | ImportError):
+            raise KafkaConfigurationError(f"kafka-python refuses the options: {fault}") from fault
+        if isinstance(fault, KafkaTimeoutError) and made and made[0]._manager.fault is not None:
+            raise made[0]._manager.fault from fault
+        raise
+    return client, made[0]._manager
 
 
 def _bootstrap(manager: _Manager, milliseconds: int) -> None:

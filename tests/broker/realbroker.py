@@ -27,7 +27,7 @@ from confluent_kafka.admin import AdminClient, KafkaException, NewPartitions, Ne
 
 HERE = Path(__file__).resolve().parent
 FETCH_SECONDS = 180
-START_SECONDS = 60
+START_SECONDS = 240
 USER, PASSWORD = "driftd", "right-password"
 KEY_PASSWORD = "key-password"
 

@@ -31,8 +31,8 @@ RESULTS = os.environ.get("DRIFTD_FAULT_RESULTS", "")
 DONE = {(row["fault"], row["seed"]) for row in read(Path(RESULTS)) if not row["wrong"]} if RESULTS else set()
 CASES = [
     pytest.param(fault, seed, id=f"{fault.name.replace(' ', '_')}-{seed}")
-    for fault in catalogue().values()
     for seed in (SEEDS or range(1))
+    for fault in catalogue().values()
     if (fault.quick or SEEDS) and (fault.name, seed) not in DONE
 ]
 

@@ -138,6 +138,9 @@ class Nothing:
     def lag(self) -> dict[Partition, int]:
         return {}
 
+    def log_ids(self) -> dict[str, str]:
+        return {}
+
     def losses(self) -> list[tuple[Partition, int, int]]:
         return []
 
