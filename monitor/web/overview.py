@@ -173,10 +173,11 @@ def _ingest(site: Site, status: Status) -> Html:
             f"{model.counts.late:,}",
             f"{model.counts.dropped:,}",
             f"{model.counts.lost:,}",
+            "—" if model.coverage is None else f"{model.coverage:.0%}",
         )
         for model in status.models
     ]
-    head = ("model", "rows", "in open windows", "rejected", "late", "too late", "lost")
+    head = ("model", "rows", "in open windows", "rejected", "late", "too late", "lost", "labelled")
     flow = site.service.flow()
     letters = ", ".join(f"{n} {state}" for state, n in status.outbox.items()) or "none"
     return tag(
