@@ -58,6 +58,7 @@ class Metrics:
         self._connected = gauge("kafka_connected", "Whether a broker's connection stands")
         self._anew = counter("topics_made_anew", "Topics found deleted and made anew under the same name", "topic")
         self._letters = counter("dead_letters_produced", "Dead letters that Kafka has taken")
+        self._forgotten = counter("dead_letters_forgotten", "Dead letters that newer ones have pushed out of the state")
         self._lost = counter("records_lost", "Records that Kafka deleted before they were read", "topic")
         self._rejected = counter("records_rejected", "Records that became no row", "model", "reason")
         self._late = counter("late_records", "Rows that came after their window had closed", "model")
@@ -159,6 +160,10 @@ class Metrics:
     def made_anew(self, topic: str) -> None:
         """A topic is another one than before."""
         self._anew.labels(topic).inc()
+
+    def forgotten(self, n_letters: int) -> None:
+        """There was no more room for dead letters."""
+        self._forgotten.inc(n_letters)
 
     def produced(self, n_letters: int) -> None:
         """Dead letters were produced."""
