@@ -4,6 +4,7 @@
 # make faults  every fault over several seeds (SEEDS=5); ONLY=disk for some of them; goes on where it was stopped
 # make soak    an hour of service with faults sprinkled in: memory, files, threads, commits
 # make fuzz    a million mutated inputs at every door
+# make airflow a real Airflow, in an environment of its own, takes retraining calls
 # make audit   known weaknesses of the packages that run
 # make dist    a release: dist/driftd-VERSION.tar.gz, to unpack and install from (dist-offline: with all packages in it)
 # make newest-kafka  the batch path against the newest kafka-python there is; warns, never fails
@@ -16,7 +17,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
 AXE    ?= $(HOME)/.cache/driftd/axe
 
-.PHONY: demo test lint axe audit bench faults fuzz soak newest-kafka dist dist-offline lock clean
+.PHONY: demo test lint axe airflow audit bench faults fuzz soak newest-kafka dist dist-offline lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/driftd demo
@@ -47,6 +48,14 @@ audit:
 	unknown=$$(grep -c "could not be audited" $(AUDIT)/said); test $$unknown -eq 0 || \
 		echo "warning: the advisory database does not know $$unknown packages"; \
 	exit $$status
+
+# Its packages would not go with ours. Where it cannot be installed, that is said and no failure.
+AIRFLOW := $(VENV)-airflow
+airflow: $(VENV)/.ready
+	@test -e $(AIRFLOW)/.ready || { $(PYTHON) -m venv $(AIRFLOW) && $(AIRFLOW)/bin/pip install --quiet \
+		--disable-pip-version-check "apache-airflow==3.3.2" && touch $(AIRFLOW)/.ready; } || \
+		{ echo "warning: Airflow cannot be installed; nothing was tested against it"; exit 0; }; \
+	DRIFTD_AIRFLOW=$(abspath $(AIRFLOW))/bin/airflow $(BIN)/pytest -q -n 0 tests/channels/test_airflow.py
 
 fuzz: $(VENV)/.ready
 	$(BIN)/python -m tests.fuzz --runs 1000000

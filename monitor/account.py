@@ -31,6 +31,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
     budget: the ledger of each segment, where the model works under the budget and has closed a window. labelled: what
     became of labels that come later; coverage: share of the predictions that have got theirs, None where none can.
+    with_label: share of the last window's rows that have a loss, None where the reference has none.
     """
 
     model: str
@@ -43,6 +44,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     budget: dict[str, Ledger] = {}
     labelled: Labelled = Labelled()
     coverage: float | None = None
+    with_label: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -6,7 +6,6 @@ The process has limits on its time, its memory and what it writes, and none of d
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import resource
@@ -71,8 +70,6 @@ def _main(work: str, seconds: int, n_bytes: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ):  # fmt: skip
         resource.setrlimit(limit, (most, most))
-    with contextlib.suppress(PermissionError):  # the unit forbids it
-        os.nice(5)
     # What libraries print is no part of what was made.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as to:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -98,6 +98,7 @@ class State(_Table):
     sample_rows: int = Field(default=300, ge=0, le=10_000)
     sample_retention: DurationMs = _duration("7d")
     checkpoint: DurationMs = Field(default=_duration("5s"), gt=0)
+    checkpoint_records: int = Field(default=1_000_000, ge=1)
     backup: DurationMs = _duration("24h")
 
 

@@ -78,10 +78,12 @@ class Outside:
 @dataclass(frozen=True, slots=True)
 class Pace:
     """checkpoint_seconds: how often progress inside open windows is committed; a window that is complete is at once.
+    checkpoint_records: after so many records it is committed sooner, so that no crash costs more than reading those.
     idle_seconds: a partition that was read to its end and brought nothing for so long does not hold windows open."""
 
     checkpoint_seconds: float = 5.0
     idle_seconds: float = 60.0
+    checkpoint_records: int = 1_000_000
 
 
 class Daemon:
@@ -104,7 +106,7 @@ class Daemon:
         self._logs: Mapping[str, str] = {}
         self._quiet: dict[Partition, float] = {}
         self._looked = time.monotonic()
-        self._n_rows = 0
+        self._n_rows = self._n_committed = 0
         self._n_faults = 0
         self._fault = ""
         self._next_try = self._next_commit = self._next_due = 0.0
@@ -199,12 +201,14 @@ class Daemon:
         moment = self._moment()
         for order, answer in self._outside.inbox.take():
             self._answered.append((answer, self._obey(order, moment.now_ms)))
-        if self._answered or time.monotonic() >= self._next_commit or self._engine.ready(moment):
+        due = time.monotonic() >= self._next_commit or self._n_rows - self._n_committed >= self._pace.checkpoint_records
+        if self._answered or due or self._engine.ready(moment):
             began = time.monotonic()
             self._unwritten = self._engine.tick(moment)
             if self._unwritten is not None:
                 self._outside.metrics.judged(self._unwritten, time.monotonic() - began)
             self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
+            self._n_committed = self._n_rows
 
     def _obey(self, order: Order, now_ms: int) -> Answer:
         if not isinstance(order, Resend | Drop):
@@ -251,7 +255,7 @@ class Daemon:
     def _apply(self, commit: Commit) -> None:
         began = time.monotonic()
         try:
-            self._store.apply(commit)
+            self._outside.metrics.forgotten(self._store.apply(commit))
         except StoreFull as fault:
             self._outside.metrics.not_written()
             self._outside.health.disk(str(fault))

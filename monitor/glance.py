@@ -44,11 +44,15 @@ _OUTCOMES: Final = tuple(Outcome)
 
 
 class Glance(msgspec.Struct, frozen=True, array_like=True):
-    """names: the columns; outcomes: of each the place of its verdict in `Outcome`; numbers: see `table`."""
+    """names: the columns; outcomes: of each the place of its verdict in `Outcome`; numbers: see `table`.
+
+    labelled: share of the rows that have a loss, None where there is no such column.
+    """
 
     names: tuple[str, ...]
     outcomes: bytes
     numbers: bytes
+    labelled: float | None = None
 
     @classmethod
     def of(cls, judged: Judged) -> Glance:
@@ -63,7 +67,8 @@ class Glance(msgspec.Struct, frozen=True, array_like=True):
             if at is not None:
                 table[row, Fact.MISSING : Fact.LEVELS], table[row, Fact.LEVELS :] = shares[at], found[at]
         outcomes = bytes(_OUTCOMES.index(verdict.outcome) for verdict in verdicts)
-        return cls(tuple(verdict.column for verdict in verdicts), outcomes, table.astype("<f4").tobytes())
+        names, numbers = tuple(verdict.column for verdict in verdicts), table.astype("<f4").tobytes()
+        return cls(names, outcomes, numbers, _labelled(profile))
 
     @property
     def table(self) -> NDArray[np.float32]:
@@ -125,6 +130,11 @@ def _shares(profile: Profile) -> Floats:
         return np.stack(
             (counts[:, MISSING] / profile.n_all, counts[:, INVALID] / profile.n_all, odd / profile.n_valid), axis=1
         )
+
+
+def _labelled(profile: Profile) -> float | None:
+    row = next(iter(profile.bins.errors), None)
+    return None if row is None or not profile.n_rows else float(profile.n_valid[row]) / profile.n_rows
 
 
 def _said(verdict: Verdict) -> tuple[float, ...]:

@@ -251,10 +251,11 @@ class History:
             "SELECT coalesce(sum(n_rows), 0) FROM open_windows WHERE model = ? AND segment = ?", (model, WHOLE)
         ).fetchone()
         episode = state.watch.desk.episode
+        latest = self.glances(model, WHOLE, 1)
         return ModelStatus(
             model, state.counts, n_windows, n_waiting, next(iter(self.windows(model, limit=1)), None),
             episode.id if episode else None, episode.severity if episode else None, self._ledgers(model),
-            state.labelled, state.labelled.coverage,
+            state.labelled, state.labelled.coverage, latest[0][1].labelled if latest else None,
         )  # fmt: skip
 
     def _ledgers(self, model: str) -> dict[str, Ledger]:

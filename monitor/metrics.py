@@ -1,7 +1,8 @@
 """What Prometheus scrapes: counted from the values that pass through the loop, never asked of the stages.
 
-Labels come from the configuration alone, with one exception: the drift of single columns, which is capped; what does
-not fit is counted in driftd_series_dropped_total. Names follow Prometheus' own rules.
+Labels come from the configuration alone, with two exceptions that are capped: the drift of single columns, where what
+does not fit is counted in driftd_series_dropped_total, and what receivers answer, where it is "other". Names follow
+Prometheus' own rules.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from monitor.store import OutboxFacts
 from monitor.window import WHOLE
 
 N_SERIES: Final = 2_000
+N_REASONS: Final = 100
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -34,6 +36,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._columns: set[tuple[str, str]] = set()
+        self._reasons: set[tuple[str, str]] = set()
         registry = self.registry
 
         def counter(name: str, words: str, *labels: str) -> Counter:
@@ -55,6 +58,7 @@ class Metrics:
         self._connected = gauge("kafka_connected", "Whether a broker's connection stands")
         self._anew = counter("topics_made_anew", "Topics found deleted and made anew under the same name", "topic")
         self._letters = counter("dead_letters_produced", "Dead letters that Kafka has taken")
+        self._forgotten = counter("dead_letters_forgotten", "Dead letters that newer ones have pushed out of the state")
         self._lost = counter("records_lost", "Records that Kafka deleted before they were read", "topic")
         self._rejected = counter("records_rejected", "Records that became no row", "model", "reason")
         self._late = counter("late_records", "Rows that came after their window had closed", "model")
@@ -157,6 +161,10 @@ class Metrics:
         """A topic is another one than before."""
         self._anew.labels(topic).inc()
 
+    def forgotten(self, n_letters: int) -> None:
+        """There was no more room for dead letters."""
+        self._forgotten.inc(n_letters)
+
     def produced(self, n_letters: int) -> None:
         """Dead letters were produced."""
         self._letters.inc(n_letters)
@@ -178,7 +186,11 @@ class Metrics:
             self._latency.labels(channel).observe(max(0.0, time.time() - queued_ms / 1000))
             return
         words = fate.detail or fate.reason if isinstance(fate, Dead) else fate.reason
-        self._failed.labels(channel, words.split(":")[0][:40]).inc()
+        reason = words.split(":")[0][:40]
+        if len(self._reasons) >= N_REASONS and (channel, reason) not in self._reasons:
+            reason = "other"
+        self._reasons.add((channel, reason))
+        self._failed.labels(channel, reason).inc()
 
     def outbox(self, facts: OutboxFacts, failing: Mapping[str, bool]) -> None:
         """How the outbox stands. failing: of each receiver, whether it is left alone."""

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 N_COLUMNS: Final = 3
 N_WINDOWS: Final = 60
 _REFERENCE, _CURRENT, _FAINT = "#8a94a6", "#d1495b", "#d8dce3"
-LIMITS: Final = child.Limits(seconds=30, n_bytes=2**30)
+LIMITS: Final = child.Limits(seconds=10, n_bytes=2**30)
+"""Messages of the same channel wait meanwhile."""
 _ONE_AT_A_TIME: Final = threading.Lock()
 
 

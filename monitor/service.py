@@ -181,7 +181,7 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     courier = Courier(channels)
     for listening in channels.values():
         listening.listen(outside.inbox.ask)
-    pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000 if kafka else 60.0)
+    pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000, config.state.checkpoint_records)
     outside.metrics.configured({name: reference.id[:12] for name, reference in references.items()})
     return Daemon(engine, source, store, courier, outside, pace)
 

@@ -201,8 +201,10 @@ class Store:
         said = self.database.rows(statement, (model, segment, found[0][0]))
         return window, [msgspec.json.decode(body, type=Verdict) for (body,) in said]
 
-    def apply(self, commit: Commit) -> None:
-        """Remember a commit. StoreFull when there is no room for it; then nothing of it is there."""
+    def apply(self, commit: Commit) -> int:
+        """Remember a commit; how many dead letters were forgotten for it. StoreFull when there is no room for it: then
+        nothing of it is there."""
+        n_forgotten = 0
         with self.database.transaction() as db:
             for part in commit.models:
                 _apply_progress(db, part)
@@ -211,11 +213,12 @@ class Store:
                     _apply_window(db, part.model, judged, commit.now_ms)
                 _apply_incidents(db, part, commit.now_ms)
                 _queue(db, part.out.notices, commit.now_ms)
-                _apply_dead_letters(db, part, commit.now_ms)
+                n_forgotten += _apply_dead_letters(db, part, commit.now_ms)
             _queue(db, commit.digests, commit.now_ms)
             if commit.board is not None:
                 db.execute("INSERT OR REPLACE INTO board VALUES (1, ?1, crc(?1))", (msgspec.json.encode(commit.board),))
             _apply_orders(db, commit.orders, commit.now_ms)
+        return n_forgotten
 
     def board(self) -> BoardState:
         """What all models share."""
@@ -523,9 +526,9 @@ def _apply_orders(db: sqlite3.Connection, orders: Sequence[Order], now_ms: int) 
     db.executemany("INSERT INTO orders (done_ms, body) VALUES (?, ?)", rows)
 
 
-def _apply_dead_letters(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> None:
+def _apply_dead_letters(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> int:
     if not part.rejects:
-        return
+        return 0
     db.executemany(
         """INSERT INTO dead_letters (model, topic, partition, record_offset, kind, reason, head, seen_ms)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET kind = excluded.kind, reason = excluded.reason,
@@ -536,11 +539,12 @@ def _apply_dead_letters(db: sqlite3.Connection, part: ModelCommit, now_ms: int) 
             for reject in part.rejects[-N_DEAD_LETTERS:]
         ],
     )
-    db.execute(
+    pushed_out = db.execute(
         """DELETE FROM dead_letters WHERE model = ?1 AND n <=
         (SELECT n FROM dead_letters WHERE model = ?1 ORDER BY n DESC LIMIT 1 OFFSET ?2)""",
         (part.model, N_DEAD_LETTERS),
     )
+    return pushed_out.rowcount + max(0, len(part.rejects) - N_DEAD_LETTERS)
 
 
 def _notice(identity: str, incident: str, channel: str, purpose: str, body: bytes) -> Notice:

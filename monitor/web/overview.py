@@ -173,10 +173,11 @@ def _ingest(site: Site, status: Status) -> Html:
             f"{model.counts.late:,}",
             f"{model.counts.dropped:,}",
             f"{model.counts.lost:,}",
+            _labels(model),
         )
         for model in status.models
     ]
-    head = ("model", "rows", "in open windows", "rejected", "late", "too late", "lost")
+    head = ("model", "rows", "in open windows", "rejected", "late", "too late", "lost", "labels")
     flow = site.service.flow()
     letters = ", ".join(f"{n} {state}" for state, n in status.outbox.items()) or "none"
     return tag(
@@ -188,3 +189,10 @@ def _ingest(site: Site, status: Status) -> Html:
         ),
         table(head, rows, "Rows and records by model"),
     )
+
+
+def _labels(model: ModelStatus) -> str:
+    """How many rows have their label: of all predictions where labels come later, else of the last window."""
+    if model.coverage is not None:
+        return f"{model.coverage:.1%} of {model.labelled.predictions:,} predictions"
+    return "none" if model.with_label is None else f"{model.with_label:.1%} of the last window's rows"

@@ -16,8 +16,8 @@ from monitor.batch import NO_TIME, Partition, Records
 from monitor.check import Reference
 from monitor.config import Config
 from monitor.daemon import Daemon, Outside, Pace
-from monitor.engine import Engine
-from monitor.line import Line, shape
+from monitor.engine import Commit, Engine
+from monitor.line import Line, Saved, shape
 from monitor.outbox import Courier
 from monitor.store import Store
 
@@ -83,6 +83,23 @@ def work(directory: Path, topic: Topic, n_rounds: int, anew_at: int = -1, n_reco
     topic.at = 0
     Daemon(Engine([line]), topic, store, Courier({}), Outside(), Pace(0.0, 60.0)).run(wanted, lambda _: None)
     store.close()
+
+
+def test_progress_is_committed_after_so_many_records(tmp_path: Path):
+    class Counted(Store):
+        offsets: Sequence[int] = ()
+
+        def apply(self, commit: Commit) -> int:
+            self.offsets = [*self.offsets, *(part.offsets[AT] for part in commit.models)]
+            return super().apply(commit)
+
+    store, rounds = Counted(tmp_path / "state"), iter(range(10))
+    line = Line(CONFIG, CONFIG.model[0], REFERENCE, Saved(), lambda *_: None)
+    pace = Pace(3600.0, 60.0, checkpoint_records=9)
+    daemon = Daemon(Engine([line]), Topic("first", 30), store, Courier({}), Outside(), pace)
+    daemon.run(lambda: next(rounds, None) is not None, lambda _: None)
+    store.close()
+    assert store.offsets == [3, 12, 21, 30]  # the first tick is at once
 
 
 sizes = st.integers(1, 20)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -26,6 +27,7 @@ from monitor.check import Judge, Judged, Reference
 from monitor.config import Config, Fields, Model
 from monitor.decision import Outcome
 from monitor.decode import REGISTRY, Layout, layout
+from monitor.glance import Glance
 from monitor.loss import LOSS, Loss
 from monitor.reference import build, kinds_of, seal, slicing, unseal, with_loss
 from monitor.replay import replay
@@ -247,6 +249,11 @@ def test_rows_without_label_are_no_fault_and_a_risen_loss_is_drift(decision: str
         assert isinstance(judged, Judged)
         return {verdict.column: verdict for verdict in judged.verdicts}
 
+    window = windowed(logged(500, seed=3, unlabelled=0.5), where, 0)
+    labelled = Glance.of(judge.judge(window, b"")[0]).labelled
+    row = bins.names.index(LOSS)
+    assert labelled == window.tally.profile.n_valid[row] / 500
+    assert labelled == pytest.approx(0.5, abs=0.1)
     assert verdicts(unlabelled=0.5)[LOSS].outcome is not Outcome.DRIFT
     assert verdicts(unlabelled=1.0)[LOSS].outcome is Outcome.UNKNOWN
     risen = verdicts(unlabelled=0.5, wrong=0.8)[LOSS]
@@ -320,3 +327,17 @@ def test_the_car_loan_models_loss_rises_where_its_data_drift(tmp_path: Path):
     assert [own[window]["verdict"] for window in range(10)] == ["ok"] * 5 + ["drift"] * 5
     assert {each["n_current"] for each in own.values()} == {3_750}
     assert not any(each["quality"] for each in own.values())
+
+
+def test_the_overview_says_how_many_rows_have_their_label():
+    from monitor.account import ModelStatus
+    from monitor.join import Labelled
+    from monitor.line import Counts
+    from monitor.web.overview import _labels
+
+    status = ModelStatus("m", Counts(), 1, 0, None, None, None)
+    assert _labels(status) == "none"
+    assert _labels(msgspec.structs.replace(status, with_label=0.625)) == "62.5% of the last window's rows"
+    later = Labelled(predictions=2_000, joined=1_862)
+    told = msgspec.structs.replace(status, labelled=later, coverage=later.coverage, with_label=0.1)
+    assert _labels(told) == "93.1% of 2,000 predictions"

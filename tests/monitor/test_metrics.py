@@ -112,6 +112,17 @@ def test_columns_beyond_the_cap_are_counted_and_not_shown(monkeypatch: pytest.Mo
     assert found["driftd_series_dropped_total",] == 4
 
 
+def test_what_receivers_answer_makes_no_endless_series(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "N_REASONS", 3)
+    metrics = Metrics()
+    for i in range(10):
+        metrics.settled("slack", Pending(0.0, f"no such thing {i}"), 0)
+        metrics.settled("slack", Pending(0.0, "no such thing 0"), 0)
+    found = {name: n for name, n in values(metrics).items() if name[0] == "driftd_notifications_failed_total"}
+    reasons = {name[1] if name[2] == "slack" else name[2]: n for name, n in found.items()}
+    assert reasons == {"no such thing 0": 11, "no such thing 1": 1, "no such thing 2": 1, "other": 7}
+
+
 def test_the_flow_of_records_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

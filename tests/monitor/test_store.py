@@ -123,8 +123,9 @@ def test_a_notice_that_was_on_its_way_when_the_process_died_may_repeat(store: St
 
 def test_dead_letters_are_kept_by_offset_and_bounded(store: Store):
     rejects = tuple(Reject(AT, i, "not_json", "not JSON: x", b"{") for i in range(N_DEAD_LETTERS + 50))
-    store.apply(commit(1, rejects=rejects[:100]))
-    store.apply(commit(1, rejects=rejects[50:]))
+    assert store.apply(commit(1, rejects=rejects[:100])) == 0
+    assert store.apply(commit(1, rejects=rejects[50:])) == 50
+    assert store.apply(commit(1, rejects=rejects)) == 50  # the others are there already
     ((n, first, last),) = store.database.rows(
         "SELECT count(*), min(record_offset), max(record_offset) FROM dead_letters"
     )

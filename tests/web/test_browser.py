@@ -256,13 +256,19 @@ def test_the_keyboard_is_enough(world: World, opened: Opened):
 
 
 def reach(page: Page, words: str) -> None:
-    """Press Tab until the focus, which must be seen, is on what has this text or label."""
+    """Press Tab until the focus, which must be seen, is on what begins with these words."""
     for _ in range(100):
-        page.keyboard.press("Tab")
-        named = "((e) => (e.labels?.[0] ?? e).innerText)(document.activeElement)"
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-        if (page.evaluate(named) or "").strip() == words:
+        named, outline = page.evaluate(
+            """() => {
+                const one = document.activeElement;
+                if (one === document.body) return ["", "solid"];
+                return [(one.labels?.[0] ?? one).innerText.trim(), getComputedStyle(one).outlineStyle];
+            }"""
+        )
+        assert outline == "solid", named
+        if named.startswith(words):
             return
+        page.keyboard.press("Tab")
     raise AssertionError(f"the keyboard does not reach {words!r}")
 
 
@@ -289,7 +295,6 @@ def test_an_incident_is_found_and_acknowledged_with_the_keyboard_alone(fresh: Wo
 
 @pytest.mark.parametrize("name", ["overview", "incident", "model", "column", "silences"])
 def test_the_keyboard_reaches_all_that_a_mouse_can(world: World, opened: Opened, name: str):
-    """And leaves it again: the round comes back to its beginning."""
     with opened(world) as page:
         log_in(page)
         page.goto(places(world)[name])
@@ -299,12 +304,14 @@ def test_the_keyboard_reaches_all_that_a_mouse_can(world: World, opened: Opened,
                 .forEach((one, i) => { one.dataset.stop = i; })"""
         )
         wanted = set(page.evaluate("[...document.querySelectorAll('[data-stop]')].map((one) => one.dataset.stop)"))
-        met = []
-        for _ in range(len(wanted) + 3):
-            page.keyboard.press("Tab")
-            met.append(page.evaluate("document.activeElement?.dataset?.stop ?? null"))
-        assert wanted - set(met) == set()
         assert len(wanted) > 5
+        met: set[str | None] = set()
+        for _ in range(3 * len(wanted)):  # what scrolls is a stop too
+            page.keyboard.press("Tab")
+            met.add(page.evaluate("document.activeElement?.dataset?.stop ?? null"))
+            if wanted <= met:
+                break
+        assert wanted - met == set()
 
 
 def test_an_open_page_follows_by_itself_and_leaves_a_form_alone(fresh: World, opened: Opened):
