@@ -272,11 +272,9 @@ class Signals:
         np.divide(reading.totals, np.maximum(rows[..., :n], 1), out=found[..., :n])
         if self.n_pairs:
             found[..., n:] = fisher(self.pairs.correlations(reading.pairs, reading.n_all))
-            known = np.isfinite(found[..., n:] - self.mean[n:])
+            known = np.isfinite(found[..., n:] - self.mean[..., n:])
             rows[..., n:] = known * np.maximum(reading.n_all[..., None] - 3.0, 0.0)
-        found -= self.mean
-        found *= self.scale
-        return np.where(rows > 0, found, 0.0), rows
+        return np.where(rows > 0, (found - self.mean) * self.scale, 0.0), rows
 
     def event_rows(self, reading: Reading) -> Floats:
         """Rows in which each kind of event could have happened, shape (..., events)."""
