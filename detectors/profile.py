@@ -303,12 +303,11 @@ def _narrowed(numbers: Counts) -> bytes:
 def _parts(body: bytes, n_columns: int, n_numeric: int) -> list[Counts]:
     """Counts, the two halves of the sums, and the pairs, as `_narrowed` wrote them one after the other."""
     found, at = [], 0
-    for shape in ((n_columns, N_CELLS), (n_numeric, SHIFTS), (n_numeric, N_CELLS), (-1,)):
+    for rows, columns in ((n_columns, N_CELLS), (n_numeric, SHIFTS), (n_numeric, N_CELLS)):
         size = body[at]
-        end = len(body) if shape == (-1,) else at + 1 + size * shape[0] * shape[1]
-        found.append(np.frombuffer(body[at + 1 : end], f"<i{size}").astype(np.int64).reshape(shape))
-        at = end
-    return found
+        found.append(np.frombuffer(body, f"<i{size}", rows * columns, at + 1).astype(np.int64).reshape(rows, columns))
+        at += 1 + size * rows * columns
+    return [*found, np.frombuffer(body, f"<i{body[at]}", -1, at + 1).astype(np.int64)]
 
 
 def _old(body: bytes, n_columns: int, n_numeric: int) -> list[Counts]:
