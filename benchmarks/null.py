@@ -1,29 +1,35 @@
 """False alarms of streams in which nothing drifts: the budget's own, and those of rules in use elsewhere.
 
-    python -m benchmarks.null [--runs 25] [--condition iid] [--workers 2]
+    python -m benchmarks.null [--weeks 200] [--condition iid] [--workers 2] [--others] [--peers FOLDER]
 
 50 columns in hourly windows, a budget of one alarm a week. A run learns a reference and watches 8 weeks after it; 25
 runs make 200 weeks. Printed are pages (windows that tell something new) and alarms of columns a week, with a 95 %
-interval from the scatter between runs, which is wider than Poisson's where runs differ. The other rules see the same
-counts on the same cells, against the whole reference: they are re-implemented (Evidently's, NannyML's and
-alibi-detect's defaults among them), and what is counted are columns' runs of flags.
+interval from the scatter between runs, which is wider than Poisson's where runs differ.
+
+--others adds rules on the same counts and cells, against the whole reference; what is counted are columns' runs of
+flags. --peers asks the packages themselves, at their own defaults, on rows drawn from the counts of two days; each is
+installed into an environment of its own in FOLDER. Where one cannot be had, its reason is printed.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import special
 
-from benchmarks.streams import N_COLUMNS, N_NUMBERS, VALUE_CELLS, WEEK, Condition, Line, Stream, simulate
+from benchmarks import _peers
+from benchmarks.streams import N_COLUMNS, N_NUMBERS, VALUE_CELLS, WEEK, Condition, Line, Stream, simulate, watch
 
 WEEKS = 8
+TOGETHER = 5
+"""Streams that are watched side by side: more of them save time and take memory."""
 C = Condition
 CONDITIONS = (
     C("iid", season=0, wobble=(0, 0), traffic=0),
@@ -46,6 +52,7 @@ CONDITIONS = (
     C("random walk", walk=0.004),
 )
 HARD = {"no time, wobble .2/.95", "random walk"}
+PEER_CONDITIONS, PEER_HOURS = ("iid", "daily cycle, n=200", "daily cycle, n=2,000"), 48
 GOAL, GOAL_MEAN, GOAL_HARD = 1.5, 1.0, 3.0
 
 
@@ -61,17 +68,38 @@ class Run:
     others: Mapping[str, float]
 
 
-def one(condition: Condition, others: bool, seed: int) -> Run:
-    """One stream."""
-    stream = simulate(condition, WEEKS * WEEK, seed)
-    line = Line(stream)
-    watched = line.watch()
-    found = elsewhere(stream) if others else {}
-    calibration = line.calibration
-    return Run(
-        int(watched.pages.sum()), int(watched.alarms.sum()), watched.opened.sum(axis=0),
-        float(np.exp(calibration.ln_factor)), len(calibration.off), found,
-    )  # fmt: skip
+def several(condition: Condition, others: bool, seeds: Sequence[int]) -> list[Run]:
+    """Some streams, watched side by side."""
+    lines, found = [], []
+    for seed in seeds:
+        stream = simulate(condition, WEEKS * WEEK, seed)
+        lines.append(Line(stream))
+        found.append(elsewhere(stream) if others else {})
+    return [
+        Run(
+            int(watched.pages.sum()), int(watched.alarms.sum()), watched.opened.sum(axis=0),
+            float(np.exp(line.calibration.ln_factor)), len(line.calibration.off), elsewhere_too,
+        )
+        for line, watched, elsewhere_too in zip(lines, watch(lines), found, strict=True)
+    ]  # fmt: skip
+
+
+def peers(folder: Path) -> None:
+    """What other packages flag by their own defaults, in columns' runs of flags a week."""
+    print(f"\n{'package, at its defaults':26}" + "".join(f" {name:>22}" for name in PEER_CONDITIONS))
+    rows = []
+    for name in PEER_CONDITIONS:
+        (condition,) = (c for c in CONDITIONS if c.name == name)
+        stream = simulate(replace(condition, weeks=1), PEER_HOURS, 1000)
+        rows.append(_peers.rows_of(stream.reference.sum(axis=1), stream.live.sum(axis=1), N_NUMBERS, 1000))
+    for package in _peers.PACKAGES:
+        told = []
+        for each in rows:
+            flags = _peers.flags(package, folder, each)
+            rate = "" if isinstance(flags, str) else f"{_episodes(flags) * WEEK / PEER_HOURS:,.0f} ({flags.mean():.1%})"
+            told.append(flags if isinstance(flags, str) else rate)
+        print(f"{package:26}" + "".join(f" {each:>22}" for each in told), flush=True)
+    print("(in brackets: flagged columns of all columns in all windows)")
 
 
 def elsewhere(stream: Stream) -> dict[str, float]:
@@ -164,7 +192,9 @@ def interval(counts: np.ndarray) -> tuple[float, float]:
 
 def measured(condition: Condition, runs: int, ask: Callable[..., Any], others: bool) -> float:
     """One line of the table; returns pages a week."""
-    found: list[Run] = list(ask(partial(one, condition, others), range(1000, 1000 + runs)))
+    seeds = range(1000, 1000 + runs)
+    parts = [seeds[i : i + TOGETHER] for i in range(0, runs, TOGETHER)]
+    found: list[Run] = [run for part in ask(partial(several, condition, others), parts) for run in part]
     pages = np.array([run.pages for run in found]) / WEEKS
     alarms = np.array([run.alarms for run in found]).mean() / WEEKS
     low, high = (edge / WEEKS for edge in interval(np.array([run.pages for run in found])))
@@ -182,12 +212,14 @@ def measured(condition: Condition, runs: int, ask: Callable[..., Any], others: b
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="of 8 weeks each; 25 for the table in the documentation")
+    parser.add_argument("--weeks", type=int, default=200, help="of each condition, in streams of 8")
     parser.add_argument("--condition", action="append", help="only these, by the beginning of their names")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--others", action="store_true", help="other rules too, on the same counts")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="other packages too; their environments lie there")
     options: Any = parser.parse_args()
-    print(f"{options.runs * WEEKS} weeks per condition, budget 1 a week over {N_COLUMNS} columns")
+    runs = -(-options.weeks // WEEKS)
+    print(f"{runs * WEEKS} weeks per condition, budget 1 a week over {N_COLUMNS} columns")
     names = "".join(f" {name.split(' ')[0]:>8}" for name in ("KS", "Bonf.", "BH", "PSI", "Evid.", "NannyML"))
     print(
         f"{'condition':26} {'pages a week (95 %)':>19} {'alarms':>7} {'column':>6} {'raised':>6} {'off':>5} "
@@ -197,12 +229,14 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers) as pool:
         for condition in CONDITIONS:
             if not options.condition or any(condition.name.startswith(name) for name in options.condition):
-                mean = measured(condition, options.runs, pool.map, options.others)
+                mean = measured(condition, runs, pool.map, options.others)
                 means += [] if condition.name in HARD else [mean]
     if means:
         good = "ok" if np.mean(means) <= GOAL_MEAN else "ABOVE"
         print(f"mean over conditions, the two hard ones apart: {np.mean(means):.2f} pages a week ({good})")
     print('"column": most pages of one column in 4 weeks; "raised": factor of the bar; "off": columns off paging')
+    if options.peers:
+        peers(options.peers)
 
 
 if __name__ == "__main__":

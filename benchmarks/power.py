@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.null import _episodes, _js, _psi
-from benchmarks.streams import N_COLUMNS, N_NUMBERS, N_PAIRED, TOGETHER, WEEK, Change, Condition, Line, simulate
+from benchmarks.streams import N_COLUMNS, N_NUMBERS, N_PAIRED, TOGETHER, WEEK, Change, Condition, Line, simulate, watch
 
 BEGINS, AFTER = 24, WEEK
 SEASON = Condition("season, 4 weeks timed")
@@ -83,7 +83,7 @@ def one(question: Question, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str
     """
     question = replace(question, change=replace(question.change, begins=BEGINS + seed * 7 % 24))
     stream = simulate(question.condition, question.change.begins + AFTER, seed, question.change)
-    alarms = Line(stream).watch().alarms
+    alarms = watch([Line(stream)])[0].alarms
     own = _delays(alarms, question.change)
     passed = np.append(stream.live[question.change.begins :, :, 0].sum(axis=(1, 2)).cumsum(), np.inf)
     in_rows = passed[np.where(np.isfinite(own), own - 1, passed.size - 1).astype(int)]

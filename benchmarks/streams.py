@@ -12,6 +12,7 @@ the same number and under the same shifts as the counts, but not the same rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,8 +24,9 @@ from detectors.bins import MISSING, N_CELLS, UNSEEN
 from detectors.blocks import Blocks, folded, panes_of
 from detectors.calibration import Allowance, Calibration, Material, calibrate
 from detectors.correlation import choose
+from detectors.null import Null
 from detectors.profile import N_SUMS
-from detectors.season import HOUR_MS, MONDAY_MS, Season
+from detectors.season import HOUR_MS, MONDAY_MS
 from detectors.signals import Reading, Signals
 from detectors.vigil import Sight, Vigil
 
@@ -239,33 +241,30 @@ def _shares(shift: np.ndarray, change: Change | None, grown: np.ndarray) -> np.n
 
 
 class Line:
-    """A calibrated watch over a stream: what `driftd` does with it, from counts to alarms."""
+    """A calibrated watch over a stream: what `driftd` learns of its reference, and the readings of what comes after."""
 
     def __init__(self, stream: Stream, alarms: float = 1.0) -> None:
-        self.stream = stream
         self.bins = stream.bins
         self._places = _places(self.bins)
         total, pairs = stream.reference.sum(axis=(0, 1)), stream.reference_pairs.sum(axis=(0, 1))
         reference = Profile(self.bins, self.counts(total), np.zeros((N_NUMBERS, N_SUMS), np.int64), 0, pairs)
         condition = stream.condition
         self.signals = Signals.of(reference, condition.rows)
-        one = np.moveaxis(np.broadcast_to(np.eye(N_COMPACT, dtype=np.int32), (N_COLUMNS, N_COMPACT, N_COMPACT)), 1, 0)
-        self._rules = self.signals.read_counts(self.counts(one))
+        self._rules = self._rules_of_cells()
         timed = condition.is_timed
-        n_blocks = len(stream.reference)
-        starts = MONDAY_MS + np.arange(n_blocks) * HOUR_MS * timed
-        blocks = Blocks(
-            self.read(stream.reference, stream.reference_pairs), starts, np.zeros(N_COLUMNS, np.int64), 1.0, timed
-        )
-        self.season = Season.of(HOUR_MS)
+        starts = MONDAY_MS + np.arange(len(stream.reference)) * HOUR_MS * timed
+        reading = self.read(stream.reference, stream.reference_pairs)
         self.material = Material(
-            self.signals, self.signals.read(reference), self.signals.row_variance(reference), blocks, HOUR_MS
-        )
+            self.signals, self.signals.read(reference), self.signals.row_variance(reference),
+            Blocks(reading, starts, np.zeros(N_COLUMNS, np.int64), 1.0, timed), HOUR_MS,
+        )  # fmt: skip
         weights = np.ones(self.signals.n_columns)
         weights[N_COLUMNS:] = 1 / (N_PAIRED - 1)
         self.allowance = Allowance(alarms, float(WEEK), weights / weights.sum())
         self.calibration: Calibration = calibrate(self.material, self.allowance)
-        self.first_hour = condition.weeks * WEEK
+        self.live = self.read(stream.live, stream.live_pairs)
+        hours = condition.weeks * WEEK + np.arange(len(stream.live))
+        self.cells = self.material.season.cells(MONDAY_MS + hours * HOUR_MS)
 
     def counts(self, compact: np.ndarray) -> np.ndarray:
         """Compact counts on all cells."""
@@ -275,34 +274,74 @@ class Line:
 
     def read(self, compact: np.ndarray, pairs: np.ndarray) -> Reading:
         """Readings of compact counts: every number of a reading is a sum over rows, so one per cell is all it takes."""
-        numbers = compact.astype(np.float64)
-        rules, layout = self._rules, self.signals
-
-        def total(rule: np.ndarray, column: np.ndarray) -> np.ndarray:
-            return np.rint(np.einsum("...kc,ck->...k", numbers[..., column, :], rule.astype(np.float64))).astype(
-                np.int64
-            )
-
-        everything = np.arange(N_COLUMNS)
+        layout, own = self.signals, self._own
+        by_column = np.moveaxis(compact.reshape(-1, N_COLUMNS, N_COMPACT), 1, 0).astype(np.float64)
+        sums = np.rint(np.moveaxis(by_column @ self._rules, 0, 1)).astype(np.int64)
+        sums = sums.reshape(*compact.shape[:-1], -1)
+        first = 2 + _place(own).max()
         return Reading(
-            compact.sum(axis=-1, dtype=np.int64)[..., 0], total(rules.valid, everything),
-            total(rules.totals, layout.column[~layout.is_pair]), total(rules.events, layout.event_column), pairs,
+            compact.sum(axis=-1, dtype=np.int64)[..., 0], sums[..., 0], sums[..., own, 1 + _place(own)],
+            sums[..., layout.event_column, first + _place(layout.event_column)], pairs,
         )  # fmt: skip
 
-    def watch(self, *, is_live: bool = True) -> Watched:
-        """Watch the stream to its end."""
-        null, terms = self.calibration.null, self.calibration.terms(self.allowance)
-        terms = replace(terms, is_live=is_live)
-        vigil = Vigil.begin(self.signals, null, terms)
-        readings = self.read(self.stream.live, self.stream.live_pairs)
-        n = len(self.stream.live)
-        alarms, opened = (np.zeros((n, self.signals.n_columns), np.bool_) for _ in range(2))
-        cells = self.season.cells(MONDAY_MS + (self.first_hour + np.arange(n)) * HOUR_MS)
-        for window in range(n):
-            cell = int(cells[window]) if len(null.season) > 1 else 0
-            vigil, seen = vigil.after(self.signals, null, terms, Sight(folded(readings[window]), 0.0, cell))
-            alarms[window], opened[window] = seen.alarm.loud, seen.opened
-        return Watched(alarms, opened, vigil, self.calibration)
+    @property
+    def _own(self) -> np.ndarray:
+        """The column of each signal that is not a pair's."""
+        return self.signals.column[~self.signals.is_pair]
+
+    def _rules_of_cells(self) -> np.ndarray:
+        """What one row in a cell adds to its column's valid rows, signals and events, shape (columns, cells, parts)."""
+        one = np.moveaxis(np.broadcast_to(np.eye(N_COMPACT, dtype=np.int32), (N_COLUMNS, N_COMPACT, N_COMPACT)), 1, 0)
+        rules, own, events = self.signals.read_counts(self.counts(one)), self._own, self.signals.event_column
+        first = 2 + _place(own).max()
+        found = np.zeros((N_COLUMNS, N_COMPACT, first + _place(events).max() + 1))
+        found[:, :, 0] = rules.valid.T
+        found[own, :, 1 + _place(own)] = rules.totals.T
+        found[events, :, first + _place(events)] = rules.events.T
+        return found
+
+
+def watch(lines: Sequence[Line], *, is_live: bool = True) -> list[Watched]:
+    """Watch streams of one condition to their end, side by side where their watches have the same form."""
+    found: dict[int, Watched] = {}
+    alike: dict[object, list[int]] = {}
+    for i, line in enumerate(lines):
+        calibration, layout = line.calibration, line.signals
+        form = calibration.by_window, len(calibration.null.season), calibration.null.is_timed
+        alike.setdefault((form, layout.column.tobytes(), layout.event), []).append(i)
+    for several in alike.values():
+        found |= zip(several, _side_by_side([lines[i] for i in several], is_live), strict=True)
+    return [found[i] for i in range(len(lines))]
+
+
+def _side_by_side(lines: Sequence[Line], is_live: bool) -> list[Watched]:
+    """Windows have as many panes as the streams' mean of rows allows: they hardly differ in it."""
+    terms = [line.calibration.terms(line.allowance) for line in lines]
+    together = replace(
+        terms[0], ln_bar=np.stack([each.ln_bar for each in terms]), silent=np.stack([each.silent for each in terms]),
+        is_live=is_live,
+    )  # fmt: skip
+    null = Null.stacked([line.calibration.null for line in lines])
+    layout = replace(
+        lines[0].signals,
+        mean=np.stack([line.signals.mean for line in lines]), scale=np.stack([line.signals.scale for line in lines]),
+    )  # fmt: skip
+    vigil = Vigil.begin(layout, null, together)
+    alarms, opened = [], []
+    cells = lines[0].cells.tolist() if len(null.season) > 1 else [0] * lines[0].cells.size
+    for window, cell in enumerate(cells):
+        readings = [line.live[window].arrays for line in lines]
+        panes = Reading(**{name: np.stack([each[name] for each in readings], axis=1) for name in readings[0]})
+        vigil, seen = vigil.after(layout, null, together, Sight(folded(panes), np.zeros(len(lines)), cell))
+        alarms.append(seen.alarm.loud)
+        opened.append(seen.opened)
+    each = zip(np.stack(alarms, axis=1), np.stack(opened, axis=1), strict=True)
+    return [Watched(*pair) for pair in each]
+
+
+def _place(column: np.ndarray) -> np.ndarray:
+    """The how-manieth of its column each part is."""
+    return np.arange(column.size) - np.searchsorted(column, column)
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,8 +350,6 @@ class Watched:
 
     alarms: np.ndarray
     opened: np.ndarray
-    vigil: Vigil
-    calibration: Calibration
 
     @property
     def pages(self) -> np.ndarray:

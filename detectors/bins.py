@@ -34,8 +34,13 @@ N_REGULAR: Final = ABOVE - FIRST
 
 N_QUANTILES: Final = 250
 """Quantile cells asked for; a multiple of ten, so that the reference's deciles are cell borders."""
+N_REPEATS: Final = 5
+"""Rows of one number in the reference that make it a value of its own."""
 N_RARE_WORDS: Final = 10_000
 """Infrequent words of the reference that are remembered; words beyond them count as unseen."""
+Q_LIMIT: Final = 1 << 17
+"""Fixed-point values further than this, 128 robust standard deviations from the centre, count as that far: so no single
+row can move a sum more, and 2**28 rows cannot overflow it."""
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -55,7 +60,9 @@ class NumericColumn:
     """One numeric column's cells and scale.
 
     edges: shape (k + 1,), ascending, float64; regular cell j is the half-open interval (edges[j], edges[j + 1]].
-        The first edge is the largest float below the reference's minimum, the last is its maximum.
+        The first edge is the largest float below the reference's minimum, the last is its maximum. What lies between
+        two frequent values and holds no row of the reference is two cells: so values that spread to both sides of a
+        frequent one, as noise on whole numbers makes them, are told from values that all moved one way.
     deciles: the reference's deciles (inverted distribution function), a subset of the edges, ties collapsed.
     middles: shape (k,), the median of the reference's values in each regular cell (of an empty one, its centre): where
         the distances in the column's units take the cell's rows to lie, so that no outlier stretches the last cell.
@@ -88,13 +95,7 @@ class NumericColumn:
         ranks = -(-np.arange(1, N_QUANTILES + 1) * x.size // N_QUANTILES) - 1
         borders = np.unique(x[ranks])
         deciles = np.unique(x[ranks[N_QUANTILES // 10 - 1 :: N_QUANTILES // 10]])
-        share = np.searchsorted(x, borders, "right") - np.searchsorted(x, borders, "left")
-        # A value that fills two quantile cells took a border from its neighbours: with a cell of its own there are
-        # still at most 250 borders.
-        heavy = borders[share >= 2 * x.size / N_QUANTILES]
-        with np.errstate(over="ignore", under="ignore"):  # below the lowest float lies -inf, a border like any other
-            beneath = np.nextafter(np.append(heavy, x[0]), -np.inf)
-        edges = np.unique(np.concatenate((borders, beneath)))
+        edges = _halved(x, _edges(x, borders))
         low, centre, high = x[ranks[[62, 124, 187]]]
         with np.errstate(over="ignore", invalid="ignore"):  # values near the float limits: caught by isfinite below
             mean = float(x.mean())
@@ -235,11 +236,11 @@ class Bins:
         """Row number of a column in which every row is counted; errors may be counted later, or elsewhere."""
         return next((row for row in range(self.n_columns) if row not in self.errors), 0)
 
-    @property
+    @cached_property
     def n_numeric(self) -> int:
         return len(self.numeric)
 
-    @property
+    @cached_property
     def n_columns(self) -> int:
         return len(self.numeric) + len(self.categorical)
 
@@ -320,19 +321,59 @@ class Bins:
         return np.array(ends, np.float64).reshape(-1, 2)
 
     @cached_property
-    def widths(self) -> Floats:
-        """What each entry of `Pair.cdf` stands for on the column's axis, shape (numeric columns, 254).
+    def anchors(self) -> Counts:
+        """Fixed-point value from which the rows of each cell are measured, shape (numeric columns, 256).
 
-        From the middle of its cell to the middle of the next one, the ends of the range closing both sides; zero for
-        cells that are not used.
+        The middle of a regular cell, the nearer end of the range for the cells outside it; zero elsewhere.
         """
-        widths = np.zeros((self.n_numeric, ABOVE - BELOW + 1))
+        places = np.repeat(self.centres[:, None], N_CELLS, axis=1)
+        if self.numeric:
+            places[:, FIRST:ABOVE] = np.where(self.borders[1] > self.borders[0], self.middles, places[:, FIRST:ABOVE])
+            places[:, [BELOW, ABOVE]] = self.ranges
+        return self.fixed_point(places).astype(np.int64)
+
+    @cached_property
+    def borders(self) -> tuple[Floats, Floats]:
+        """Lower and upper edge of each regular cell, each of shape (numeric columns, 252).
+
+        Of cells that are not used, both are the end of the range.
+        """
+        edges = np.repeat(self.ranges[:, 1:], N_REGULAR + 1, axis=1)
         for row, column in enumerate(self.numeric):
-            if column.n_regular:
-                points = np.concatenate((column.edges[:1], column.middles, column.edges[-1:]))
-                with np.errstate(over="ignore"):
-                    widths[row, : points.size - 1] = np.minimum(np.diff(points), np.finfo(np.float64).max)
-        return widths
+            edges[row, : column.edges.size] = column.edges
+        return edges[:, :-1], edges[:, 1:]
+
+    @cached_property
+    def middles(self) -> Floats:
+        """`NumericColumn.middles` of each, shape (numeric columns, 252); of cells not used, the end of the range."""
+        middles = self.borders[1].copy()
+        for row, column in enumerate(self.numeric):
+            middles[row, : column.n_regular] = column.middles
+        return middles
+
+    @cached_property
+    def credible(self) -> tuple[Floats, Floats]:
+        """Where the mean of the reference's own rows of each regular cell may lie, lowest and highest, as `borders`.
+
+        In the first and the last cell, which one absurd row can stretch without end, at most three times as far from
+        the middle as the inner half of the rows; the mean of a tail that falls faster than x^-1.5 keeps to that.
+        """
+        (lower, upper), middles = self.borders, self.middles
+        low, high = lower.copy(), upper.copy()
+        rows, last = np.arange(self.n_numeric), np.array([max(c.n_regular - 1, 0) for c in self.numeric], np.intp)
+        with np.errstate(over="ignore"):
+            low[:, 0] = np.maximum(lower[:, 0], middles[:, 0] - 3 * (upper[:, 0] - middles[:, 0]))
+            beyond = middles[rows, last] + 3 * (middles[rows, last] - lower[rows, last])
+            high[rows, last] = np.minimum(upper[rows, last], beyond)
+        return low, high
+
+    def fixed_point(self, numbers: Floats) -> Floats:
+        """Numbers of each column in its fixed point, shape (numeric columns, n); beyond Q_LIMIT, that."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            z = numbers - self.centres[:, None]
+            z /= self.units[:, None]
+        np.clip(z, -Q_LIMIT, Q_LIMIT, out=z)
+        return np.rint(z, out=z)
 
     @cached_property
     def deviations(self) -> Floats:
@@ -350,6 +391,40 @@ class Bins:
     def index(self, names: Sequence[str]) -> list[int]:
         """Row numbers of the named columns."""
         return [self.names.index(name) for name in names]
+
+
+def _edges(x: Floats, borders: Floats) -> Floats:
+    """Edges from the quantiles of sorted values, frequent values in cells of their own.
+
+    Frequent is what occurs five times, if there is room for all of that; else what fills two quantile cells: it took a
+    border from its neighbours, so with a cell for each there are still at most 250.
+    """
+    first = np.append(0, np.flatnonzero(x[1:] != x[:-1]) + 1)
+    occurs = np.diff(first, append=x.size)
+    two_cells = 2 * x.size / N_QUANTILES
+    for least in (min(N_REPEATS, two_cells), two_cells):
+        often = x[first[occurs >= least]]
+        with np.errstate(over="ignore", under="ignore"):  # below the lowest float lies -inf, a border like any other
+            beneath = np.nextafter(np.append(often, x[0]), -np.inf)
+        edges = np.unique(np.concatenate((borders, often, beneath)))
+        if edges.size <= N_REGULAR + 1:
+            break
+    return edges
+
+
+def _halved(x: Floats, edges: Floats) -> Floats:
+    """Edges with one more at the centre of cells without any of the sorted values, as far as there is room.
+
+    First those where most of the reference would have furthest to go.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        width = np.minimum(np.diff(edges), np.finfo(np.float64).max)
+        centre = edges[:-1] / 2 + edges[1:] / 2
+        rows = np.diff(np.searchsorted(x, edges, "right"), prepend=0, append=0)
+        weight = (rows[:-2] + rows[2:]) * width
+    empty = np.flatnonzero((rows[1:-1] == 0) & (edges[:-1] < centre) & (centre < edges[1:]))
+    chosen = empty[np.argsort(-weight[empty], kind="stable")[: N_REGULAR + 1 - edges.size]]
+    return np.sort(np.append(edges, centre[chosen]))
 
 
 def _middles(x: Floats, edges: Floats) -> Floats:

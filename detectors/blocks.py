@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Self
 
 import numpy as np
@@ -44,9 +45,9 @@ def panes_of(rows: float) -> int:
 
 
 def folded(panes: Reading) -> Reading:
-    """A window's quarters, put together until each has enough rows. panes: shape (4, ...)."""
+    """A window's quarters, put together until each has enough rows. panes: shape (4, ...), one mean for all sets."""
     n = panes.n_all.shape[0]
-    kept = min(panes_of(float(panes.n_all.sum())), n)
+    kept = min(panes_of(float(panes.n_all.sum(axis=0).mean())), n)
     return panes.each(lambda array: array.reshape(kept, n // kept, *array.shape[1:]).sum(axis=1))
 
 
@@ -73,7 +74,7 @@ class Blocks:
     def n_panes(self) -> int:
         return int(self.reading.n_all.shape[1])
 
-    @property
+    @cached_property
     def windows(self) -> Reading:
         """Readings of whole blocks, shape (blocks, ...)."""
         return self.reading.sum(axis=1)

@@ -7,16 +7,17 @@ than happens inside a cell. `detectors/rows.py` has the same statistics on the r
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from detectors import limit
-from detectors.bins import ABOVE, BELOW, Counts, Floats, Kind
+from detectors.bins import ABOVE, BELOW, FIRST, Counts, Floats, Kind
 from detectors.contingency import pooled_p
 from detectors.detector import Detector, Drawn, Pair, Score, numeric_score
 from detectors.ladder import Ladder, anderson_darling, cramer_von_mises, dot, effective, several
-from detectors.profile import BENEATH, BEYOND
+from detectors.profile import SHIFTS
 
 NUMERIC: Final = frozenset({Kind.NUMERIC})
 
@@ -157,10 +158,10 @@ class Wasserstein(Drawn):
 
     Unit and range: the column's own unit, [0, inf); a metric; W of a shift is the shift. effect = W over the
         reference's standard deviation (`Pair.deviations`).
-    Needs: `Pair.cdf`, with a cell's rows at the middle of the reference's rows there (`Bins.widths`), and the exact
-        sums of distances outside the reference's range; a row further than 128 robust standard deviations from the
-        median counts as that far, an infinity as lying at the end of the range. Within 0.005 deviations where the
-        column keeps to its range; too low by up to a tenth where many rows crowd into its last 0.4 %.
+    Needs: `Pair.cdf`, and the mean of each side's rows in every cell (`Profile.places`) and outside the range. With
+        these it is exact wherever F - G keeps its sign within each cell; where not, it is too low by less than a cell
+        can hold. A row further than 128 robust standard deviations from the median counts as that far, an infinity as
+        lying at the end of the range. `python -m benchmarks.grid` shows the errors.
     With no drift: of the order sigma sqrt(1/n + 1/m); the law depends on the shape of the column, so it is drawn from
         the reference (`detectors/law.py`), of W on at most 64 groups of cells within four robust deviations: an
         outlier makes W large and proves nothing. p is NaN without drawn laws, under 30 current rows, and where the
@@ -185,7 +186,8 @@ class Wasserstein(Drawn):
         n, m = (np.maximum(rows, 1) for rows in _sizes(pair))
         outside = np.abs(_excess(pair.reference.sums, n) - _excess(pair.current.sums, m)).sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            distance = dot(np.abs(pair.gap), pair.bins.widths) + outside * pair.bins.units
+            steps = pair.once(_steps)
+            distance = dot(np.abs(steps.height), steps.width) + outside * pair.bins.units
             distance[np.isinf(distance)] = np.nan
             effect = distance / pair.deviations
         return _in_units(pair, distance, self.drawn_p(pair), effect)
@@ -232,11 +234,39 @@ class Energy(Drawn):
         shares = np.abs(shares - pair.current.counts[:rows, [BELOW, ABOVE]] / m[:, None])
         outside = (np.abs(excess) * shares.T).sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            squared = dot(pair.gap, pair.gap, pair.bins.widths) + outside * pair.bins.units
+            steps = pair.once(_steps)
+            squared = dot(steps.height, steps.height, steps.width) + outside * pair.bins.units
             distance = np.sqrt(2 * squared)
             distance[np.isinf(distance)] = np.nan
             effect = distance / np.sqrt(pair.deviations)
         return _in_units(pair, distance, self.drawn_p(pair), effect)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Steps:
+    """F - G along the range as a function of steps, both of shape (numeric columns, 756), in the column's units."""
+
+    height: Floats
+    width: Floats
+
+
+def _steps(pair: Pair) -> _Steps:
+    """Three steps for each regular cell: up to where the rows of one side lie, then of the other, and to its end."""
+    (lower, upper), rows = pair.bins.borders, pair.bins.n_numeric
+    x, y = pair.reference.places, pair.current.places
+    # Where an absurd row of the reference stretches a cell, both sides' rows lie where those of the reference may.
+    believed = np.clip(x, *pair.bins.credible)
+    x, y = believed, np.where(believed == x, y, np.clip(y, *pair.bins.credible))
+    holds_x, holds_y = (side.counts[:rows, FIRST:ABOVE] > 0 for side in (pair.reference, pair.current))
+    x, y = np.where(holds_x, x, y), np.where(holds_y, y, x)
+    before, after = pair.gap[:, :-2], pair.gap[:, 1:-1]
+    reference, _ = pair.cdf
+    share = np.diff(reference[:, :-1], axis=1)
+    between = np.where(x < y, before + share, after - share)
+    low, high = np.minimum(x, y), np.maximum(x, y)
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = np.concatenate((low - lower, high - low, upper - high), axis=1)
+    return _Steps(np.concatenate((before, between, after), axis=1), np.minimum(width, np.finfo(np.float64).max))
 
 
 def _extremes(pair: Pair) -> tuple[Floats, Floats]:
@@ -255,8 +285,9 @@ def _ladder(pair: Pair) -> Ladder:
 
 
 def _excess(sums: Counts, rows: Floats) -> Floats:
-    """Mean distance outside the range per row, in fixed-point units, shape (2, numeric columns): beneath, beyond."""
-    return np.asarray(sums[:, [BENEATH, BEYOND]].T / rows)
+    """Mean way outside the range per row, in fixed-point units, shape (2, numeric columns): beneath, where it is
+    negative, and beyond."""
+    return np.asarray(sums[:, [SHIFTS + BELOW, SHIFTS + ABOVE]].T / rows)
 
 
 def _running_gap(reference: Floats, current: Floats) -> Floats:

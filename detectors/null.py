@@ -230,10 +230,11 @@ def _season(values: Floats, weights: Floats, cells: Places, season: Season) -> _
 def _explained(before: _Season, weights: Floats, cells: Places, n_cells: int, spread: Places) -> _Season:
     """One more level of the season. spread: the cell of this level for each cell of the week."""
     n_signals = before.rest.shape[1]
-    weight, total, count = (np.zeros((n_cells, n_signals)) for _ in range(3))
-    np.add.at(weight, cells, weights)
-    np.add.at(total, cells, weights * before.rest)
-    np.add.at(count, cells, weights > 0)
+    place = (cells[:, None] * n_signals + np.arange(n_signals)).ravel()  # in one line: `add.at` takes ten times as long
+    weight, total, count = (
+        np.bincount(place, values.ravel(), n_cells * n_signals).reshape(n_cells, n_signals)
+        for values in (weights, weights * before.rest, weights > 0)
+    )
     mean = total / np.maximum(weight, 1e-12)
     rest = np.where(weights > 0, before.rest - mean[cells], 0.0)
     within = (rest**2).sum(axis=0) / np.maximum((weights > 0).sum(axis=0) - n_cells, 1)

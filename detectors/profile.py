@@ -24,6 +24,7 @@ from detectors.bins import (
     INVALID,
     MISSING,
     N_CELLS,
+    Q_LIMIT,
     UNSEEN,
     Bins,
     CategoricalColumn,
@@ -36,16 +37,19 @@ from detectors.lookup import BLOCK
 from detectors.pairs import together
 
 _MAGIC: Final = b"DRPF"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _HEAD: Final = struct.Struct("<4sH32sIIQ")
 
-N_SUMS: Final = 5
-SUM, SQUARES, BENEATH, BEYOND, INFINITE = range(N_SUMS)
-"""Columns of `Profile.sums`: sum of q and of q squared, distance of rows below and above the reference's range (each in
-units of q, the fixed-point value), and the number of infinities."""
-Q_LIMIT: Final = 1 << 17
-"""Values further than 128 robust standard deviations from the centre count as that far, so that no single row can move
-the sums more, and 2**28 rows cannot overflow them."""
+SUM, SQUARES, INFINITE, SHIFTS = range(4)
+"""Columns of `Profile.sums`: sum of q, the fixed-point value, and of q squared over the finite rows; number of
+infinities; and from SHIFTS on, for each of the 256 cells, the sum of what its rows lie above `Bins.anchors`."""
+N_SUMS: Final = SHIFTS + N_CELLS
+_SUMS_OF_VERSION_1: Final = (SUM, SQUARES, SHIFTS + BELOW, SHIFTS + ABOVE, INFINITE)
+"""Where the five sums of the first version belong; it had the shift of the rows below the range with the other sign."""
+_GROUP: Final = 1 << 16
+"""Rows counted before floats are turned into integers."""
+_ONE: Final = 2.0**35
+"""What a row adds to the float of its cell, beside its q: in 53 bits, counts and sums of _GROUP rows do not mix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +57,7 @@ class Profile:
     """Counts of one set of rows.
 
     counts: int64, shape (columns, 256); row order as `bins.names`.
-    sums: int64, shape (numeric columns, 5); see SUM and its neighbours.
+    sums: int64, shape (numeric columns, 259); see SUM and its neighbours.
     n_windows: how many windows' rows are in here; a reference holds many, a closed window one.
     pairs: int64, shape (bins.pairs.n_sums,); see `Pairs`. Shape (0,) where only columns were counted.
     """
@@ -77,8 +81,9 @@ class Profile:
         numbers: shape (numeric columns, rows); cells: shape (columns, rows), from `bins.cells`. pairs: whether pairs of
         columns are counted too.
         """
-        sums = bins.pairs.sums(cells) if pairs else np.zeros(0, np.int64)
-        return cls(bins, _counts(cells), _sums(bins, numbers), n_windows, sums)
+        counts, sums = _counted(bins, numbers, cells[: bins.n_numeric])
+        counts = np.concatenate((counts, _counts(cells[bins.n_numeric :])))
+        return cls(bins, counts, sums, n_windows, bins.pairs.sums(cells) if pairs else np.zeros(0, np.int64))
 
     def __add__(self, other: Profile) -> Profile:
         """Both sets of rows together. ValueError when the cells come from different references."""
@@ -133,6 +138,17 @@ class Profile:
         return self.running - self.numbers / 2
 
     @cached_property
+    def places(self) -> Floats:
+        """The mean of the rows in each regular cell, in the column's units, shape (numeric columns, 252).
+
+        Of a cell without rows, the middle of the reference's.
+        """
+        bins, regular = self.bins, slice(FIRST, ABOVE)
+        shifts = self.sums[:, SHIFTS:][:, regular] / np.maximum(self.counts[: bins.n_numeric, regular], 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.clip(bins.middles + shifts * bins.units[:, None], *bins.borders)
+
+    @cached_property
     def deciles(self) -> Floats:
         """Rows between the reference's deciles, tails included, shape (numeric columns, 10)."""
         at_border = np.take_along_axis(self.running, self.bins.decile_cells - BELOW, axis=1)
@@ -166,44 +182,41 @@ class Profile:
         if checksum != zlib.crc32(data[:-4]):
             raise ValueError("damaged profile: its checksum does not match its content")
         _, version, bins_id, n_columns, n_numeric, n_windows = _HEAD.unpack_from(data)
-        if version != _VERSION:
-            raise ValueError(f"profile of version {version}; this driftd reads version {_VERSION}")
+        if version not in (1, _VERSION):
+            raise ValueError(f"profile of version {version}; this driftd reads versions 1 and {_VERSION}")
         if bins_id.hex() != bins.id:
             raise ValueError(f"profile on bins {bins_id.hex()[:12]}, wanted {bins.id[:12]}: another reference made it")
         body = np.frombuffer(zlib.decompress(data[_HEAD.size : -4]), "<i8").astype(np.int64)
         split = n_columns * N_CELLS
-        end = split + n_numeric * N_SUMS
-        counts, sums = body[:split].reshape(n_columns, N_CELLS), body[split:end].reshape(n_numeric, N_SUMS)
-        return cls(bins, counts, sums, n_windows, body[end:])
+        n_sums = N_SUMS if version == _VERSION else len(_SUMS_OF_VERSION_1)
+        end = split + n_numeric * n_sums
+        counts, sums = body[:split].reshape(n_columns, N_CELLS), body[split:end].reshape(n_numeric, n_sums)
+        return cls(bins, counts, sums if version == _VERSION else _from_version_1(sums), n_windows, body[end:])
 
 
 def count_sorted(column: NumericColumn, ascending: Floats) -> tuple[Counts, Counts]:
-    """Counts, shape (256,), and sums, shape (5,), of one numeric column whose numbers come ascending, NaN left out.
+    """Counts, shape (256,), and sums, shape (259,), of one numeric column whose numbers come ascending, NaN left out.
 
     What `Profile.of` finds from the same rows in any order, without a search per row.
     """
+    bins = Bins((column,), ())
+    edges = column.edges if column.n_regular else np.zeros(1)
+    upto = np.searchsorted(ascending, edges, "right" if column.n_regular else "left")
     counts = np.zeros(N_CELLS, np.int64)
-    if column.n_regular:
-        upto = np.searchsorted(ascending, column.edges, "right")
-        counts[FIRST : FIRST + column.n_regular] = np.diff(upto)
-        counts[BELOW], counts[ABOVE] = upto[0], ascending.size - upto[-1]
-    else:
-        counts[BELOW] = np.searchsorted(ascending, 0.0)
-        counts[ABOVE] = ascending.size - counts[BELOW]
+    counts[BELOW : BELOW + upto.size] = np.diff(upto, prepend=0)
+    counts[ABOVE] = ascending.size - upto[-1]
     first, last = np.searchsorted(ascending, -np.inf, "right"), np.searchsorted(ascending, np.inf)
-    ends = column.edges[[0, -1]] if column.n_regular else np.full(2, column.centre)
-    q, (low, high) = _scaled(column, ascending[first:last]), _scaled(column, ends)
-    beneath, beyond = q[: np.searchsorted(q, low)], q[np.searchsorted(q, high, "right") :]
+    q = bins.fixed_point(ascending[None, first:last])[0]
     largest = max(-q[0], q[-1]) if q.size else 0.0
     exact = q if q.size * largest * largest < 2.0**53 else q.astype(np.int64)
-    sums = [
-        q.sum(),
-        np.einsum("i,i", exact, exact),
-        low * beneath.size - beneath.sum(),
-        beyond.sum() - high * beyond.size,
-        ascending.size - q.size,
-    ]
-    return counts, np.array(sums, np.int64)
+    sums = np.zeros(N_SUMS, np.int64)
+    sums[[SUM, SQUARES, INFINITE]] = q.sum(), np.einsum("i,i", exact, exact), ascending.size - q.size
+    # Rows of a cell lie together. Infinities lie at the ends of the range, where the outside cells are measured from.
+    borders = np.clip(np.append(upto, ascending.size), first, last) - first
+    running = np.concatenate(([0.0], q.cumsum()))[borders]
+    cells = [*range(BELOW, BELOW + upto.size), ABOVE]
+    sums[np.add(SHIFTS, cells)] = np.diff(running, prepend=0.0) - np.diff(borders, prepend=0) * bins.anchors[0, cells]
+    return counts, sums
 
 
 def count_words(column: CategoricalColumn, words: Mapping[str, int]) -> Counts:
@@ -215,58 +228,76 @@ def count_words(column: CategoricalColumn, words: Mapping[str, int]) -> Counts:
     return counts
 
 
-def _scaled(column: NumericColumn, values: Floats) -> Floats:
-    """Finite values of one column, ascending, in fixed point."""
-    with np.errstate(over="ignore"):
-        z = values - column.centre
-        z /= column.unit
-    if z.size and (z[0] < -Q_LIMIT or z[-1] > Q_LIMIT):
-        np.clip(z, -Q_LIMIT, Q_LIMIT, out=z)
-    return np.rint(z, out=z)
-
-
 def _counts(cells: Cells) -> Counts:
     n_columns, n_rows = cells.shape
-    first = (np.arange(n_columns, dtype=np.int32) * N_CELLS)[:, None]
+    first = _firsts(n_columns)
     counts = np.zeros(n_columns * N_CELLS, np.int64)
     rows = max(1, BLOCK // max(n_columns, 1))
     for at in range(0, n_rows, rows):
-        counts += np.bincount((cells[:, at : at + rows] + first).ravel(), minlength=counts.size)
+        index = np.add(cells[:, at : at + rows], first, dtype=np.intp)
+        counts += np.bincount(index.ravel(), minlength=counts.size)
     return counts.reshape(n_columns, N_CELLS)
 
 
-def _sums(bins: Bins, numbers: Floats) -> Counts:
+def _firsts(n_columns: int) -> Counts:
+    """Number of the first cell of each column where all cells are numbered through, shape (columns, 1)."""
+    return (np.arange(n_columns) * N_CELLS)[:, None]
+
+
+def _counted(bins: Bins, numbers: Floats, cells: Cells) -> tuple[Counts, Counts]:
+    """Counts, shape (numeric columns, 256), and sums of numeric columns."""
+    counts = np.zeros((bins.n_numeric, N_CELLS), np.int64)
     sums = np.zeros((bins.n_numeric, N_SUMS), np.int64)
+    shifts = sums[:, SHIFTS:]
     rows = max(1, BLOCK // max(bins.n_numeric, 1))
-    for at in range(0, numbers.shape[1], rows):
-        sums += _sums_of_block(bins, numbers[:, at : at + rows])
-    return sums
+    first = _firsts(bins.n_numeric)
+    for begin in range(0, numbers.shape[1] if bins.n_numeric else 0, _GROUP):
+        both = np.zeros(counts.size)
+        end = min(begin + _GROUP, numbers.shape[1])
+        for at in range(begin, end, rows):
+            some = slice(at, min(at + rows, end))
+            q = _fixed_point(bins, numbers[:, some], sums)
+            q += _ONE
+            both += np.bincount(np.add(cells[:, some], first, dtype=np.intp).ravel(), q.ravel(), both.size)
+        found = np.rint(both / _ONE)
+        counts += found.astype(np.int64).reshape(counts.shape)
+        shifts += (both - found * _ONE).astype(np.int64).reshape(shifts.shape)
+    sums[:, SUM] += shifts.sum(axis=1)
+    shifts -= counts * bins.anchors
+    return counts, sums
 
 
-def _sums_of_block(bins: Bins, numbers: Floats) -> Counts:
-    """Sums of so few rows that floats hold them exactly."""
-    q = _fixed_point(bins, numbers)
-    sums = np.zeros((bins.n_numeric, N_SUMS))
-    finite = np.isfinite(numbers)
-    if not finite.all():
-        q[~finite] = 0.0
-        sums[:, INFINITE] = np.isinf(numbers).sum(axis=1)
-    sums[:, SUM] = q.sum(axis=1)
-    low, high = _fixed_point(bins, bins.ranges).T
-    # Few columns have rows outside the range. A gap that is no number counts as none, which zero as a bound would not.
-    for row in np.flatnonzero((q.min(axis=1) < low) | (q.max(axis=1) > high)).tolist():
-        within = finite[row]
-        sums[row, BENEATH] = np.where(within, np.maximum(low[row] - q[row], 0), 0).sum()
-        sums[row, BEYOND] = np.where(within, np.maximum(q[row] - high[row], 0), 0).sum()
-    q *= q
-    sums[:, SQUARES] = q.sum(axis=1)
-    return sums.astype(np.int64)
+def _fixed_point(bins: Bins, numbers: Floats, sums: Counts) -> Floats:
+    """The rows in fixed point: 0 for NaN, the ends of the range for infinities, which SUM is relieved of.
 
-
-def _fixed_point(bins: Bins, numbers: Floats) -> Floats:
-    """Numbers of each column in its fixed point, shape (numeric columns, n)."""
+    Adds to SQUARES and INFINITE. There are so few rows that floats hold all sums exactly.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        z = numbers - bins.centres[:, None]
-        z /= bins.units[:, None]
-    np.clip(z, -Q_LIMIT, Q_LIMIT, out=z)
-    return np.rint(z, out=z)
+        q = numbers - bins.centres[:, None]
+        q /= bins.units[:, None]
+        np.rint(q, out=q)
+        squares = np.einsum("ij,ij->i", q, q)
+    # Together no larger than the square of the limit, they are all within it.
+    rows = np.flatnonzero(~(squares <= float(Q_LIMIT) ** 2))
+    if rows.size:
+        some, x = q[rows], numbers[rows]
+        np.clip(some, -Q_LIMIT, Q_LIMIT, out=some)
+        finite = np.isfinite(x)
+        some[~finite] = 0.0
+        squares[rows] = np.einsum("ij,ij->i", some, some)
+        ends = bins.anchors[rows][:, [BELOW, ABOVE]]
+        low, high = x == -np.inf, x == np.inf
+        infinities = np.stack((low.sum(axis=1), high.sum(axis=1)), axis=1)
+        sums[rows, INFINITE] += infinities.sum(axis=1)
+        sums[rows, SUM] -= (infinities * ends).sum(axis=1)
+        q[rows] = some + low * ends[:, :1] + high * ends[:, 1:]
+    sums[:, SQUARES] += squares.astype(np.int64)
+    return q
+
+
+def _from_version_1(old: Counts) -> Counts:
+    """Sums of a profile that knew nothing of the rows inside a cell: as if all lay where they are measured from."""
+    sums = np.zeros((len(old), N_SUMS), np.int64)
+    sums[:, _SUMS_OF_VERSION_1] = old
+    sums[:, SHIFTS + BELOW] *= -1
+    return sums

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import limit
-from detectors.bins import Floats
+from detectors.bins import Q_LIMIT, Floats
 from detectors.ladder import Ladder, anderson_darling, cramer_von_mises, several
-from detectors.profile import Q_LIMIT
 
 EXACT_ROWS: Final = 1000
 """Kolmogorov-Smirnov p-values are exact up to so many rows on both sides together. Beyond, the corrected limiting law

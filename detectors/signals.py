@@ -271,7 +271,7 @@ class Signals:
         rows, found = of_all.astype(np.float64), reading.totals / np.maximum(of_all, 1)
         if self.n_pairs:
             z = fisher(self.pairs.correlations(reading.pairs, reading.n_all))
-            known = np.isfinite(z - self.mean[n:]) * np.maximum(reading.n_all[..., None] - 3.0, 0.0)
+            known = np.isfinite(z - self.mean[..., n:]) * np.maximum(reading.n_all[..., None] - 3.0, 0.0)
             rows, found = np.concatenate((rows, known), axis=-1), np.concatenate((found, z), axis=-1)
         return np.where(rows > 0, (found - self.mean) * self.scale, 0.0), rows
 

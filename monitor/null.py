@@ -61,7 +61,7 @@ def _drawn(pair: Pair, row: int, rng: np.random.Generator) -> Pair:
 
 
 def _sums(drawn: Counts, column: NumericColumn) -> Counts:
-    """The sums of rows that lie in the middle of their cells, shape (draws, 5)."""
+    """The sums of rows that lie in the middle of their cells, shape (draws, 259)."""
     places = np.zeros(ABOVE - BELOW + 1)
     if column.n_regular:
         places[FIRST - BELOW : FIRST - BELOW + column.n_regular] = _scaled(column.middles, column)

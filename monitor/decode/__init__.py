@@ -45,8 +45,13 @@ class Layout:
 
     def spelled(self, column: int) -> int | None:
         """The categorical column, by its place among them, in whose words a column is read; None: it is of numbers."""
-        place = self.bins.errors.get(column, column) - self.bins.n_numeric
-        return place if place >= 0 else None
+        return self._spelled[column]
+
+    @cached_property
+    def _spelled(self) -> list[int | None]:
+        n_numeric = self.bins.n_numeric
+        places = (self.bins.errors.get(column, column) - n_numeric for column in range(self.bins.n_columns))
+        return [place if place >= 0 else None for place in places]
 
     @cached_property
     def known(self) -> frozenset[str]:

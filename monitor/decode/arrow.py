@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_NONE_WRONG = np.zeros(0, np.bool_)
 _U16, _U32, _I32, _I64 = (struct.Struct(f"<{code}").unpack_from for code in "HIiq")
 
 
@@ -116,11 +117,14 @@ class ArrowStream(Decoder):
                 sheet.put(column, first, self._cells(array, self._codes[spelled]))
             elif column < bins.n_columns:
                 sheet.numbers[column, rows], wrong = self._floats(array)
-                sheet.mistakes += [(column, first + row) for row in np.flatnonzero(wrong).tolist()]
+                if wrong.size:
+                    sheet.mistakes += [(column, first + row) for row in np.flatnonzero(wrong).tolist()]
             elif column == bins.n_columns + STAMP and self._pa.types.is_timestamp(array.type):
                 times_ms = array.cast(self._pa.timestamp("ms"), safe=False).cast(self._pa.int64())
                 present = array.is_valid().to_numpy(zero_copy_only=False)
                 sheet.time(first, times_ms.fill_null(0).to_numpy(zero_copy_only=False), present)
+            elif column == bins.n_columns + STAMP and array.type == self._pa.int64() and not array.null_count:
+                sheet.stamp(first, array.to_numpy())
             else:
                 sheet.fill(column, first, array.to_pylist())
 
@@ -139,6 +143,8 @@ class ArrowStream(Decoder):
     def _floats(self, array: Any) -> tuple[Floats, Any]:
         """A column as numbers, and which of its values are present and none."""
         pa, kinds = self._pa, self._pa.types
+        if array.type == pa.float64():
+            return array.to_numpy(zero_copy_only=False), _NONE_WRONG
         if kinds.is_dictionary(array.type):
             array = array.dictionary_decode()
         if kinds.is_temporal(array.type):
@@ -148,7 +154,7 @@ class ArrowStream(Decoder):
         if not any(is_kind(kind) for is_kind in known):
             return np.full(len(array), np.nan), array.is_valid().to_numpy(zero_copy_only=False)
         numbers = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return numbers, np.zeros(0, np.bool_)
+        return numbers, _NONE_WRONG
 
     def _cells(self, array: Any, codes: Codes) -> Cells:
         kinds = self._pa.types
@@ -159,7 +165,9 @@ class ArrowStream(Decoder):
                 return np.frombuffer(codes.cells(array.to_pylist()), np.uint8)
             array = array.dictionary_encode()
         cells = np.frombuffer(codes.cells(array.dictionary.to_pylist()) + bytes([MISSING]), np.uint8)
-        places = array.indices.cast(self._pa.int64()).fill_null(cells.size - 1)
+        places = array.indices
+        if places.null_count:
+            places = places.cast(self._pa.int64()).fill_null(cells.size - 1)
         return np.asarray(cells[places.to_numpy(zero_copy_only=False)], np.uint8)
 
     def _strange(self, schema: pa.Schema) -> list[str]:

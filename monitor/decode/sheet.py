@@ -62,7 +62,7 @@ class Sheet:
         else:
             self.words[column - n_numeric, rows] = cells
 
-    def stamp(self, first: int, values: Sequence[Any]) -> None:
+    def stamp(self, first: int, values: Sequence[Any] | Int64s) -> None:
         """Set the event times of rows from the first one on; None keeps the log's; what is no time costs its row."""
         part = self._time_ms[first : first + len(values)]
         for row in epochs_ms(values, part):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -79,7 +80,7 @@ class Typed:
         for column, path in layout.places[len(layout.paths) :]:
             kinds[path] = SCALAR
             columns.setdefault(path, []).append(column)
-        self._type, self._attributes = _record_type("Record", {path: kinds[path] for path in order})
+        self._type, self._attributes = _shared_type(tuple((path, kinds[path]) for path in order))
         self._node = _node(self._type, (), columns)
         self.decode: Callable[[Any], Any] = msgspec.json.Decoder(self._type).decode
         self.empty = self._type()
@@ -101,6 +102,13 @@ class Typed:
         A column whose path leads through another column is not in it.
         """
         return self._node.columns(records) if records else iter(())
+
+
+@lru_cache(maxsize=256)
+def _shared_type(leaves: tuple[tuple[Path, Any], ...]) -> tuple[type[msgspec.Struct], dict[Path, str]]:
+    """`_record_type` of these leaves, in this order. Making one takes as long as reading a thousand records does, and
+    many models may have the same columns."""
+    return _record_type("Record", dict(leaves))
 
 
 def _record_type(name: str, leaves: Mapping[Path, Any]) -> tuple[type[msgspec.Struct], dict[Path, str]]:

@@ -164,16 +164,18 @@ def epoch_ms(value: object) -> int | None:
     return (value + per_ms // 2) // per_ms if isinstance(value, int) else round(value / per_ms)
 
 
-def epochs_ms(values: Sequence[object], out: NDArray[np.int64]) -> list[int]:
+def epochs_ms(values: Sequence[object] | NDArray[np.int64], out: NDArray[np.int64]) -> list[int]:
     """Many points in time, by `epoch_ms`, into `out`, which is left as it is where a value is None.
 
     Returns the places of values that are no points in time.
     """
     with contextlib.suppress(struct.error):
-        found = np.frombuffer(struct.pack(f"{len(values)}q", *values), np.int64)
-        if found.size and found.min() >= 1e11 and found.max() < 1e14:  # so none of them was a boolean
-            out[:] = found
+        whole = values if isinstance(values, np.ndarray) else _whole(values)
+        if whole.size and whole.min() >= 1e11 and whole.max() < 1e14:  # so none of them was a boolean
+            out[:] = whole
             return []
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
     kinds = set(map(type, values))
     if kinds in ({int}, {float}):
         with contextlib.suppress(OverflowError):  # an integer of more than 64 bits: one by one
@@ -189,6 +191,11 @@ def epochs_ms(values: Sequence[object], out: NDArray[np.int64]) -> list[int]:
         elif value is not None:
             wrong.append(place)
     return wrong
+
+
+def _whole(values: Sequence[object]) -> NDArray[np.int64]:
+    """Values as integers; struct.error when one is none, or too large."""
+    return np.frombuffer(struct.pack(f"{len(values)}q", *values), np.int64)
 
 
 def _epochs_ms(values: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64] | NDArray[np.float64]:

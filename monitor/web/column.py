@@ -8,13 +8,14 @@ from typing import Any, Final
 from litestar import Request, Response, get
 from litestar.params import FromPath
 
-from detectors import REGISTRY, law
+from detectors import REGISTRY, law, mmd
 from monitor.account import ColumnHistory
 from monitor.decision import Scores
 from monitor.describe import correlations, number, percent
 from monitor.history import Compared
 from monitor.null import usual
 from monitor.outline import outline
+from monitor.rowsample import RowSample
 from monitor.scorecard import scorecard
 from monitor.web import charts, svg
 from monitor.web.html import Html, path, table, tag
@@ -35,6 +36,7 @@ def column(site: Here, request: Request[Any, Any, Any], name: FromPath[str]) -> 
         number_asked = request.query_params.get("window", "")
         index = int(number_asked) if number_asked.isascii() and number_asked.isdecimal() else found.points[-1].index
         compared = history.compared(name, segment, min(index, 2**53))
+        rows = history.rows(compared, name) if compared is not None and segment == WHOLE else None
     shown = asked or "(no name)"
     last = found.points[-1]
     return page(
@@ -50,7 +52,7 @@ def column(site: Here, request: Request[Any, Any, Any], name: FromPath[str]) -> 
             section("Missing, unexpected and malformed values", _rates(found)),
             class_="twins",
         ),
-        section(f"Window {index} against the reference", _compared(compared, asked, shown)),
+        section(f"Window {index} against the reference", _compared(compared, asked, shown), _together(compared, rows)),
         section("Windows", _windows(found)),
     )
 
@@ -126,6 +128,19 @@ def _statistics(scores: Scores) -> Html:
     head = ("statistic", "here", "usual without drift", "95 of 100 stay below", "p", "effect")
     caption = "Every statistic of this window; what is usual is drawn from the reference, for windows of this size"
     return table(head, rows, caption, shown=True)
+
+
+def _together(compared: Compared | None, rows: tuple[RowSample, RowSample] | None) -> Html:
+    """All columns at once, of the rows that are kept."""
+    if compared is None or rows is None:
+        return Html()
+    found = mmd.discrepancy(compared.pair.reference, rows[0].cells, rows[1].cells)
+    if found is None:
+        return Html()
+    sizes = f"{found.n_current:,} rows of this window beside {found.n_reference:,} of the reference"
+    said = f"All columns together: MMD {number(found.statistic)}, p {found.p_value:.2g}, of {sizes}. "
+    said += "It also sees columns that change only with each other."
+    return tag("div", tag("h3", "Whole rows"), tag("p", said))
 
 
 def _windows(found: ColumnHistory) -> Html:

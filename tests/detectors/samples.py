@@ -9,6 +9,7 @@ import numpy as np
 
 from detectors import Bins, Pair, Profile
 from detectors.bins import MISSING, N_CELLS, UNSEEN, Cells, Counts
+from detectors.profile import N_SUMS
 
 Rows = Mapping[str, np.ndarray]
 """Values of each column: floats, NaN where missing; or strings, empty where missing. The numeric columns come first."""
@@ -30,7 +31,7 @@ def profile(bins: Bins, rows: Rows) -> Profile:
     parts = [_column(bins, row, rows[name]) for row, name in enumerate(bins.names)]
     counts = np.array([count for count, _ in parts], np.int64).reshape(-1, N_CELLS)
     sums = [sums for _, sums in parts[: bins.n_numeric]]
-    return replace(Profile.empty(bins), counts=counts, sums=np.array(sums, np.int64).reshape(-1, 5), n_windows=1)
+    return replace(Profile.empty(bins), counts=counts, sums=np.array(sums, np.int64).reshape(-1, N_SUMS), n_windows=1)
 
 
 def _column(bins: Bins, row: int, values: np.ndarray) -> tuple[Counts, Counts | None]:

@@ -110,6 +110,32 @@ def test_nor_much_of_the_weight_of_the_tails(law: str, shift: float, scale: floa
     assert statistic("ad", x, y) == pytest.approx(anderson_darling(x, y), rel=0.02, abs=0.1)
 
 
+TIED: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "yes and no": lambda rng, n: (rng.random(n) < 0.3).astype(float),
+    "counts": lambda rng, n: rng.poisson(3, n).astype(float),
+    "tenths": lambda rng, n: rng.normal(size=n).round(1),
+    "mostly zero": lambda rng, n: np.where(rng.random(n) < 0.8, 0.0, rng.exponential(size=n)),
+    "large and whole": lambda rng, n: 1e9 + rng.normal(size=n).round(),
+}
+OFF_THEIR_VALUES: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
+    "moved a little": lambda rng, y: y + 0.02,
+    "moved far": lambda rng, y: y - 0.4,
+    "stretched": lambda rng, y: y.mean() + 1.1 * (y - y.mean()),
+    "no longer rounded": lambda rng, y: y + rng.uniform(-0.05, 0.05, y.size),
+    "half of them": lambda rng, y: y + 0.3 * (rng.random(y.size) < 0.5),
+    "to both sides": lambda rng, y: y + rng.choice([-0.1, 0.1], y.size),
+}
+
+
+@pytest.mark.parametrize("law", TIED)
+@pytest.mark.parametrize("change", OFF_THEIR_VALUES)
+def test_wasserstein_knows_where_tied_values_went(law: str, change: str):
+    rng = np.random.default_rng(17)
+    x, y = TIED[law](rng, 20_000), OFF_THEIR_VALUES[change](rng, TIED[law](rng, 10_000))
+    exact = stats.wasserstein_distance(x, y)
+    assert statistic("wasserstein", x, y) == pytest.approx(exact, abs=0.005 * x.std())
+
+
 def test_what_lies_beyond_the_range_is_measured_to_the_row():
     x = np.random.default_rng(4).normal(size=5_000)
     for shift in (20.0, -50.0):

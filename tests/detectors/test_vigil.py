@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -188,3 +190,26 @@ def test_what_an_alarm_says_holds_the_truth(guard: Watchman):
             assert abs(effect.size[0] - 0.98 * 0.5) < 2 * 1.96 * effect.error[0]
             assert window + 1 - effect.oldest[0] <= 20 <= window + 1 - effect.youngest[0] + 1
     assert vigil.standing.firing[0]
+
+
+def test_a_monotone_transform_of_numbers_changes_no_alarm():
+    rng = np.random.default_rng(18)
+    reference, live = drawn(rng, 10_000), [drawn(rng, 1_000, 0.3 * (k > 4)) for k in range(8)]
+    bent = [Table(np.sinh(table.numbers) * 1e6, table.words) for table in live]
+    straight = Watchman.of(reference, 1_000).alarms(live)
+    assert straight.any()
+    other = Watchman.of(Table(np.sinh(reference.numbers) * 1e6, reference.words), 1_000)
+    assert np.array_equal(other.alarms(bent), straight)
+
+
+def test_a_real_change_below_the_floor_pages_nobody_and_is_told(guard: Watchman):
+    null = guard.calibration.null
+    stricter = replace(guard, calibration=replace(guard.calibration, null=replace(null, gate=null.gate * 10)))
+    live = windows(19, [0.5] * 6)
+    assert guard.alarms(live)[:, 0].any()
+    vigil, small = stricter.begin(), []
+    for table in live:
+        vigil, seen = stricter.after(vigil, stricter.reading(table))
+        assert not seen.alarm.loud.any()
+        small.append(seen.alarm.small)
+    assert np.any(small, axis=0).tolist() == [True, False, False, False, False]

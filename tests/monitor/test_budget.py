@@ -99,6 +99,21 @@ def test_the_shares_of_all_models_segments_and_columns_are_the_budget(home: Path
     assert (whole.alarms, whole.period) == (2.0, 168.0)
 
 
+def test_a_new_model_takes_its_share_from_the_others_and_the_whole_stays_the_budget(home: Path, config: Config):
+    reference = unseal(home / "ref")
+    *_, (before, memory) = _judged(Judge.of(reference, config, config.model[0]), reference, 3, shift_from=9)
+    new = Model(name="new", reference=Path("ref"))
+    grown = config.model_copy(update={"model": (*config.model, new)})
+    found = [allowance.of(grown, model, reference.bins) for model in grown.model if model.decision == "budget"]
+    assert sum(own.shares.sum() for each in found for own in each.by_segment.values()) == pytest.approx(1.0)
+    after, memory = Judge.of(reference, grown, grown.model[0]).judge(before.window, memory)
+    shares = [[verdict.share for verdict in judged.verdicts] for judged in (before, after)]
+    assert shares[1] == pytest.approx([share * 2 / 3 for share in shares[0]], rel=1e-4)
+    book = ledger(memory)  # what was seen before is not forgotten
+    assert book is not None
+    assert book.n_windows == 4
+
+
 @pytest.mark.parametrize(
     ("window", "per", "period"),
     [("1h", "day", 24), ("5m", "week", 2016), ("1d", "week", 168), ("500 rows", "week", 168)],
@@ -250,6 +265,29 @@ def test_a_reference_that_was_sealed_without_its_windows_is_watched_by_the_prior
     assert budget.account("all").order == "the windows of the reference are not known"
     timed = slicing(rows(1, N_HOURS), config.model[0])
     assert (timed.time_ms != NO_TIME).all()
+
+
+def test_how_rows_are_spread_over_partitions_changes_no_verdict(home: Path, config: Config):
+    reference = unseal(home / "ref")
+    frame = pd.concat([rows(2, 6, N_HOURS), rows(3, 6, N_HOURS + 6, shift=0.6)], ignore_index=True)
+    numbers, cells = counted(frame, reference.bins)
+    times, found = frame["ts"].to_numpy(np.int64), []
+    for n_partitions in (1, 3):
+        windows = TimeWindows(reference.bins, Span(3_600_000, 0), Segments({}), Extras(panes=True))
+        owner = np.random.default_rng(4).integers(0, n_partitions, len(frame))
+        for partition in reversed(range(n_partitions)):
+            own = np.flatnonzero(owner == partition)
+            offsets = np.arange(own.size)
+            batch = Batch(Partition("t", partition), offsets, times[own], numbers[:, own], cells[:, own], own.size)
+            windows.add(batch)
+        windows.settle()
+        judge, memory, told = Judge.of(reference, config, config.model[0]), b"", []
+        for index, window in enumerate(windows.finish()):
+            judged, memory = judge.judge(window.closed(index), memory)
+            told.append(judged.verdicts)
+        found.append(told)
+    assert any(verdict.outcome is Outcome.DRIFT for verdict in found[0][-1])
+    assert found[0] == found[1]
 
 
 def _judged(judge: Judge, reference, n_windows: int, shift_from: int):

@@ -112,6 +112,9 @@ def test_from_the_overview_to_the_incident_to_a_column(world: World, opened: Ope
         assert page.get_by_role("heading", level=1).inner_text().startswith("car_value")
         assert page.get_by_role("heading", name="Values over time").is_visible()
         assert page.get_by_role("row", name=re.compile("^ks ")).is_visible()
+        shown = page.get_by_role("row", name=re.compile("^wasserstein ")).get_by_role("cell").all_inner_texts()
+        assert float(shown[-2]) < 1e-6  # the chance of its drawn law
+        assert page.get_by_text(re.compile(r"All columns together: MMD [\d.]+, p 0\.00[12], of \d+ rows")).is_visible()
 
 
 def test_the_overview_has_the_ledger_of_the_budget_and_the_flow_of_records(world: World, opened: Opened):
