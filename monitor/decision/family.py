@@ -42,6 +42,7 @@ class Family:
         floors = np.stack([np.where(numeric, FLOORS["ks"], FLOORS["tv"])] + [numeric * 0.0 + FLOORS[n] for n in _RATES])
         with np.errstate(invalid="ignore"):
             real = (p < self.alpha) & (np.abs(effects) >= floors)
+        real[0] &= scores.pair.m >= self.min_rows  # of a few rows a shape says nothing
         table = np.stack([p, effects, low, high])
         verdicts = (self._verdict(scores, i, real[:, i], table[:, :, i]) for i in range(scores.pair.bins.n_columns))
         return tuple(verdicts), memory

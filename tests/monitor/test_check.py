@@ -47,6 +47,14 @@ def table(rng: np.random.Generator, n: int) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+@pytest.mark.parametrize("word", list("abcd"))
+def test_one_row_is_no_drift_whatever_it_holds(word: str):
+    frame = table(np.random.default_rng(0), 5_000)
+    bins, normal = build(frame, kinds_of(frame, {}))
+    one = frame.iloc[:1].assign(w0=word, x0=9.0)
+    assert {verdict.outcome for verdict in judge(normal, profile(bins, one))} == {Outcome.UNKNOWN}
+
+
 @pytest.mark.parametrize("n_rows", [50, 500, 5_000])
 def test_without_drift_few_windows_have_any_verdict_of_drift(n_rows: int):
     rng = np.random.default_rng(n_rows)

@@ -11,22 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from detectors import Bins, Profile
 from detectors.bins import FIRST
+from monitor import service
 from monitor.batch import Moment, Partition, Records
 from monitor.check import Reference
+from monitor.cli import app, read_config
 from monitor.config import Config, Known, _cross_checks
 from monitor.decision import Verdict
 from monitor.engine import Engine
+from monitor.errors import ConfigError
 from monitor.frozen import freeze
+from monitor.history import History
 from monitor.join import Labelled, Run, _Pool, _row_type
 from monitor.line import Line, Saved, shape
 from monitor.loss import LOSS, Loss
-from monitor.sources import workers
+from monitor.reference import kinds_of, seal, with_loss
+from monitor.sources.frames import frozen, thawed
 from monitor.store import Store
 from monitor.window import WHOLE, Window
 
@@ -294,7 +301,7 @@ def test_a_process_of_its_own_reads_labels_too(reference: Reference):
     rows = [(BEGIN, {"id": "a", "truth": {"label": 1}}), (BEGIN, {"id": "b", "truth": {"label": None}})]
     found = records(LABELS[1], rows, 5)
     batch = line.decoders["outcomes"].decode(found)
-    sent = workers._thawed(workers._frozen(found, {"m": batch}), line.readings).decoded["m"]
+    sent = thawed(frozen(found, {"m": batch}), line.readings).decoded["m"]
     for name in ("keys", "numbers", "cells", "offsets", "time_ms"):
         np.testing.assert_array_equal(getattr(sent, name), getattr(batch, name))
 
@@ -362,3 +369,105 @@ def test_what_cannot_be_joined_is_told(changes: dict[str, Any], words: str):
 
 def test_coverage_is_a_share_of_the_predictions():
     assert (Labelled().coverage, Labelled(predictions=4, joined=3).coverage) == (None, 0.75)
+
+
+class Lists:
+    """Both topics from lists, as a service reads them; its end is reached once everything was given out."""
+
+    path = "batch"
+    connected = True
+
+    def __init__(self, found: Log) -> None:
+        self.found, self.at = found, dict.fromkeys(found, 0)
+
+    def __call__(self, topics: Sequence[str], _: Any, **__: Any) -> Lists:
+        assert list(topics) == ["outcomes", "t"]
+        return self
+
+    def poll(self, _: float) -> list[Records]:
+        given = []
+        for at, first in self.at.items():
+            rows = self.found[at][first : first + 150]
+            self.at[at] += len(rows)
+            given += [records(at, rows, first)] if rows else []
+        return given
+
+    def assigned(self) -> frozenset[Partition]:
+        return frozenset(self.found)
+
+    def caught_up(self) -> frozenset[Partition]:
+        return frozenset(at for at, first in self.at.items() if first == len(self.found[at]))
+
+    def lag(self) -> dict[Partition, int]:
+        return {at: len(self.found[at]) - first for at, first in self.at.items()}
+
+    def seek(self, offsets: dict[Partition, int]) -> None:
+        self.at |= offsets
+
+    def log_ids(self) -> dict[str, str]:
+        return {}
+
+    def losses(self) -> list[tuple[Partition, int, int]]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+SERVICE = """
+[kafka]
+bootstrap_servers = ["localhost:1"]
+[state]
+directory = "state"
+[[model]]
+name = "m"
+topics = ["t"]
+reference = "r"
+window = "1m"
+lateness = "10s"
+decision = "family"
+[model.fields]
+id = "id"
+timestamp = "ts"
+score = "score"
+label = "label"
+[model.labels]
+topic = "outcomes"
+label = "truth.label"
+lag = "150s"
+[http]
+listen = ""
+"""
+
+
+def test_the_service_reads_both_topics_and_tells_how_many_labels_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    score = rng.random(3_000)
+    rows = pd.DataFrame({"score": score, "label": (rng.random(3_000) < score).astype(int)})
+    rows["plan"] = np.where(rng.random(3_000) < 0.25, "paid", "free")
+    (tmp_path / "driftd.toml").write_text(SERVICE)
+    read = read_config(tmp_path / "driftd.toml")
+    model, frame = read.model[0], rows.drop(columns="label")
+    seal(frame, kinds_of(frame, {}), tmp_path / "r")
+    with pytest.raises(ConfigError, match="no column 'label'"):
+        service.prepare(tmp_path / "driftd.toml", read)
+    seal(*with_loss(frame, kinds_of(frame, {}), rows, model)[:2], tmp_path / "r", None, "score")
+    prepared = service.prepare(tmp_path / "driftd.toml", read)
+    found = {at: [(at_ms, body) for at_ms, body in rows_ if at_ms < BEGIN + 400_000] for at, rows_ in
+             logs(3_000, 1_800).items()}  # fmt: skip
+    monkeypatch.setattr(service, "KafkaSource", Lists(found))
+    store, rounds = Store(prepared.directory), iter([True] * 60)
+    service.assemble(prepared, store, service.Outside()).run(lambda: next(rounds, False), lambda _: None)
+    store.close()
+    history = History(prepared.directory)
+    (status,) = history.status().models
+    incidents = history.incidents(everything=True)
+    history.close()
+    assert {incident.columns for incident in incidents} == {(LOSS,)}, incidents
+    assert status.counts.rows == sum(len(found[at]) for at in PREDICTIONS)
+    assert status.labelled.labels > 1_500
+    assert status.coverage == status.labelled.joined / status.labelled.predictions > 0.6
+    told = CliRunner().invoke(app, ["status", "--config", str(tmp_path / "driftd.toml")])
+    assert (
+        f"m: {status.coverage:.1%} of {status.labelled.predictions:,} predictions have got their label" in told.output
+    )
