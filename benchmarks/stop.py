@@ -18,7 +18,10 @@ from monitor.sources.embedded import EmbeddedBroker
 
 STOPS = 20
 GOAL_SECONDS = 1.0
-SECRETS = {"DRIFTD_DEMO_SLACK_TOKEN": "xoxb-1", "DRIFTD_DEMO_WEBHOOK_SECRET": "secret-1"}
+SECRETS = {
+    "DRIFTD_DEMO_SLACK_TOKEN": "xoxb-1", "DRIFTD_DEMO_WEBHOOK_SECRET": "secret-1",
+    "DRIFTD_DEMO_HTTP_TOKEN": "benchmark-of-stops",
+}  # fmt: skip
 
 
 def seconds_to_stop(config: Path, after: float) -> float:
@@ -26,7 +29,7 @@ def seconds_to_stop(config: Path, after: float) -> float:
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     address = f"\0driftd-bench-{time.monotonic_ns()}"
     manager.bind(address)
-    manager.settimeout(30)
+    manager.settimeout(120)
     environment = {"NOTIFY_SOCKET": address.replace("\0", "@"), "PATH": "/usr/bin:/bin", **SECRETS}
     command = [sys.executable, "-m", "monitor", "run", "--config", str(config)]
     with manager, subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment, cwd=Path.cwd()) as child:
@@ -50,7 +53,7 @@ def main() -> None:
         for name, servers in (("idle", broker.bootstrap_servers), ("Kafka away", ["localhost:1"])):
             config = home / "driftd.toml"
             local = "http://localhost:1"
-            text = CONFIG.format(servers=json.dumps(servers), model="m", topic=TOPIC, slack=local, ci=local)
+            text = CONFIG.format(servers=json.dumps(servers), model="m", topic=TOPIC, slack=local, ci=local, port=0)
             config.write_text(text)
             # Ready for another while each time, so that every moment of the loop is met.
             taken = [seconds_to_stop(config, 1.0 + i * 0.137) for i in range(STOPS)]
