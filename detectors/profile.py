@@ -166,7 +166,8 @@ class Profile:
 
     def to_bytes(self) -> bytes:
         """Versioned, checksummed bytes; equal profiles give equal bytes."""
-        body = b"".join(part.astype("<i8").tobytes() for part in (self.counts, self.sums, self.pairs))
+        parts = (self.counts, self.sums[:, :SHIFTS], self.sums[:, SHIFTS:], self.pairs)
+        body = b"".join(map(_narrowed, parts))
         head = _HEAD.pack(
             _MAGIC, _VERSION, bytes.fromhex(self.bins.id), len(self.counts), len(self.sums), self.n_windows
         )
@@ -186,12 +187,9 @@ class Profile:
             raise ValueError(f"profile of version {version}; this driftd reads versions 1 and {_VERSION}")
         if bins_id.hex() != bins.id:
             raise ValueError(f"profile on bins {bins_id.hex()[:12]}, wanted {bins.id[:12]}: another reference made it")
-        body = np.frombuffer(zlib.decompress(data[_HEAD.size : -4]), "<i8").astype(np.int64)
-        split = n_columns * N_CELLS
-        n_sums = N_SUMS if version == _VERSION else len(_SUMS_OF_VERSION_1)
-        end = split + n_numeric * n_sums
-        counts, sums = body[:split].reshape(n_columns, N_CELLS), body[split:end].reshape(n_numeric, n_sums)
-        return cls(bins, counts, sums if version == _VERSION else _from_version_1(sums), n_windows, body[end:])
+        body = zlib.decompress(data[_HEAD.size : -4])
+        counts, *sums, pairs = (_old if version == 1 else _parts)(body, n_columns, n_numeric)
+        return cls(bins, counts, np.concatenate(sums, axis=1), n_windows, pairs)
 
 
 def count_sorted(column: NumericColumn, ascending: Floats) -> tuple[Counts, Counts]:
@@ -295,9 +293,28 @@ def _fixed_point(bins: Bins, numbers: Floats, sums: Counts) -> Floats:
     return q
 
 
-def _from_version_1(old: Counts) -> Counts:
-    """Sums of a profile that knew nothing of the rows inside a cell: as if all lay where they are measured from."""
-    sums = np.zeros((len(old), N_SUMS), np.int64)
-    sums[:, _SUMS_OF_VERSION_1] = old
+def _narrowed(numbers: Counts) -> bytes:
+    """Integers in as few bytes each as all of them fit in, after one byte that says how many: less to compress."""
+    low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
+    size = next(size for size in (1, 2, 4, 8) if -(1 << 8 * size - 1) <= low and high < 1 << 8 * size - 1)
+    return bytes([size]) + numbers.astype(f"<i{size}").tobytes()
+
+
+def _parts(body: bytes, n_columns: int, n_numeric: int) -> list[Counts]:
+    """Counts, the two halves of the sums, and the pairs, as `_narrowed` wrote them one after the other."""
+    found, at = [], 0
+    for rows, columns in ((n_columns, N_CELLS), (n_numeric, SHIFTS), (n_numeric, N_CELLS)):
+        size = body[at]
+        found.append(np.frombuffer(body, f"<i{size}", rows * columns, at + 1).astype(np.int64).reshape(rows, columns))
+        at += 1 + size * rows * columns
+    return [*found, np.frombuffer(body, f"<i{body[at]}", -1, at + 1).astype(np.int64)]
+
+
+def _old(body: bytes, n_columns: int, n_numeric: int) -> list[Counts]:
+    """The same from version 1, which knew nothing of the rows inside a cell: all lie where they are measured from."""
+    numbers, split = np.frombuffer(body, "<i8").astype(np.int64), n_columns * N_CELLS
+    end = split + n_numeric * len(_SUMS_OF_VERSION_1)
+    sums = np.zeros((n_numeric, N_SUMS), np.int64)
+    sums[:, _SUMS_OF_VERSION_1] = numbers[split:end].reshape(n_numeric, -1)
     sums[:, SHIFTS + BELOW] *= -1
-    return sums
+    return [numbers[:split].reshape(n_columns, N_CELLS), sums, numbers[end:]]

@@ -16,27 +16,20 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from kafka import TopicPartition
-from kafka.consumer.fetcher import RecordTooLargeError
 from kafka.errors import (
-    AuthorizationError,
     CorruptRecordError,
-    IllegalSaslStateError,
-    InvalidTopicError,
     KafkaError,
     KafkaTimeoutError,
     LogTruncationError,
     OffsetOutOfRangeError,
-    SaslAuthenticationFailedError,
     UnknownTopicOrPartitionError,
-    UnsupportedCodecError,
-    UnsupportedSaslMechanismError,
-    UnsupportedVersionError,
 )
 from numpy.typing import NDArray
 
 from monitor.batch import Int64s, Partition, Records
 from monitor.errors import SourceError
-from monitor.sources.kafkaclient import REFUSALS, Attempt, Client, Topic, client_options
+from monitor.sources.kafkaclient import Attempt, Client, Topic, client_options
+from monitor.sources.kafkafaults import PERMANENT, advice, text_of
 from monitor.sources.kafkawatch import Cuts, LogIds, Reporter, StallGuard
 from monitor.sources.recordbatch import Refused, batch_reader, everything, frame, record_frames, sound
 from monitor.sources.recordwise import Recordwise
@@ -44,14 +37,6 @@ from monitor.sources.sample import Sample
 
 _LOGGER: Final = logging.getLogger("driftd.source")
 
-PERMANENT: Final = (
-    *REFUSALS,
-    UnsupportedVersionError,
-    UnsupportedCodecError,
-    CorruptRecordError,
-    RecordTooLargeError,
-    InvalidTopicError,
-)
 MISSING_TOPIC_SECONDS: Final = 2.0
 RENEW_AFTER_SECONDS: Final = 60.0
 BLIND_SECONDS: Final = 1.0
@@ -287,7 +272,7 @@ class KafkaSource:
             good, fault = sound(pieces)
             bad = pieces[len(good)]
             client.seek(partition, max(bad.base_offset, bad.floor))
-            self._pending = CorruptRecordError(f"{partition.topic}[{partition.number}]: {_text(fault)}")
+            self._pending = CorruptRecordError(f"{partition.topic}[{partition.number}]: {text_of(fault)}")
             if not good:
                 return None
             seen.clear()
@@ -434,7 +419,7 @@ class KafkaSource:
     def _answer_to(self, fault: KafkaError | OSError) -> None:
         if isinstance(fault, PERMANENT):
             self._drop()
-            raise SourceError(_advice(fault, self._servers)) from fault
+            raise SourceError(advice(fault, self._servers)) from fault
         if self._client is None:
             self._reporter.away(fault)
             return
@@ -480,21 +465,3 @@ def _noted(records: Records, seen: Sequence[int]) -> Records | None:
     """The records, and how many were passed over; None when there were none at all."""
     n_passed = sum(seen) - records.offsets.size
     return replace(records, n_passed=n_passed) if records.offsets.size + n_passed + records.n_lost else None
-
-
-def _text(fault: BaseException | None) -> str:
-    """What the fault says, without the name and number that kafka-python puts before it."""
-    return str(fault.args[0]) if fault is not None and fault.args else type(fault).__name__
-
-
-def _advice(fault: BaseException, servers: str) -> str:
-    text = _text(fault)
-    if isinstance(fault, SaslAuthenticationFailedError | UnsupportedSaslMechanismError | IllegalSaslStateError):
-        return f"Kafka at {servers} refuses the login: {text}; check security_protocol, sasl_mechanism and the password"
-    if isinstance(fault, AuthorizationError):
-        return f"Kafka at {servers} denies access to {text}; grant this user READ and DESCRIBE on the topic"
-    if isinstance(fault, UnsupportedCodecError):
-        return f"records are packed with a codec that is not installed: {text}"
-    if isinstance(fault, CorruptRecordError):
-        return f"{text}; compare with another replica, or seek beyond the damaged batch"
-    return f"Kafka at {servers} cannot be read: {type(fault).__name__}: {text}"

@@ -18,12 +18,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Final, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from monitor.batch import Batch, Partition, Records, Reject
+from monitor.batch import Partition, Records
 from monitor.decode.reading import Reading, screened
 from monitor.errors import SourceError
+from monitor.sources.frames import Frame, FrozenRecords, Order, Place, frozen, thawed
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafkawatch import LogIds
 from monitor.sources.recordbatch import batch_reader
@@ -34,57 +33,6 @@ POLL_SECONDS: Final = 0.2
 SILENT_SECONDS: Final = 5.0
 """A worker that was not heard of for so long is not counted on: it may be stopped, or busy with its client."""
 CLOSE_SECONDS: Final = 3.0
-
-
-class _Batch(msgspec.Struct, frozen=True, array_like=True):
-    offsets: memoryview
-    time_ms: memoryview
-    numbers: memoryview
-    cells: memoryview
-    rejects: list[tuple[int, str, str, bytes, int]]
-    inspected: memoryview
-    unknown: tuple[tuple[int, str], ...]
-    keys: memoryview
-
-
-class _Records(msgspec.Struct, frozen=True, array_like=True):
-    at: Partition
-    offsets: memoryview
-    timestamps_ms: memoryview
-    next_offset: int
-    n_passed: int
-    n_lost: int
-    decoded: dict[str, _Batch]
-
-
-class _Place(msgspec.Struct, frozen=True, array_like=True):
-    """One partition that is read. next_offset, n_unread: None while they are not known."""
-
-    at: Partition
-    next_offset: int | None
-    n_unread: int | None
-    caught_up: bool
-
-
-class _Frame(msgspec.Struct, frozen=True, array_like=True):
-    """What one poll brought. age: the orders that the worker had followed by then; said: what is to be logged."""
-
-    age: int
-    looked: bool
-    connected: bool
-    places: list[_Place]
-    records: list[_Records]
-    losses: list[tuple[Partition, int, int]]
-    logs: dict[str, str]
-    said: list[tuple[str, int, str, dict[str, Any]]]
-    fault: str = ""
-
-
-class _Order(msgspec.Struct, frozen=True, array_like=True):
-    """Go on, and read these partitions from these offsets on."""
-
-    age: int
-    offsets: list[tuple[Partition, int]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +54,23 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.looked = self.connected = self.waits = False
-        self.places: Sequence[_Place] = ()
+        self.places: Sequence[Place] = ()
         self.heard = time.monotonic()
 
     @property
     def is_sound(self) -> bool:
         return self.connected and time.monotonic() - self.heard < SILENT_SECONDS
 
-    def order(self, order: _Order) -> None:
+    def order(self, order: Order) -> None:
         """That a worker has died is seen when it is next listened to."""
         self.waits = False
         with contextlib.suppress(OSError):
             self.pipe.send_bytes(msgspec.msgpack.encode(order))
 
-    def frame(self) -> _Frame | None:
+    def frame(self) -> Frame | None:
         """What it sends next; None when it has died."""
         try:
-            frame = msgspec.msgpack.decode(self.pipe.recv_bytes(), type=_Frame)
+            frame = msgspec.msgpack.decode(self.pipe.recv_bytes(), type=Frame)
         except (EOFError, OSError):
             return None
         self.looked, self.connected, self.waits = frame.looked, frame.connected, bool(frame.fault)
@@ -146,7 +94,7 @@ class Workers:
         self._next: dict[Partition, int] = {}
         self._age = 0
         self._sought: dict[Partition, int] = {}
-        self._early: list[tuple[_Worker, int, _Frame]] = []
+        self._early: list[tuple[_Worker, int, Frame]] = []
         self._losses: list[tuple[Partition, int, int]] = []
         self._ids = LogIds()
         self._fault = ""
@@ -204,7 +152,7 @@ class Workers:
         for worker in self._workers:
             if worker is not None:
                 worker.places = [place for place in worker.places if place.at not in offsets]
-                worker.order(_Order(self._age, list(offsets.items())))
+                worker.order(Order(self._age, list(offsets.items())))
 
     def losses(self) -> Sequence[tuple[Partition, int, int]]:
         """See `Source.losses`."""
@@ -231,7 +179,7 @@ class Workers:
         for i, worker in enumerate(self._workers):
             fresh = worker or _Worker(self._job, (i, len(self._workers)))
             if worker is None or worker.waits:
-                fresh.order(_Order(self._age, [] if worker else list(self._next.items())))
+                fresh.order(Order(self._age, [] if worker else list(self._next.items())))
             self._workers[i] = fresh
             found.append(fresh)
         return found
@@ -242,7 +190,7 @@ class Workers:
         worker.close()
         self._fault = f"ingest process {i} has ended with status {worker.process.exitcode}; another one takes its place"
 
-    def _hear(self, frame: _Frame) -> None:
+    def _hear(self, frame: Frame) -> None:
         self._fault = self._fault or frame.fault
         self._ids.note(frame.logs)
         for name, level, text, more in frame.said:
@@ -250,7 +198,7 @@ class Workers:
                 said = {"name": name, "levelno": level, "levelname": logging.getLevelName(level), "msg": text}
                 logging.getLogger(name).handle(logging.makeLogRecord(more | said))
 
-    def _take(self, worker: _Worker, i: int, frame: _Frame) -> list[Records]:
+    def _take(self, worker: _Worker, i: int, frame: Frame) -> list[Records]:
         def counts(at: Partition) -> bool:
             return self._sought.get(at, 0) <= frame.age
 
@@ -258,7 +206,7 @@ class Workers:
         worker.places = [place for place in frame.places if counts(place.at)]
         self._next |= {place.at: place.next_offset for place in worker.places if place.next_offset is not None}
         self._losses += [loss for loss in frame.losses if counts(loss[0])]
-        return [_thawed(records, self._job.readings) for records in frame.records if counts(records.at)]
+        return [thawed(records, self._job.readings) for records in frame.records if counts(records.at)]
 
 
 # -- within a worker
@@ -287,14 +235,14 @@ def _work(pipe: Connection, job: Job, share: tuple[int, int]) -> None:
     source.share = share
     decoders = [(reading, reading.decoder()) for reading in job.readings]
 
-    def decoded(records: Records) -> _Records:
+    def decoded(records: Records) -> FrozenRecords:
         now_ms = int(time.time() * 1000)
         readers = [(one, decoder) for one, decoder in decoders if records.partition.topic in one.topics]
         batches = {one.model: screened(made.decode(records), records, now_ms, one.needs_time) for one, made in readers}
-        return _frozen(records, batches)
+        return frozen(records, batches)
 
     with contextlib.suppress(EOFError, ConnectionError), contextlib.closing(source):
-        order = msgspec.msgpack.decode(pipe.recv_bytes(), type=_Order)
+        order = msgspec.msgpack.decode(pipe.recv_bytes(), type=Order)
         while True:
             source.seek(dict(order.offsets))
             age = order.age
@@ -302,16 +250,16 @@ def _work(pipe: Connection, job: Job, share: tuple[int, int]) -> None:
                 done, fault = _read(source, decoded)
                 lines, said.lines = said.lines, []
                 losses, logs = source.losses(), dict(source.log_ids())
-                frame = _Frame(age, source.looked, source.connected, _places(source), done, losses, logs, lines, fault)
+                frame = Frame(age, source.looked, source.connected, _places(source), done, losses, logs, lines, fault)
                 pipe.send_bytes(msgspec.msgpack.encode(frame, enc_hook=str))
                 if fault:
                     pipe.poll(None)
-            order = msgspec.msgpack.decode(pipe.recv_bytes(), type=_Order)
+            order = msgspec.msgpack.decode(pipe.recv_bytes(), type=Order)
 
 
-def _read(source: KafkaSource, decoded: Callable[[Records], _Records]) -> tuple[list[_Records], str]:
+def _read(source: KafkaSource, decoded: Callable[[Records], FrozenRecords]) -> tuple[list[FrozenRecords], str]:
     """What a poll brings, decoded; and why that is not all, if so."""
-    done: list[_Records] = []
+    done: list[FrozenRecords] = []
     found: Sequence[Records] = ()
     try:
         found = source.poll(POLL_SECONDS)
@@ -323,47 +271,6 @@ def _read(source: KafkaSource, decoded: Callable[[Records], _Records]) -> tuple[
     return done, ""
 
 
-def _places(source: KafkaSource) -> list[_Place]:
+def _places(source: KafkaSource) -> list[Place]:
     positions, lag, caught_up = source.positions(), source.lag(), source.caught_up()
-    return [_Place(at, positions.get(at), lag.get(at), at in caught_up) for at in sorted(source.assigned())]
-
-
-# -- on the way
-
-
-def _raw(values: NDArray[Any]) -> memoryview:
-    return np.ascontiguousarray(values).data.cast("B") if values.size else memoryview(b"")
-
-
-def _frozen(records: Records, batches: Mapping[str, Batch]) -> _Records:
-    decoded = {
-        model: _Batch(
-            _raw(batch.offsets), _raw(batch.time_ms), _raw(batch.numbers), _raw(batch.cells),
-            [(reject.offset, reject.kind, reject.reason, reject.head, reject.row) for reject in batch.rejects],
-            _raw(batch.inspected), batch.unknown, _raw(batch.keys),
-        )
-        for model, batch in batches.items()
-    }  # fmt: skip
-    return _Records(
-        records.partition, _raw(records.offsets), _raw(records.timestamps_ms), records.next_offset, records.n_passed,
-        records.n_lost, decoded,
-    )  # fmt: skip
-
-
-def _thawed(found: _Records, readings: Sequence[Reading]) -> Records:
-    layouts = {reading.model: reading.layout for reading in readings if found.at.topic in reading.topics}
-    decoded = {}
-    for model, batch in found.decoded.items():
-        bins, offsets = layouts[model].bins, np.frombuffer(batch.offsets, np.int64)
-        decoded[model] = Batch(
-            found.at, offsets, np.frombuffer(batch.time_ms, np.int64),
-            np.frombuffer(batch.numbers, np.float64).reshape(bins.n_numeric, offsets.size),
-            np.frombuffer(batch.cells, np.uint8).reshape(bins.n_columns, offsets.size),
-            found.next_offset, tuple(Reject(found.at, *reject) for reject in batch.rejects),
-            np.frombuffer(batch.inspected, np.int64), batch.unknown, np.frombuffer(batch.keys, np.uint64),
-        )  # fmt: skip
-    times = np.frombuffer(found.timestamps_ms, np.int64)
-    return Records(
-        found.at, np.frombuffer(found.offsets, np.int64), times, (), found.next_offset, found.n_passed, found.n_lost,
-        decoded,
-    )  # fmt: skip
+    return [Place(at, positions.get(at), lag.get(at), at in caught_up) for at in sorted(source.assigned())]

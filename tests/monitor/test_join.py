@@ -33,7 +33,7 @@ from monitor.join import Labelled, Run, _Pool, _row_type
 from monitor.line import Line, Saved, shape
 from monitor.loss import LOSS, Loss
 from monitor.reference import kinds_of, seal, with_loss
-from monitor.sources import workers
+from monitor.sources.frames import frozen, thawed
 from monitor.store import Store
 from monitor.window import WHOLE, Window
 
@@ -301,7 +301,7 @@ def test_a_process_of_its_own_reads_labels_too(reference: Reference):
     rows = [(BEGIN, {"id": "a", "truth": {"label": 1}}), (BEGIN, {"id": "b", "truth": {"label": None}})]
     found = records(LABELS[1], rows, 5)
     batch = line.decoders["outcomes"].decode(found)
-    sent = workers._thawed(workers._frozen(found, {"m": batch}), line.readings).decoded["m"]
+    sent = thawed(frozen(found, {"m": batch}), line.readings).decoded["m"]
     for name in ("keys", "numbers", "cells", "offsets", "time_ms"):
         np.testing.assert_array_equal(getattr(sent, name), getattr(batch, name))
 
