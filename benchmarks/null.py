@@ -7,7 +7,7 @@ runs make 200 weeks. Printed are pages (windows that tell something new) and ala
 interval from the scatter between runs, which is wider than Poisson's where runs differ.
 
 --others adds rules on the same counts and cells, against the whole reference; what is counted are columns' runs of
-flags. --peers asks the packages themselves, at their own defaults, on rows drawn from the counts of two days; each is
+flags. --peers asks the packages themselves, at their own defaults, on rows drawn from the counts of a day; each is
 installed into an environment of its own in FOLDER. Where one cannot be had, its reason is printed.
 """
 
@@ -52,7 +52,7 @@ CONDITIONS = (
     C("random walk", walk=0.004),
 )
 HARD = {"no time, wobble .2/.95", "random walk"}
-PEER_CONDITIONS, PEER_HOURS = ("iid", "daily cycle, n=200", "daily cycle, n=2,000"), 48
+PEER_CONDITIONS, PEER_HOURS = ("iid", "daily cycle, n=200", "daily cycle, n=2,000"), 24
 GOAL, GOAL_MEAN, GOAL_HARD = 1.5, 1.0, 3.0
 
 
@@ -84,22 +84,19 @@ def several(condition: Condition, others: bool, seeds: Sequence[int]) -> list[Ru
     ]  # fmt: skip
 
 
-def peers(folder: Path) -> None:
+def peers(folder: Path, asked: Callable[[Condition], bool]) -> None:
     """What other packages flag by their own defaults, in columns' runs of flags a week."""
-    print(f"\n{'package, at its defaults':26}" + "".join(f" {name:>22}" for name in PEER_CONDITIONS))
-    rows = []
-    for name in PEER_CONDITIONS:
-        (condition,) = (c for c in CONDITIONS if c.name == name)
+    print(f"{'package, at its defaults':26} {'condition':22} {'flags a week':>12} {'flagged':>8}")
+    for condition in (each for each in CONDITIONS if each.name in PEER_CONDITIONS and asked(each)):
         stream = simulate(replace(condition, weeks=1), PEER_HOURS, 1000)
-        rows.append(_peers.rows_of(stream.reference.sum(axis=1), stream.live.sum(axis=1), N_NUMBERS, 1000))
-    for package in _peers.PACKAGES:
-        told = []
-        for each in rows:
-            flags = _peers.flags(package, folder, each)
-            rate = "" if isinstance(flags, str) else f"{_episodes(flags) * WEEK / PEER_HOURS:,.0f} ({flags.mean():.1%})"
-            told.append(flags if isinstance(flags, str) else rate)
-        print(f"{package:26}" + "".join(f" {each:>22}" for each in told), flush=True)
-    print("(in brackets: flagged columns of all columns in all windows)")
+        rows = _peers.rows_of(stream.reference.sum(axis=1), stream.live.sum(axis=1), N_NUMBERS, 1000)
+        for package in _peers.PACKAGES:
+            flags = _peers.flags(package, folder, rows)
+            told = flags
+            if not isinstance(flags, str):
+                told = f"{_episodes(flags) * WEEK / PEER_HOURS:12,.0f} {flags.mean():8.1%}"
+            print(f"{package:26} {condition.name:22} {told}", flush=True)
+    print('"flagged": of all columns in all windows')
 
 
 def elsewhere(stream: Stream) -> dict[str, float]:
@@ -210,33 +207,41 @@ def measured(condition: Condition, runs: int, ask: Callable[..., Any], others: b
     return float(pages.mean())
 
 
+def own(runs: int, workers: int, asked: Callable[[Condition], bool], others: bool) -> None:
+    """The budget's table."""
+    print(f"{runs * WEEKS} weeks per condition, budget 1 a week over {N_COLUMNS} columns")
+    names = "".join(f" {name.split(' ')[0]:>8}" for name in ("KS", "Bonf.", "BH", "PSI", "Evid.", "NannyML"))
+    print(
+        f"{'condition':26} {'pages a week (95 %)':>19} {'alarms':>7} {'column':>6} {'raised':>6} {'off':>5} "
+        f"{'goal':6}{names if others else ''}"
+    )
+    means = []
+    with ProcessPoolExecutor(workers) as pool:
+        for condition in filter(asked, CONDITIONS):
+            mean = measured(condition, runs, pool.map, others)
+            means += [] if condition.name in HARD else [mean]
+    if means:
+        good = "ok" if np.mean(means) <= GOAL_MEAN else "ABOVE"
+        print(f"mean over conditions, the two hard ones apart: {np.mean(means):.2f} pages a week ({good})")
+    print('"column": most pages of one column in 4 weeks; "raised": factor of the bar; "off": columns off paging')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weeks", type=int, default=200, help="of each condition, in streams of 8")
+    parser.add_argument("--weeks", type=int, default=200, help="of each condition, in streams of 8; 0: none")
     parser.add_argument("--condition", action="append", help="only these, by the beginning of their names")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--others", action="store_true", help="other rules too, on the same counts")
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="other packages too; their environments lie there")
     options: Any = parser.parse_args()
-    runs = -(-options.weeks // WEEKS)
-    print(f"{runs * WEEKS} weeks per condition, budget 1 a week over {N_COLUMNS} columns")
-    names = "".join(f" {name.split(' ')[0]:>8}" for name in ("KS", "Bonf.", "BH", "PSI", "Evid.", "NannyML"))
-    print(
-        f"{'condition':26} {'pages a week (95 %)':>19} {'alarms':>7} {'column':>6} {'raised':>6} {'off':>5} "
-        f"{'goal':6}{names if options.others else ''}"
-    )
-    means = []
-    with ProcessPoolExecutor(options.workers) as pool:
-        for condition in CONDITIONS:
-            if not options.condition or any(condition.name.startswith(name) for name in options.condition):
-                mean = measured(condition, runs, pool.map, options.others)
-                means += [] if condition.name in HARD else [mean]
-    if means:
-        good = "ok" if np.mean(means) <= GOAL_MEAN else "ABOVE"
-        print(f"mean over conditions, the two hard ones apart: {np.mean(means):.2f} pages a week ({good})")
-    print('"column": most pages of one column in 4 weeks; "raised": factor of the bar; "off": columns off paging')
+
+    def asked(condition: Condition) -> bool:
+        return not options.condition or any(condition.name.startswith(name) for name in options.condition)
+
+    if options.weeks:
+        own(-(-options.weeks // WEEKS), options.workers, asked, options.others)
     if options.peers:
-        peers(options.peers)
+        peers(options.peers, asked)
 
 
 if __name__ == "__main__":

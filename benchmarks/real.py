@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, action="append")
     parser.add_argument("--set", action="append", help="only cases whose name begins so")
     parser.add_argument("--permuted", action="store_true")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=4)
     options: Any = parser.parse_args()
     if not options.data.is_dir():
         print(f"{options.data}: no such folder; the real data sets are not part of this repository")

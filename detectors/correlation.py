@@ -16,7 +16,7 @@ from detectors.pairs import MOST_CORRELATION, Pairs, ranked
 
 ROWS: Final = 20_000
 """Rows that the scatter is estimated from, and that the choice looks at if columns are few."""
-WORK: Final = 2e10
+WORK: Final = 5e9
 """Products that the choice takes at most; with very many columns it looks at fewer rows."""
 LEAST_SAMPLE: Final = 200
 SURE: Final = 6.0

@@ -266,13 +266,14 @@ class Signals:
 
     def values(self, reading: Reading) -> tuple[Floats, Floats]:
         """Of each signal its value, 0 without rows, and its rows; each of shape (..., signals)."""
-        n = self._own.size
-        of_all = np.where(self.is_fault[:n], reading.n_all[..., None], reading.valid[..., self._own])
-        rows, found = of_all.astype(np.float64), reading.totals / np.maximum(of_all, 1)
+        n, shape = self._own.size, (*reading.n_all.shape, self.n_signals)
+        rows, found = np.empty(shape), np.empty(shape)
+        rows[..., :n] = np.where(self.is_fault[:n], reading.n_all[..., None], reading.valid[..., self._own])
+        np.divide(reading.totals, np.maximum(rows[..., :n], 1), out=found[..., :n])
         if self.n_pairs:
-            z = fisher(self.pairs.correlations(reading.pairs, reading.n_all))
-            known = np.isfinite(z - self.mean[..., n:]) * np.maximum(reading.n_all[..., None] - 3.0, 0.0)
-            rows, found = np.concatenate((rows, known), axis=-1), np.concatenate((found, z), axis=-1)
+            found[..., n:] = fisher(self.pairs.correlations(reading.pairs, reading.n_all))
+            known = np.isfinite(found[..., n:] - self.mean[..., n:])
+            rows[..., n:] = known * np.maximum(reading.n_all[..., None] - 3.0, 0.0)
         return np.where(rows > 0, (found - self.mean) * self.scale, 0.0), rows
 
     def event_rows(self, reading: Reading) -> Floats:

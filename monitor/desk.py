@@ -214,7 +214,7 @@ class Desk:
         window, before = whole.window, self.state.loss
         found = Loss.of(window.tally.profile)
         if found is not None:
-            n_rows = self._subject.scaled(window.n_rows)
+            n_rows = max(self._subject.scaled(window.n_rows), found.n)  # labels may come while no predictions do
             self._set(toll=self.state.toll.after(found, n_rows, window.end_ms - window.start_ms))
         latest = self.state.retraining.latest
         if before is not None and latest is not None and latest.step is Step.ROTATED:

@@ -198,7 +198,8 @@ class Budget:
         outcome, reason = Outcome.OK, ""
         if firing:
             words = found.correlated(row, effect or 0.0) if is_pair else describe.change(pair, row, measure)
-            outcome, reason = Outcome.DRIFT, words
+            empty = not m and measure not in _FAULTS
+            outcome, reason = Outcome.DRIFT, "it drifted before, and has no value in this window" if empty else words
         elif row in found.off:
             outcome, reason = Outcome.UNKNOWN, found.off[row]
         elif found.held[row]:

@@ -371,6 +371,28 @@ def test_coverage_is_a_share_of_the_predictions():
     assert (Labelled().coverage, Labelled(predictions=4, joined=3).coverage) == (None, 0.75)
 
 
+@pytest.mark.parametrize("decision", ["family", "budget"])
+def test_labels_are_judged_though_no_prediction_came_in_their_window(
+    reference: Reference, tmp_path: Path, decision: str
+):
+    labels = {"topic": "outcomes", "label": "truth.label", "lag": "7d"}
+    settings, store = config(decision=decision, labels=labels, segments=()), Store(tmp_path / "state")
+    line = Line(settings, settings.model[0], reference, Saved(), lambda *_: None)
+    engine, later, at = Engine([line]), BEGIN + 10 * MINUTE, (PREDICTIONS[0], LABELS[0])
+    rows = [(BEGIN + i * 100, {"id": i, "ts": BEGIN + i * 100, "score": 0.5, "plan": "free"}) for i in range(400)]
+    end = (later + MINUTE * 9, {"id": "end", "ts": later + MINUTE * 9, "score": 0.5, "truth": {"label": 1}})
+    engine.step(records(at[0], [*rows, end], 0), NEVER)
+    engine.step(records(at[1], [*((later + i, {"id": i, "truth": {"label": 1}}) for i in range(300)), end], 0), NEVER)
+    commit = engine.tick(Moment(0, frozenset(at)))
+    store.apply(commit)
+    store.close()
+    judged = commit.models[0].judged[-1]
+    said = {verdict.column: verdict for verdict in judged.verdicts}
+    assert (judged.window.n_rows, said[LOSS].n_current, line._desk.state.toll.n_labels) == (0, 300, 300)
+    assert line._desk.state.toll.total == pytest.approx(300 * (0.5 - reference.bins.numeric[1].mean), rel=0.01)
+    assert "→" not in said["score"].reason
+
+
 class Lists:
     """Both topics from lists, as a service reads them; its end is reached once everything was given out."""
 
