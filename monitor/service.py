@@ -65,6 +65,9 @@ log = logging.getLogger(__name__)
 STEP_SECONDS: Final = 300.0
 """How long one step of the start may take; large states are read and checked as a whole."""
 STAND_BY_SECONDS: Final = 0.2
+RETENTION_MS: Final = 3_600_000
+RETENTION_STEP_MS: Final = 2 * RETENTION_MS
+"""What grows old does so at most twice as fast as it should, however wrong the clock is."""
 FENCED_SECONDS: Final = 2.0
 """How long a member that was refused keeps off the state; the group will tell it why."""
 _KAFKA_FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"}
@@ -295,8 +298,13 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
 
     def prune() -> None:
         now_ms, kept = int(time.time() * 1000), config.state
-        chores.put(lambda _, store: store.prune(now_ms - kept.retention, now_ms - kept.sample_retention))
-        chores.put(lambda _, store: store.database.give_back())
+
+        def forget(_: Engine, store: Store) -> None:
+            at_ms = store.paced(now_ms, RETENTION_STEP_MS)
+            store.prune(at_ms - kept.retention, at_ms - kept.sample_retention)
+            store.database.give_back()
+
+        chores.put(forget)
 
     def summarise() -> None:
         jobs = {retrain.channel for retrain in config.retrain}
@@ -307,7 +315,7 @@ def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekee
         outside.metrics.job(name, outcome)
         chores.put(lambda _, store: store.ran(name, outcome, at_ms))
 
-    jobs = [Chore("retention", prune, every_ms=3_600_000), Chore("memory", give_back, every_ms=300_000)]
+    jobs = [Chore("retention", prune, every_ms=RETENTION_MS), Chore("memory", give_back, every_ms=300_000)]
     if config.state.backup:
         jobs.append(Chore("backup", partial(backup, prepared.directory), every_ms=config.state.backup))
     if config.alert.digest:

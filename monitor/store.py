@@ -80,6 +80,7 @@ CREATE TABLE triggers (id TEXT PRIMARY KEY, incident TEXT NOT NULL, model TEXT N
 CREATE TABLE board (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE orders (n INTEGER PRIMARY KEY, done_ms INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE jobs (name TEXT PRIMARY KEY, last_ms INTEGER NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE pace (one INTEGER PRIMARY KEY CHECK (one = 1), at_ms INTEGER NOT NULL);
 CREATE TABLE outbox (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, incident TEXT NOT NULL, channel TEXT NOT NULL,
     purpose TEXT NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'pending',
     attempts INTEGER NOT NULL DEFAULT 0, doubtful INTEGER NOT NULL DEFAULT 0, queued_ms INTEGER NOT NULL,
@@ -333,6 +334,17 @@ class Store:
         """Remember a run of a housekeeping job."""
         with self.database.transaction() as db:
             db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", (name, at_ms, outcome))
+
+    def paced(self, now_ms: int, step_ms: int) -> int:
+        """The time by which things grow old: the clock's, but at most a step on from when this was asked last.
+
+        A clock that jumps ahead, over restarts too, thus makes nothing old at once.
+        """
+        with self.database.transaction() as db:
+            asked = db.execute("SELECT at_ms FROM pace").fetchone()
+            at_ms = min(now_ms, asked[0] + step_ms) if asked else now_ms
+            db.execute("INSERT OR REPLACE INTO pace VALUES (1, ?)", (at_ms,))
+        return at_ms
 
     def prune(self, before_ms: int, calm_before_ms: int | None = None) -> int:
         """Forget windows that closed, and notices that were done, before then. How many windows were forgotten.

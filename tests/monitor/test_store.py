@@ -233,6 +233,19 @@ def test_old_windows_are_forgotten_and_younger_ones_kept(store: Store):
     assert store.database.rows("SELECT number FROM windows") == [(1,)]
 
 
+def test_a_clock_that_jumps_ahead_makes_nothing_old_at_once(tmp_path: Path):
+    store = Store(tmp_path)
+    assert store.paced(1_000, 20) == 1_000
+    assert store.paced(1_010, 20) == 1_010
+    assert store.paced(900_000, 20) == 1_030
+    store.close()
+    store = Store(tmp_path)
+    assert store.paced(900_010, 20) == 1_050
+    assert store.paced(1_040, 20) == 1_040
+    assert store.paced(900, 20) == 900
+    store.close()
+
+
 def test_what_is_new_in_an_open_windows_sample_is_added_and_goes_with_it(store: Store):
     sample = row_sample(7)
     first, rest = sample.beyond(row_sample(3)), row_sample(3)
