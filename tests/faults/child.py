@@ -93,7 +93,7 @@ def _wrap(harm: Harm, hits: int) -> None:
         if harm.when == "before":
             come_to_harm()
         result = inner(*args, **kwargs)
-        if harm.when == "after" and (result or result is None):
+        if harm.when == "after" and result not in ([], ()):  # a look at which nothing came does not count
             come_to_harm()
         return result
 
