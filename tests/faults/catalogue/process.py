@@ -172,7 +172,7 @@ def frozen_for_a_minute(scene: Scene) -> int:
     No row is late by that: it was the daemon that was quiet, not the partitions.
     """
     # What is idle while the daemon works closes windows, which the judge, who knows event time alone, does not foresee.
-    # A message that was on its way when the daemon froze is tried again after half a minute; that long it takes to settle.
+    # A message on its way when the daemon froze is tried again after half a minute; that long it takes to settle.
     scene.configure(**{'idle_timeout = "1h"': 'idle_timeout = "60s"'})
     with scene.midway(0.3) as daemon:
         daemon.send(signal.SIGSTOP)
