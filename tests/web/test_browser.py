@@ -221,7 +221,7 @@ def test_a_report_shows_itself_within_its_frame(world: World, opened: Opened):
     incident = world.incident("odd")
     report.make(world.state, incident)
     with opened(world, f"/incidents/{incident}/report") as page:
-        page.get_by_text("laid out from driftd's counts").wait_for()
+        page.get_by_text("This report is made of").wait_for()
         page.get_by_text("Dataset Drift").first.wait_for()
         assert page.evaluate("self.origin") == "null"
 
