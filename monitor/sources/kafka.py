@@ -378,6 +378,8 @@ class KafkaSource:
             offset = self._next.get(partition, 0)
             if divergence is None:
                 unknown[partition] = offset
+            elif divergence.offset == offset:  # the new leader's log is the same up to here
+                client.seek(partition, offset)
             else:
                 self._lose(client, partition, offset, divergence.offset, "a new leader never had them")
         if unknown:
