@@ -58,7 +58,7 @@ def in_child(given: bytes) -> bytes:
 
 
 def _drawn(history: History, notice: Notice, shown: list[tuple[ColumnChange, Compared]]) -> bytes:
-    from matplotlib.figure import Figure  # noqa: PLC0415  # only the child needs it
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.4 * len(shown) + 0.5), dpi=110, layout="constrained")
     figure.suptitle(f"{_plain(notice.model)}, window {notice.window}", fontsize=11, parse_math=False)

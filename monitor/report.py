@@ -120,7 +120,7 @@ def table(compared: Compared, rows: Rows | None) -> tuple[pd.DataFrame, pd.DataF
 
     rows: kept ones of either side; None where the counts are all there is.
     """
-    import pandas as pd  # noqa: PLC0415  # only the child needs it
+    import pandas as pd
 
     pair, before, after, words = compared.pair, dict[str, object](), dict[str, object](), list[str]()
     for row, column in enumerate(pair.bins.columns):
@@ -204,8 +204,8 @@ def _shuffled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _made(compared: Compared, rows: Rows | None) -> str:
-    from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415  # seconds to import
-    from evidently.presets import DataDriftPreset  # noqa: PLC0415
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
 
     before, after, words = table(compared, rows)
     numbers = [name for name in before.columns if name not in words]

@@ -7,7 +7,6 @@ offsets in here are the truth; a start reads on from them, so whatever a crash u
 from __future__ import annotations
 
 import logging
-import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,104 +16,31 @@ from typing import Final
 import msgspec
 
 from detectors import Bins
+from monitor import transaction
 from monitor.batch import Letter, Partition
 from monitor.board import BoardState
 from monitor.channels import Attempt
-from monitor.check import Judged, Reference
-from monitor.database import Database, Design, Turn
+from monitor.check import Reference
+from monitor.database import Database, Turn
 from monitor.database import backup as copy_of
-from monitor.decision import Outcome, Verdict
+from monitor.decision import Verdict
 from monitor.engine import Commit
 from monitor.errors import StoreDamaged
-from monitor.frozen import checked, freeze, rows_of, thaw, unchecked
-from monitor.glance import Glance, encode
+from monitor.frozen import checked, rows_of, thaw, unchecked
 from monitor.join import Run, RunKey
-from monitor.line import LineState, ModelCommit, Saved
+from monitor.line import LineState, Saved
 from monitor.message import Body, Notice, Purpose
-from monitor.order import Answer, Drop, Order, Resend
+from monitor.order import Answer, Drop, Resend
 from monitor.outbox import Dead, Delivered, Fate, Pending
 from monitor.rowsample import RowSample
+from monitor.schema import BOARD_SUM, DESIGN, NOTICE_SUM, OFFSET_SUM
 from monitor.tally import Extents, union
 from monitor.window import WHOLE, Window
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 4
 LONGEST_PAUSE_MS: Final = 86_400_000
 """A notice that would wait longer was put off by a clock that was wrong then, and is due."""
-N_DEAD_LETTERS: Final = 10_000
-"""Dead letters kept per model, the newest."""
-
-SCHEMA: Final = """
-CREATE TABLE offsets (model TEXT, topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL, sum INTEGER NOT NULL,
-    PRIMARY KEY (model, topic, partition)) WITHOUT ROWID;
-CREATE TABLE lines (model TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE memories (model TEXT, segment TEXT, body BLOB NOT NULL, PRIMARY KEY (model, segment));
-CREATE TABLE open_windows (model TEXT, segment TEXT, start_ms INTEGER, n_rows INTEGER NOT NULL, body BLOB NOT NULL,
-    PRIMARY KEY (model, segment, start_ms));
-CREATE TABLE waiting (model TEXT, side TEXT, number INTEGER, body BLOB NOT NULL, PRIMARY KEY (model, side, number));
-CREATE TABLE open_samples (n INTEGER PRIMARY KEY, model TEXT NOT NULL, start_ms INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE INDEX open_samples_by_window ON open_samples (model, start_ms);
-CREATE TABLE samples (model TEXT, number INTEGER, closed_ms INTEGER NOT NULL, body BLOB NOT NULL,
-    PRIMARY KEY (model, number));
-CREATE INDEX samples_by_age ON samples (closed_ms);
-CREATE TABLE windows (model TEXT, segment TEXT, number INTEGER, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
-    n_rows INTEGER NOT NULL, n_late INTEGER NOT NULL, revision INTEGER NOT NULL, closed_ms INTEGER NOT NULL,
-    n_ok INTEGER NOT NULL, n_drift INTEGER NOT NULL, n_unknown INTEGER NOT NULL, bins TEXT NOT NULL,
-    glance BLOB NOT NULL, body BLOB NOT NULL, PRIMARY KEY (model, segment, number));
-CREATE INDEX windows_by_start ON windows (model, segment, start_ms);
-CREATE INDEX windows_by_age ON windows (closed_ms);
-CREATE INDEX windows_by_bins ON windows (bins);
-CREATE TABLE kept_references (bins TEXT PRIMARY KEY, id TEXT NOT NULL, cells BLOB NOT NULL, profile BLOB NOT NULL,
-    kept_ms INTEGER NOT NULL, rows BLOB NOT NULL DEFAULT x'');
-CREATE TABLE verdicts (model TEXT, segment TEXT, number INTEGER, position INTEGER, column TEXT NOT NULL,
-    outcome TEXT NOT NULL, effect REAL, evidence REAL, body BLOB NOT NULL,
-    PRIMARY KEY (model, segment, number, position)) WITHOUT ROWID;
-CREATE TABLE incidents (id TEXT PRIMARY KEY, model TEXT NOT NULL, segment TEXT NOT NULL, state TEXT NOT NULL,
-    severity TEXT NOT NULL, opened_window INTEGER NOT NULL, opened_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL,
-    body BLOB NOT NULL);
-CREATE TABLE changes (incident TEXT, n INTEGER, made_ms INTEGER NOT NULL, body BLOB NOT NULL,
-    PRIMARY KEY (incident, n)) WITHOUT ROWID;
-CREATE TABLE triggers (id TEXT PRIMARY KEY, incident TEXT NOT NULL, model TEXT NOT NULL, step TEXT NOT NULL,
-    made_ms INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE board (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB NOT NULL, sum INTEGER NOT NULL);
-CREATE TABLE orders (n INTEGER PRIMARY KEY, done_ms INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE jobs (name TEXT PRIMARY KEY, last_ms INTEGER NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE pace (one INTEGER PRIMARY KEY CHECK (one = 1), at_ms INTEGER NOT NULL);
-CREATE TABLE outbox (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, incident TEXT NOT NULL, channel TEXT NOT NULL,
-    purpose TEXT NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'pending',
-    attempts INTEGER NOT NULL DEFAULT 0, doubtful INTEGER NOT NULL DEFAULT 0, queued_ms INTEGER NOT NULL,
-    next_attempt_ms INTEGER NOT NULL, done_ms INTEGER, receipt TEXT NOT NULL DEFAULT '',
-    reason TEXT NOT NULL DEFAULT '', sum INTEGER NOT NULL);
-CREATE INDEX outbox_by_state ON outbox (state, n);
-CREATE INDEX outbox_by_incident ON outbox (incident, channel, n);
-CREATE TABLE dead_letters (n INTEGER PRIMARY KEY, model TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
-    record_offset INTEGER NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL, head BLOB NOT NULL,
-    seen_ms INTEGER NOT NULL, produced INTEGER NOT NULL DEFAULT 0, UNIQUE (model, topic, partition, record_offset));
-CREATE INDEX dead_letters_waiting ON dead_letters (n) WHERE produced = 0;
-"""
-OFFSET_SUM: Final = "crc(model, topic, partition, next_offset)"
-BOARD_SUM: Final = "crc(body)"
-NOTICE_SUM: Final = "crc(id, incident, channel, purpose, body)"
-DESIGN: Final = Design(
-    SCHEMA,
-    VERSION,
-    steps={
-        2: f"UPDATE offsets SET sum = {OFFSET_SUM}; "  # noqa: S608  # constants, here and below
-        f"UPDATE board SET sum = {BOARD_SUM}; UPDATE outbox SET sum = {NOTICE_SUM}"
-    },
-    sound={
-        "offsets": f"sum = {OFFSET_SUM}",
-        "board": f"sum = {BOARD_SUM}",
-        "outbox": f"sum = {NOTICE_SUM}",
-        "lines": "sound(state)",
-        "memories": "sound(body)",
-        "open_windows": "sound(body)",
-        "waiting": "sound(body)",
-        "open_samples": "sound(body)",
-        "windows": "sound(body)",
-    },
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,17 +134,17 @@ class Store:
         n_forgotten = 0
         with self.database.transaction() as db:
             for part in commit.models:
-                _apply_progress(db, part)
-                _apply_waiting(db, part)
+                transaction.apply_progress(db, part)
+                transaction.apply_waiting(db, part)
                 for judged in part.judged:
-                    _apply_window(db, part.model, judged, commit.now_ms)
-                _apply_incidents(db, part, commit.now_ms)
-                _queue(db, part.out.notices, commit.now_ms)
-                n_forgotten += _apply_dead_letters(db, part, commit.now_ms)
-            _queue(db, commit.digests, commit.now_ms)
+                    transaction.apply_window(db, part.model, judged, commit.now_ms)
+                transaction.apply_incidents(db, part, commit.now_ms)
+                transaction.queue(db, part.out.notices, commit.now_ms)
+                n_forgotten += transaction.apply_dead_letters(db, part, commit.now_ms)
+            transaction.queue(db, commit.digests, commit.now_ms)
             if commit.board is not None:
                 db.execute("INSERT OR REPLACE INTO board VALUES (1, ?1, crc(?1))", (msgspec.json.encode(commit.board),))
-            _apply_orders(db, commit.orders, commit.now_ms)
+            transaction.apply_orders(db, commit.orders, commit.now_ms)
         return n_forgotten
 
     def board(self) -> BoardState:
@@ -300,7 +226,7 @@ class Store:
             else:
                 values = (f"dropped by {order.by}", now_ms, order.notice)
                 db.execute("UPDATE outbox SET state = 'dropped', reason = ?, done_ms = ? WHERE id = ?", values)
-            _apply_orders(db, [order], now_ms)
+            transaction.apply_orders(db, [order], now_ms)
         return Answer(True, f"{order.notice} is tried again" if again else f"{order.notice} will not be sent")
 
     def facts(self, now_ms: int) -> OutboxFacts:
@@ -431,7 +357,7 @@ class Store:
             db.execute("DELETE FROM memories WHERE model = ?", (model,))
             db.execute("DELETE FROM waiting WHERE model = ?", (model,))
             db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(state))))
-            _apply_offsets(db, model, back)
+            transaction.apply_offsets(db, model, back)
         why = "model %s has another reference, window or segments than before: %d rows of open windows are read again"
         log.warning(why, model, n_rows, extra={"event": "windows.rewound", "model": model, "n_rows": n_rows})
         return Saved(state, {**offsets, **back})
@@ -440,123 +366,6 @@ class Store:
 def backup(directory: Path, to: Path | None = None) -> Path:
     """Copy the state of a directory while it is in use, and check the copy. StoreError when that cannot be."""
     return copy_of(directory, DESIGN, to)
-
-
-def _apply_progress(db: sqlite3.Connection, part: ModelCommit) -> None:
-    model = part.model
-    db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (model, checked(msgspec.json.encode(part.state))))
-    _apply_offsets(db, model, part.offsets)
-    db.executemany(
-        "DELETE FROM open_windows WHERE model = ? AND segment = ? AND start_ms = ?",
-        [(model, *key) for key in part.gone],
-    )
-    db.executemany(
-        "INSERT OR REPLACE INTO open_windows VALUES (?, ?, ?, ?, ?)",
-        [(model, *key, window.n_rows, freeze(window)) for key, window in part.open.items()],
-    )
-    db.executemany(
-        "DELETE FROM open_samples WHERE model = ? AND start_ms = ?",
-        [(model, start_ms) for segment, start_ms in part.gone if segment == WHOLE],
-    )
-    db.executemany(
-        "INSERT INTO open_samples (model, start_ms, body) VALUES (?, ?, ?)",
-        [(model, start_ms, checked(sample.to_bytes())) for start_ms, sample in part.samples.items()],
-    )
-    db.executemany(
-        "INSERT OR REPLACE INTO memories VALUES (?, ?, ?)",
-        [(model, segment, checked(body)) for segment, body in part.memories.items()],
-    )
-
-
-def _apply_waiting(db: sqlite3.Connection, part: ModelCommit) -> None:
-    gone = [(part.model, *key) for key in part.no_longer]
-    db.executemany("DELETE FROM waiting WHERE model = ? AND side = ? AND number = ?", gone)
-    fresh = [(part.model, *key, run.to_bytes()) for key, run in part.waiting.items()]
-    db.executemany("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", fresh)
-
-
-def _apply_offsets(db: sqlite3.Connection, model: str, offsets: Mapping[Partition, int]) -> None:
-    db.executemany(
-        "INSERT OR REPLACE INTO offsets VALUES (?1, ?2, ?3, ?4, crc(?1, ?2, ?3, ?4))",
-        [(model, at.topic, at.number, offset) for at, offset in offsets.items()],
-    )
-
-
-def _apply_window(db: sqlite3.Connection, model: str, judged: Judged, now_ms: int) -> None:
-    window, outcomes = judged.window, [verdict.outcome for verdict in judged.verdicts]
-    db.execute(
-        "INSERT OR REPLACE INTO windows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            model, window.segment, window.index, window.start_ms, window.end_ms, window.n_rows, window.n_late,
-            window.revision, now_ms, *(outcomes.count(outcome) for outcome in Outcome), window.tally.profile.bins.id,
-            encode(Glance.of(judged)), freeze(window),
-        ),
-    )  # fmt: skip
-    if window.sample is not None:
-        row = (model, window.index, now_ms, checked(window.sample.to_bytes()))
-        db.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?)", row)
-    key = (model, window.segment, window.index)
-    db.execute("DELETE FROM verdicts WHERE model = ? AND segment = ? AND number = ?", key)
-    db.executemany(
-        "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (*key, i, verdict.column, verdict.outcome, verdict.effect, verdict.evidence, msgspec.json.encode(verdict))
-            for i, verdict in enumerate(judged.verdicts)
-        ],
-    )
-
-
-def _apply_incidents(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> None:
-    for change in part.out.changes:
-        episode, body = change.episode, msgspec.json.encode(change)
-        db.execute(
-            """INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
-            segment = excluded.segment, state = excluded.state, severity = excluded.severity,
-            changed_ms = excluded.changed_ms, body = excluded.body""",
-            (
-                episode.id, part.model, change.segment, episode.state, episode.severity, episode.opened_window, now_ms,
-                now_ms, body,
-            ),
-        )  # fmt: skip
-        db.execute("INSERT OR REPLACE INTO changes VALUES (?, ?, ?, ?)", (episode.id, episode.n_changes, now_ms, body))
-    db.executemany(
-        "INSERT OR REPLACE INTO triggers VALUES (?, ?, ?, ?, ?, ?)",
-        [(t.id, t.incident, part.model, t.step, now_ms, msgspec.json.encode(t)) for t in part.out.triggers],
-    )
-
-
-def _queue(db: sqlite3.Connection, notices: Iterable[Notice], now_ms: int) -> None:
-    db.executemany(
-        """INSERT OR IGNORE INTO outbox (id, incident, channel, purpose, body, queued_ms, next_attempt_ms, sum)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, crc(?1, ?2, ?3, ?4, ?5))""",
-        [(n.id, n.incident, n.channel, n.purpose, msgspec.json.encode(n.body), now_ms, now_ms) for n in notices],
-    )
-
-
-def _apply_orders(db: sqlite3.Connection, orders: Sequence[Order], now_ms: int) -> None:
-    rows = [(now_ms, msgspec.json.encode(order)) for order in orders]
-    db.executemany("INSERT INTO orders (done_ms, body) VALUES (?, ?)", rows)
-
-
-def _apply_dead_letters(db: sqlite3.Connection, part: ModelCommit, now_ms: int) -> int:
-    if not part.rejects:
-        return 0
-    db.executemany(
-        """INSERT INTO dead_letters (model, topic, partition, record_offset, kind, reason, head, seen_ms)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET kind = excluded.kind, reason = excluded.reason,
-        head = excluded.head, seen_ms = excluded.seen_ms, produced = 0
-        WHERE seen_ms < excluded.seen_ms AND (kind <> excluded.kind OR head <> excluded.head)""",  # of a log made anew
-        [
-            (part.model, *reject.partition, reject.offset, reject.kind, reject.reason, reject.head, now_ms)
-            for reject in part.rejects[-N_DEAD_LETTERS:]
-        ],
-    )
-    pushed_out = db.execute(
-        """DELETE FROM dead_letters WHERE model = ?1 AND n <=
-        (SELECT n FROM dead_letters WHERE model = ?1 ORDER BY n DESC LIMIT 1 OFFSET ?2)""",
-        (part.model, N_DEAD_LETTERS),
-    )
-    return pushed_out.rowcount + max(0, len(part.rejects) - N_DEAD_LETTERS)
 
 
 def _notice(identity: str, incident: str, channel: str, purpose: str, body: bytes) -> Notice:

@@ -68,7 +68,7 @@ def errors(outputs: pd.Series, labels: pd.Series, kind: Kind) -> Floats:
 
 def is_numeric(values: pd.Series) -> bool:
     """Whether a column is of numbers: by its dtype or, where that says nothing, by nine in ten of its values."""
-    import pandas as pd  # noqa: PLC0415  # a second to import, and the daemon does without
+    import pandas as pd
 
     if pd.api.types.is_bool_dtype(values.dtype) or isinstance(values.dtype, pd.CategoricalDtype):
         return False
@@ -91,7 +91,7 @@ def is_time(values: pd.Series) -> bool:
 
 def numbers(values: pd.Series) -> tuple[Floats, Bools | None]:
     """A column as float64, NaN where there is no number; and the rows that hold something else (None: no row does)."""
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
@@ -118,7 +118,7 @@ def words(values: pd.Series) -> tuple[Indices, list[str | None]]:
 
     A word may be listed more than once.
     """
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     if isinstance(values.dtype, pd.CategoricalDtype):
         return np.asarray(values.cat.codes, np.intp), _spelled(values.dtype.categories)
@@ -155,7 +155,7 @@ def word_counts(values: pd.Series) -> tuple[Counter[str], int, int]:
 
 def times(column: pd.Series) -> Int64s:
     """Event times as epoch milliseconds, NO_TIME where there is none that can be read; see `epoch_ms`."""
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     if pd.api.types.is_datetime64_any_dtype(column):
         zone = getattr(column.dtype, "tz", None)

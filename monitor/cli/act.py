@@ -181,9 +181,9 @@ def outbox_drop(identity: NoticeId, config: ConfigFile, by: By, *, json: AsJson 
 
 def _ask(file: Path, place: tuple[str, ...], body: Mapping[str, Any]) -> Answer:
     """What the running service says to an order. NotDone when it cannot be asked, or understood something else."""
-    import httpx  # noqa: PLC0415  # only those who act pay for it
+    import httpx
 
-    from monitor.page import address_to_ask, door  # noqa: PLC0415
+    from monitor.page import address_to_ask, door
 
     config = read_config(file)
     token = door(config, file.parent).token

@@ -57,7 +57,7 @@ def calibrate(config: ConfigFile, model: ModelName, *, json: AsJson = False) -> 
     Prints the false alarms that the budget allows and that the replay had, and the smallest shift each column will
     show; keeps what was learnt with the reference. The service does the same at its start where it was not done.
     """
-    from monitor.check import budgeted  # noqa: PLC0415
+    from monitor.check import budgeted
 
     checked = read_config(config)
     chosen = chosen_model(checked, config, model)

@@ -64,7 +64,7 @@ def preview(
     to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the page there.")] = None,
 ) -> None:
     """Draw a message as Slack shows it, as a page of HTML that loads nothing."""
-    from monitor.preview import page, read  # noqa: PLC0415
+    from monitor.preview import page, read
 
     drawn = page(read(incident))
     if to is None:
@@ -83,7 +83,7 @@ def _table(name: str, config: Config, file: Path) -> tuple[int, ChannelTable]:
 
 
 def _opened(name: str, config: Config, file: Path) -> Channel:
-    from monitor.service import channel  # noqa: PLC0415
+    from monitor.service import channel
 
     number, table = _table(name, config, file)
     return channel(table, file.parent, f"channel[{number}]")(TOOLS)

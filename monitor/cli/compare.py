@@ -32,7 +32,7 @@ def compare_files(
     The reference decides what is a number and what a category; points in time are compared as numbers. Ids and clocks
     (whole numbers that only go up, words that hardly repeat) are "unknown": their values move without any drift.
     """
-    from monitor.compare import column_names, compare, summary, table  # noqa: PLC0415
+    from monitor.compare import column_names, compare, summary, table
 
     detectors = _known(detector or DETECTORS, DETECTORS, "detector")
     before, after = read([reference]), read([current])

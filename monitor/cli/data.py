@@ -80,7 +80,7 @@ def replay_files(
     json: AsJson = False,
 ) -> None:
     """Say of files what the service would have said of a topic. Touches nothing else; the same bytes each time."""
-    from monitor.replay import Summary, replay  # noqa: PLC0415
+    from monitor.replay import Summary, replay
 
     checked = read_config(config)
     chosen = chosen_model(checked, config, model)

@@ -18,8 +18,8 @@ def demo(
     json: AsJson = False,
 ) -> None:
     """The whole line on an embedded broker and a real prediction log, with stand-ins for Slack and CI."""
-    from monitor.demo import Options, Summary, run  # noqa: PLC0415  # pandas and a broker: only the demo pays for them
-    from monitor.demo.screen import Screen  # noqa: PLC0415
+    from monitor.demo import Options, Summary, run
+    from monitor.demo.screen import Screen
 
     summary: Summary = run(Options(seconds, keep), Screen(err if json else out, quiet=json))
     if json:

@@ -26,7 +26,7 @@ Everything = Annotated[bool, typer.Option("--all", help="Resolved ones too.")]
 @app.command(epilog="Example: driftd run --config /etc/driftd/driftd.toml")
 def run(config: ConfigFile) -> None:
     """The service: until SIGTERM or SIGINT. SIGHUP reads the configuration again."""
-    from monitor.service import serve  # noqa: PLC0415
+    from monitor.service import serve
 
     logs.to_stderr()
     try:
@@ -105,7 +105,7 @@ def report(
     to: Annotated[Path, typer.Option("--out", help="Where to write it.")] = Path("report.html"),
 ) -> None:
     """An incident's last window with drift beside its reference, as a report of Evidently: one HTML file."""
-    from monitor.report import make  # noqa: PLC0415
+    from monitor.report import make
 
     with history_of(config) as history:
         incident = history.explain(identity).incident.id
@@ -122,7 +122,7 @@ def backup(
 
     To go back by hand: stop the service, put the copy in the place of driftd.db, delete driftd.db-wal and -shm, start.
     """
-    from monitor.store import backup as copy  # noqa: PLC0415
+    from monitor.store import backup as copy
 
     made = copy(config.parent / read_config(config).state.directory, to)
     out.print(f"{made}: {made.stat().st_size:,} bytes, every page and check sum is right", markup=False)
@@ -207,7 +207,7 @@ def doctor(
     json: AsJson = False,
 ) -> None:
     """Put a synthetic drift through the whole path and say, hop by hop, what works and how long it takes."""
-    from monitor.doctor import examine  # noqa: PLC0415
+    from monitor.doctor import examine
 
     hops = []
     for hop in examine(config, read_config(config), send=send):

@@ -23,8 +23,8 @@ class Result(msgspec.Struct, frozen=True):
 @app.command("test", epilog="Example: driftd test alerts.test.toml")
 def run_tests(rules: Path, *, json: AsJson = False) -> None:
     """Play stories of drift through a configuration and check which messages come, when, and which do not."""
-    from monitor.reference import unseal  # noqa: PLC0415
-    from monitor.scenario import faults_of, play, read, verdict  # noqa: PLC0415
+    from monitor.reference import unseal
+    from monitor.scenario import faults_of, play, read, verdict
 
     script = read(rules)
     file = rules.parent / script.config

@@ -16,7 +16,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Measure and say, write 
 @app.command(epilog="Example: sudo driftd tune && sudo systemctl restart driftd")
 def tune(output: Output = Path("/etc/driftd/driftd.env"), *, dry_run: DryRun = False, json: AsJson = False) -> None:
     """Measure which settings of the environment make driftd faster on this machine, and write them down for it."""
-    from monitor.tune import lines, trials, write  # noqa: PLC0415
+    from monitor.tune import lines, trials, write
 
     found = trials()
     if not dry_run:

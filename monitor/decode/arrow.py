@@ -34,7 +34,7 @@ class ArrowStream(Decoder):
     format = "arrow"
 
     def __init__(self, layout: Layout) -> None:
-        import pyarrow as pa  # noqa: PLC0415  # half a second, for who reads this format
+        import pyarrow as pa
 
         self._pa: Any = pa
         self._layout = layout

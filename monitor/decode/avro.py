@@ -86,7 +86,7 @@ class ConfluentAvro(Decoder):
         return self._readers[number]
 
     def _made(self, number: int) -> Read | Fault:
-        import fastavro  # noqa: PLC0415  # an extra, for who reads this format
+        import fastavro
 
         try:
             schema = _plain(json.loads(self._schemas(number)))

@@ -188,7 +188,7 @@ def _free_port() -> int:
 
 def table(name: str) -> pd.DataFrame:
     """One of the demo's tables: "reference" or "log"."""
-    import pandas as pd  # noqa: PLC0415  # a second to import, and only the demo needs it here
+    import pandas as pd
 
     with as_file(files("monitor.demo") / "data" / f"{name}.parquet") as file:
         return pd.read_parquet(file)

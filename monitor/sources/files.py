@@ -76,14 +76,14 @@ def _timed(batch: Batch, layout: Layout) -> Batch:
 
 
 def _parquet(file: Path, layout: Layout) -> Iterator[Batch]:
-    import pyarrow.parquet as pq  # noqa: PLC0415  # half a second to import, and the daemon reads no files
+    import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as table:
         yield from _tables((part.to_pandas() for part in table.iter_batches(ROWS)), file, layout)
 
 
 def _csv(file: Path, layout: Layout) -> Iterator[Batch]:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     with pd.read_csv(file, chunksize=ROWS) as frames:
         yield from _tables(frames, file, layout)

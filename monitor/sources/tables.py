@@ -24,7 +24,7 @@ _MOSTLY: Final = 0.9
 
 def read(files: Sequence[Path]) -> pd.DataFrame:
     """All rows of all files, one below the other. SourceError names the file that cannot be read, and why."""
-    import pandas as pd  # noqa: PLC0415  # a second to import; most commands do without
+    import pandas as pd
 
     frames = [_read(file) for file in files]
     filled = [frame for frame in frames if len(frame)] or frames[:1]
@@ -49,7 +49,7 @@ def _read(file: Path) -> pd.DataFrame:
 
 
 def _parquet(file: Path) -> tuple[pd.DataFrame, list[str]]:
-    from pyarrow import parquet  # noqa: PLC0415
+    from pyarrow import parquet
 
     with file.open("rb") as opened:
         frame = parquet.ParquetFile(opened).read().to_pandas(date_as_object=False)
@@ -57,7 +57,7 @@ def _parquet(file: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _csv(file: Path) -> tuple[pd.DataFrame, list[str]]:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     header = pd.read_csv(file, header=None, nrows=1, dtype=str, encoding="utf-8-sig", keep_default_na=False)
     with warnings.catch_warnings():
@@ -77,7 +77,7 @@ def _csv(file: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def _numbers_where_spelled(values: pd.Series) -> pd.Series:
     """The column with its numbers as numbers if nearly all of its values are some; as it came otherwise."""
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     found = pd.to_numeric(values, errors="coerce")
     if found.notna().sum() < _MOSTLY * max(values.notna().sum(), 1):
@@ -86,7 +86,7 @@ def _numbers_where_spelled(values: pd.Series) -> pd.Series:
 
 
 def _json_lines(file: Path) -> tuple[pd.DataFrame, list[str]]:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     decoder = msgspec.json.Decoder(dict[str, Any])
     rows: list[dict[str, Any]] = []
@@ -107,7 +107,7 @@ def _json_lines(file: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _column(values: list[Any]) -> pd.Series:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     try:
         return pd.Series(values)

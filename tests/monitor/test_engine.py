@@ -19,13 +19,13 @@ from monitor.batch import Moment, Partition, Records
 from monitor.check import Judged, Reference
 from monitor.cli import read_config
 from monitor.config import Config
-from monitor.decision import Verdict
 from monitor.decode.reading import SKEW_MS
 from monitor.engine import Engine
 from monitor.frozen import freeze, thaw
 from monitor.line import Line, Saved, shape
 from monitor.store import Store
 from monitor.window import WHOLE, Window
+from tests.monitor.database import Database
 
 P = [Partition("t", number) for number in range(2)]
 ALL = Moment(0, frozenset(P))
@@ -89,32 +89,19 @@ def records(at: Partition, values: Sequence[bytes], first: int) -> Records:
     return Records(at, offsets, np.full(len(values), 1_800_000_000_000), list(values), first + len(values))
 
 
-class Memory:
-    """Stands in for the database: applies commits, and is asked for closed windows."""
+class Memory(Database):
+    """Also keeps what was judged first, and the windows' samples."""
 
     def __init__(self) -> None:
-        self.saved = Saved()
-        self.windows: dict[tuple[str, int], tuple[Window, Sequence[Verdict]]] = {}
+        super().__init__()
         self.samples: dict[int, bytes] = {}
         self.judged: list[Judged] = []
-        self.notices: dict[str, Any] = {}
 
-    def recall(self, _: str, segment: str, start_ms: int) -> tuple[Window, Sequence[Verdict]] | None:
-        return self.windows.get((segment, start_ms))
-
-    def apply(self, commit: Any) -> None:
-        for part in [] if commit is None else commit.models:
-            now_open = {key: window for key, window in self.saved.open.items() if key not in part.gone}
-            self.saved = Saved(
-                part.state, {**self.saved.offsets, **part.offsets}, {**now_open, **part.open},
-                {**self.saved.memories, **part.memories},
-            )  # fmt: skip
-            for judged in part.judged:
-                self.windows[judged.window.segment, judged.window.start_ms] = (judged.window, judged.verdicts)
-                self.judged.append(judged)
-                if judged.window.sample is not None:
-                    self.samples[judged.window.start_ms] = judged.window.sample.to_bytes()
-            self.notices.update({notice.id: notice for notice in part.out.notices})
+    def keep(self, judged: Judged) -> None:
+        super().keep(judged)
+        self.judged.append(judged)
+        if judged.window.sample is not None:
+            self.samples[judged.window.start_ms] = judged.window.sample.to_bytes()
 
     def result(self) -> tuple[Any, ...]:
         """The windows with their final content and verdicts, their samples, first verdicts, and notices."""

@@ -21,7 +21,7 @@ from detectors import Bins, Profile
 from detectors.bins import FIRST
 from monitor import service
 from monitor.batch import Moment, Partition, Records
-from monitor.check import Reference
+from monitor.check import Judged, Reference
 from monitor.cli import app, read_config
 from monitor.config import Config, Known, _cross_checks
 from monitor.decision import Verdict
@@ -35,7 +35,8 @@ from monitor.loss import LOSS, Loss
 from monitor.reference import kinds_of, seal, with_loss
 from monitor.sources.frames import frozen, thawed
 from monitor.store import Store
-from monitor.window import WHOLE, Window
+from monitor.window import WHOLE
+from tests.monitor.database import Database
 
 PREDICTIONS = [Partition("t", number) for number in range(2)]
 LABELS = [Partition("outcomes", number) for number in range(2)]
@@ -105,34 +106,19 @@ def records(at: Partition, rows: Sequence[Row], first: int) -> Records:
     return Records(at, offsets, times, [json.dumps(body).encode() for _, body in rows], first + len(rows))
 
 
-class Memory:
-    """Stands in for the database."""
+class Memory(Database):
+    """Also keeps each window as it first closed, which it does once."""
 
     def __init__(self) -> None:
-        self.saved = Saved()
-        self.windows: dict[tuple[str, int], tuple[Window, Sequence[Verdict]]] = {}
+        super().__init__()
         self.first: dict[tuple[str, int], tuple[bytes, Sequence[Verdict]]] = {}
-        self.notices: dict[str, Any] = {}
 
-    def recall(self, _: str, segment: str, start_ms: int) -> tuple[Window, Sequence[Verdict]] | None:
-        return self.windows.get((segment, start_ms))
-
-    def apply(self, commit: Any) -> None:
-        for part in [] if commit is None else commit.models:
-            now_open = {key: window for key, window in self.saved.open.items() if key not in part.gone}
-            waiting = {key: run for key, run in self.saved.waiting.items() if key not in part.no_longer}
-            thawed = {key: Run.from_bytes(run.to_bytes()) for key, run in part.waiting.items()}
-            self.saved = Saved(
-                part.state, {**self.saved.offsets, **part.offsets}, {**now_open, **part.open},
-                {**self.saved.memories, **part.memories}, {**waiting, **thawed},
-            )  # fmt: skip
-            for judged in part.judged:
-                key = (judged.window.segment, judged.window.start_ms)
-                self.windows[key] = (judged.window, judged.verdicts)
-                if not judged.window.revision:
-                    assert key not in self.first
-                    self.first[key] = (freeze(judged.window), judged.verdicts)
-            self.notices.update({notice.id: notice for notice in part.out.notices})
+    def keep(self, judged: Judged) -> None:
+        super().keep(judged)
+        if not judged.window.revision:
+            key = (judged.window.segment, judged.window.start_ms)
+            assert key not in self.first
+            self.first[key] = (freeze(judged.window), judged.verdicts)
 
     def losses(self) -> dict[tuple[str, int], np.ndarray]:
         """The loss in every window that closed, as counts by cell."""

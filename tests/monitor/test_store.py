@@ -29,8 +29,9 @@ from monitor.line import Counts, LineState, ModelCommit
 from monitor.message import Notice
 from monitor.outbox import Dead, Delivered, Pending
 from monitor.rowsample import RowSample, lots
-from monitor.store import N_DEAD_LETTERS, Store, backup
+from monitor.store import Store, backup
 from monitor.tally import Tally
+from monitor.transaction import N_DEAD_LETTERS
 from monitor.window import Window
 from tests.bodies import make_alert, make_notice
 

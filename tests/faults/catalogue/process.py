@@ -56,7 +56,7 @@ def killed_before_the_transaction(scene: Scene) -> int:
 @killing()
 def killed_inside_the_transaction(scene: Scene) -> int:
     """SIGKILL when half of a commit is written: offsets and windows are, incidents and notices are not."""
-    return killed(scene, "monitor.store:_apply_window", "after", 1, 7, 20)
+    return killed(scene, "monitor.transaction:apply_window", "after", 1, 7, 20)
 
 
 @killing(quick=True)
