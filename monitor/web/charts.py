@@ -128,9 +128,9 @@ def course(column: str, points: Sequence[ColumnPoint], since: int | None = None)
     known = [point for point in points if point.effect is not None]
     if not known:
         return tag("p", "No size of a change is known, or its windows are not kept any more.")
-    highs = [point.effect_high if point.effect_high is not None else abs(point.effect or 0.0) for point in known]
-    frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, 0, max(*highs, 0.05) * 1.05)
-    area = [(p.index, _up(p.effect_low), _up(p.effect_high)) for p in points]
+    area = [(p.index, *_span(p.effect_low, p.effect_high)) for p in points]
+    highest = max([*_some([_up(p.effect) for p in known]), *_some([high for *_, high in area]), 0.05])
+    frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, 0, highest * 1.05)
     size = 3 if len(points) <= N_DOTS else 1.8
     dots = [
         tag("circle", cx=frame.x(p.index), cy=frame.y(_up(p.effect) or 0.0), r=size, class_=f"dot {p.outcome}")
@@ -235,6 +235,14 @@ def _short(label: str) -> str:
 def _up(value: float | None) -> float | None:
     """Sizes of change are drawn upwards, whatever their sign."""
     return None if value is None else abs(value)
+
+
+def _span(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """The sizes of change that an interval holds; from nothing on where it holds both signs."""
+    if low is None or high is None:
+        return None, None
+    least, most = sorted((abs(low), abs(high)))
+    return 0.0 if low < 0 < high else least, most
 
 
 def _some(values: Sequence[float | None] | None) -> list[float]:
