@@ -101,9 +101,10 @@ def _times(found: Explanation, episode: Episode) -> Html:
 def _changed(model: str, columns: Sequence[Drifting]) -> Html:
     """A table with only those of its columns that say something."""
     segmented = any(one.segment != WHOLE for one in columns)
+    tested = any(one.verdict.p_value is not None for one in columns)
     weighed = any(one.verdict.evidence is not None for one in columns)
     head = ("column", "rows", "what changed", "effect (95 % interval)", "p", "evidence", "since")
-    shown = (True, segmented, True, True, True, weighed, True)
+    shown = (True, segmented, True, True, tested, weighed, True)
     rows = [
         (
             column_link(model, one.verdict.column, one.segment),
