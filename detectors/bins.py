@@ -184,7 +184,7 @@ class Bins:
     >>> bins.names
     ('age', 'plan')
     >>> bins.cells(np.array([[30.0, 99.0, np.nan]]), np.array([[FIRST, UNSEEN, MISSING]], dtype=np.uint8))[0].tolist()
-    [5, 255, 0]
+    [6, 255, 0]
     """
 
     numeric: tuple[NumericColumn, ...]
