@@ -13,7 +13,7 @@ from detectors.law import Laws
 from monitor import allowance
 from monitor.allowance import Calibrations
 from monitor.config import Config, Model
-from monitor.decision import CORRELATION, Decision, Outcome, Place, Scores, Verdict
+from monitor.decision import CORRELATION, JOINT, Decision, Outcome, Place, Scores, Verdict
 from monitor.decision.budget import Budget, Ledger
 from monitor.decision.family import Family
 from monitor.decision.rules import Thresholds
@@ -126,7 +126,7 @@ class Judge:
         """
         scores = self._scores(window)
         n_columns = self.reference.bins.n_columns
-        known, of_pairs = before[:n_columns], [v for v in before[n_columns:] if v.measure == CORRELATION]
+        known, together = before[:n_columns], [v for v in before[n_columns:] if v.measure in (CORRELATION, JOINT)]
         said = [decision.again(scores, known) for decision in self.decisions]
         since = {verdict.column: verdict.since_window for verdict in before if verdict.since_window is not None}
         dated = []
@@ -134,7 +134,7 @@ class Judge:
             began = since.get(verdict.column, window.index)
             known_run = verdict.outcome is Outcome.DRIFT or began < window.index
             dated.append(msgspec.structs.replace(verdict, since_window=began) if known_run else verdict)
-        return Judged(window, (*dated, *of_pairs, *unexpected(window)))
+        return Judged(window, (*dated, *together, *unexpected(window)))
 
     def _scores(self, window: Window) -> Scores:
         panes = None if window.revision else window.tally.panes

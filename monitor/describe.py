@@ -11,6 +11,11 @@ from detectors import Pair
 from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, CategoricalColumn, Counts, NumericColumn
 
 N_WORDS: Final = 2
+JOINT: Final = (
+    "Products of functions of two or three columns, whose means change when columns go together in another way; "
+    "each column by itself may be as it was."
+)
+"""What the joint distribution of columns is watched by."""
 
 
 def change(pair: Pair, row: int, measure: str) -> str:
