@@ -28,7 +28,6 @@ class Bins:
 
     pairs: the numeric columns that are watched two by two, and the scores of their cells.
 
-    >>> from detectors.cells import FIRST, MISSING, UNSEEN
     >>> bins = Bins.of({"age": np.array([20.0, 30.0, 30.0, 41.0])}, {"plan": {"free": 3, "paid": 1}})
     >>> bins.names
     ('age', 'plan')
