@@ -44,12 +44,27 @@ class Rows(BaseModel):
     model_config = ConfigDict(frozen=True)
     n_rows: int = Field(gt=0)
 
+    def __str__(self) -> str:
+        return f"{self.n_rows:,} rows"
+
 
 class Span(BaseModel):
     """A window of event time."""
 
     model_config = ConfigDict(frozen=True)
     width_ms: int = Field(gt=0)
+
+    def __str__(self) -> str:
+        """As one writes it in a configuration.
+
+        >>> str(Span(width_ms=5_400_000))
+        '1h30m'
+        """
+        left, words = self.width_ms, ""
+        for unit, size in sorted(_UNITS_MS.items(), key=lambda item: -item[1]):
+            whole, left = divmod(left, size)
+            words += f"{whole}{unit}" if whole else ""
+        return words
 
 
 def _window(value: Any) -> Any:
