@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bins import BELOW, Cells, Counts, Floats
+from detectors.cells import BELOW, Cells, Counts, Floats
 from detectors.joint import choose as choose_joint
 from detectors.mmd import MOST_SINGLE
 from detectors.pairs import MOST_CORRELATION, Pairs, ranked

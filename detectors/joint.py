@@ -26,6 +26,10 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.cells import Cells, Counts, Floats
+
+JOINT_NAME: Final = "joint distribution"
+"""What people call all joint scores."""
 N_SCORES: Final = 128
 UNIT: Final = 32
 """One standard deviation of a function, as a whole number."""
@@ -43,9 +47,6 @@ LEAST_VARIANCE: Final = 0.01
 _BLOCK: Final = 1024
 _TRIES: Final = 20
 
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
-Cells = NDArray[np.uint8]
 Places = NDArray[np.intp]
 Tables = NDArray[np.int8]
 

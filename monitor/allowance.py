@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 
 from detectors import Bins
-from detectors.bins import JOINT_NAME, Floats
 from detectors.blocks import Cut
 from detectors.calibration import VERSION, Allowance, Calibration
+from detectors.cells import Floats
+from detectors.joint import JOINT_NAME
 from detectors.season import HOUR_MS
 from detectors.signals import Measure
 from monitor.config import PERIODS_MS, Config, Model, Rows

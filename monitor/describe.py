@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from detectors import Pair
-from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, CategoricalColumn, Counts, NumericColumn
+from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, Counts
+from detectors.columns import CategoricalColumn, NumericColumn
 
 N_WORDS: Final = 2
 JOINT: Final = (
@@ -55,6 +56,15 @@ def number(value: float) -> str:
     if abs(value) >= 1000 and abs(value) < 1e15:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def several(n: int, noun: str) -> str:
+    """So many things, with the noun in its number.
+
+    >>> several(1, "incident"), several(2000, "row")
+    ('1 incident', '2,000 rows')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def percent(share: float) -> str:

@@ -9,7 +9,7 @@ from litestar import Request, Response, get
 from litestar.params import FromPath
 
 from detectors import REGISTRY, law, mmd
-from detectors.bins import JOINT_NAME
+from detectors.joint import JOINT_NAME
 from monitor.account import ColumnHistory
 from monitor.decision import Scores
 from monitor.describe import JOINT, correlations, number, percent

@@ -9,7 +9,7 @@ from typing import Any, Final
 from litestar import Request, Response, get
 from litestar.params import FromPath
 
-from detectors.bins import JOINT_NAME
+from detectors.joint import JOINT_NAME
 from monitor import describe
 from monitor.account import ClosedWindow, ColumnPoint, Explanation, TriggerEntry
 from monitor.alert import Drifting, Episode

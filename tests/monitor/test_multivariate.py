@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from detectors.bins import JOINT_NAME
+from detectors.joint import JOINT_NAME
 from monitor import allowance
 from monitor.check import budgeted
 from monitor.cli import read_config

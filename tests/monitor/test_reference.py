@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from detectors import REGISTRY, Kind, Profile
-from detectors.bins import FIRST, INVALID, MISSING, UNSEEN
+from detectors.cells import FIRST, INVALID, MISSING, UNSEEN
 from monitor.errors import ReferenceFault
 from monitor.reference import build, counted, facts, kinds_of, seal, unseal
 from monitor.window import WHOLE
