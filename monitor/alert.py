@@ -87,6 +87,7 @@ class Episode(msgspec.Struct, frozen=True):
     columns: all that drifted in it, the worst first. window: the one that changed it last. n_windows: drifting windows;
     n_calm: calm windows in a row; calm_since_ms: end of the last drifting window. n_changes: changes so far.
     silent_since_ms: since when nothing comes, 0 while something does. broken: why records cannot be read, or "".
+    aged: it is there because the model has become too old, until its retraining has ended.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Episode(msgspec.Struct, frozen=True):
     calm_since_ms: int = NO_TIME
     silent_since_ms: int = 0
     broken: str = ""
+    aged: bool = False
     acknowledged: Mark | None = None
     snoozed_until_ms: int = 0
     told: Told | None = None
@@ -199,6 +201,18 @@ def breakage(model: str, episode: Episode | None, reason: str, now_ms: int) -> S
     return _recovered(msgspec.structs.replace(episode, broken=""), "records can be read again")
 
 
+def age(model: str, whole: Window, reason: str) -> tuple[Episode, Change]:
+    """An incident that only the model's age brought, in a window in which nothing was wrong."""
+    identity = f"{model}-age{_stamp(whole.end_ms)}"
+    aged = Episode(identity, State.FIRING, whole.end_ms, Severity.INFO, Seen.of(whole), whole.index, aged=True)
+    return _told(aged, "opened", reason)
+
+
+def renewed(episode: Episode, reason: str) -> Step:
+    """The retraining that the model's age asked for has ended."""
+    return _recovered(msgspec.structs.replace(episode, aged=False), reason)
+
+
 def acknowledge(episode: Episode, by: str, now_ms: int) -> Step:
     """Somebody looks after it."""
     return _told(msgspec.structs.replace(episode, acknowledged=Mark(by, now_ms)), "acknowledged", f"by {by}")
@@ -270,7 +284,7 @@ def _fired(episode: Episode, policy: Policy) -> Step:
 
 def _calm(episode: Episode, whole: Window, policy: Policy) -> Step:
     calm = msgspec.structs.replace(episode, n_calm=episode.n_calm + 1)
-    if episode.silent_since_ms or episode.broken:
+    if episode.silent_since_ms or episode.broken or episode.aged:
         return calm, None
     kept = NO_TIME not in (whole.end_ms, calm.calm_since_ms) and (
         whole.end_ms - calm.calm_since_ms < policy.keep_firing_ms
@@ -284,8 +298,9 @@ def _calm(episode: Episode, whole: Window, policy: Policy) -> Step:
 
 def _recovered(episode: Episode, reason: str) -> Step:
     """The incident goes on for what else is wrong, or is over."""
-    if episode.columns or episode.silent_since_ms or episode.broken:
-        severity = max((c.verdict.severity for c in episode.columns), key=lambda s: s.rank, default=episode.severity)
+    if episode.columns or episode.silent_since_ms or episode.broken or episode.aged:
+        usual = episode.severity if episode.silent_since_ms or episode.broken else Severity.INFO
+        severity = max((c.verdict.severity for c in episode.columns), key=lambda s: s.rank, default=usual)
         return _told(msgspec.structs.replace(episode, severity=severity), "recovered", reason)
     return None, _told(msgspec.structs.replace(episode, state=State.RESOLVED), "resolved", reason)[1]
 

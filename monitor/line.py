@@ -120,7 +120,9 @@ class Line:
         self.topics, self.own_topics = frozenset(model.all_topics), frozenset(model.topics)
         self._model = model
         sample = config.kafka.sample if config.kafka else 1.0
-        subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash, sample)
+        subject = Subject(
+            model.name, model.version, reference.bins.n_columns, reference.id, config.hash, sample, reference.until_ms
+        )  # fmt: skip
         self._scaled = subject.scaled
         self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
         self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
