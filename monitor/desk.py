@@ -198,9 +198,15 @@ class Desk:
         change = msgspec.structs.replace(change, told=decision.told, notice=decision.reason)
         self.out.changes.append(change)
         self._set(episode=None if change.episode.state is State.RESOLVED else change.episode)
-        body = alert_body(self._named(), change, words)
+        body = alert_body(self._named(), change, words, self._approvable(change.episode))
         for channel in channels:
             self._queue(f"{change.episode.id}/{change.episode.n_changes}/{channel}", channel, Purpose.ALERT, body)
+
+    def _approvable(self, episode: Episode) -> str | None:
+        """The incident's trigger, where it waits for a person's word."""
+        latest = self.state.retraining.latest
+        waits = latest is not None and latest.approvable and latest.incident == episode.id
+        return latest.id if latest is not None and waits else None
 
     def _channels(self, change: Change, now_ms: int) -> tuple[str, ...]:
         """Where this is told: where the incident has a message, and where one is due and there is room for it."""

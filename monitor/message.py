@@ -151,8 +151,8 @@ class Subject(msgspec.Struct, frozen=True):
         return round(n_rows / self.sample)
 
 
-def alert_body(subject: Subject, change: Change, retraining: str | None) -> AlertBody:
-    """The message about a change of an incident."""
+def alert_body(subject: Subject, change: Change, retraining: str | None, approvable: str | None = None) -> AlertBody:
+    """The message about a change of an incident. approvable: the trigger that waits for somebody's approval."""
     episode = change.episode
     return AlertBody(
         incident=episode.id,
@@ -171,6 +171,7 @@ def alert_body(subject: Subject, change: Change, retraining: str | None) -> Aler
         reference=subject.reference,
         retraining=retraining,
         acknowledged=episode.acknowledged.by if episode.acknowledged else None,
+        approvable=approvable,
     )
 
 

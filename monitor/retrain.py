@@ -219,7 +219,7 @@ def approved(trigger: Trigger, by: str, now_ms: int) -> tuple[Trigger | None, st
 
 def refused(trigger: Trigger, by: str, now_ms: int) -> tuple[Trigger | None, str]:
     """The trigger after somebody ended it, None when it waits for nobody; and words."""
-    if trigger.step in {Step.AWAITS_APPROVAL, Step.SUCCEEDED}:
+    if trigger.approvable:
         return trigger.stepped(Step.REFUSED, now_ms, by), "refused"
     return None, f"{trigger.id} is {trigger.step} and waits for no approval"
 

@@ -127,7 +127,7 @@ def mistrust(signing_keys: tuple[bytes, ...], headers: Mapping[str, str], body: 
 
 
 def misdirected(headers: Mapping[str, str], subject: str) -> str:
-    """Why a signed request is not meant for this subject, or "": its id must be the subject's, or begin with it and "/".
+    """Why a signed request is not meant for this subject, or "": its id must be the subject, or begin with it and "/".
 
     The signature covers the id and the body, but not the address, to which anyone could send it. headers: names in
     lower case. subject: without "/".

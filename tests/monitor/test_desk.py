@@ -265,11 +265,14 @@ def test_the_retraining_loop_closes():
     assert [said[2] for said in story.said] == ["opened"]
     trigger = f"{story.incident}-retrain"
     assert "waits for approval" in story.notices[0].body.retraining
+    assert story.notices[0].body.approvable == trigger
     assert story.at(2, Approve(trigger=trigger, by="ana")).done
+    assert story.notices[-1].body.approvable is None
     assert (2, "job", "call") in story.said
     call = next(notice for notice in story.notices if notice.channel == "job")
     assert call.id == call.body.trigger == trigger
     story.at(3, CallBack(trigger=trigger, status="succeeded", version="4", reference="references/v4"))
+    assert story.notices[-1].body.approvable == trigger
     assert story.at(4, Approve(trigger=trigger, by="ana")).done
     assert (story.desk.state.reference, story.desk.state.version) == ("references/v4", "4")
     assert story.desk.state.episode is None
