@@ -9,7 +9,7 @@ All are pure: from what is remembered and what was seen to what is remembered ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -36,12 +36,16 @@ class State(StrEnum):
 
 
 class Drifting(msgspec.Struct, frozen=True):
-    """One column in an incident, as its latest drifting window shows it. since_ms: NO_TIME where rows have no time."""
+    """One column in an incident, as its latest drifting window shows it. since_ms: NO_TIME where rows have no time.
+
+    weight: how rarely chance brings as much, times the column's importance.
+    """
 
     segment: str
     verdict: Verdict
     since_window: int
     since_ms: int
+    weight: float = 0.0
 
     @property
     def key(self) -> ColumnKey:
@@ -132,15 +136,21 @@ class Change(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When incidents fire and end.
+    """When incidents fire and end, and what weighs most in them.
 
     for_windows: drifting windows in a row until one fires. clear_windows: calm windows in a row until it is resolved,
-    and at least keep_firing_ms of event time after the last drifting window.
+    and at least keep_firing_ms of event time after the last drifting window. importance: of columns, 1 where there is
+    none.
     """
 
     for_windows: int = 1
     clear_windows: int = 2
     keep_firing_ms: int = 0
+    importance: Mapping[str, float] = field(default_factory=dict)
+
+    def weight(self, verdict: Verdict) -> float:
+        """What a column weighs in an incident: how rarely chance brings as much, times its importance."""
+        return verdict.rarity * self.importance.get(verdict.column, 1.0)
 
 
 Step = tuple[Episode | None, Change | None]
@@ -154,7 +164,9 @@ def advance(
     """The incident after windows of one span closed: the whole first, then its segments."""
     whole = closed[0].window
     found = [
-        Drifting(judged.window.segment, verdict, verdict.since_window or 0, judged.window.start_ms)
+        Drifting(
+            judged.window.segment, verdict, verdict.since_window or 0, judged.window.start_ms, policy.weight(verdict)
+        )
         for judged in closed
         for verdict in judged.verdicts
         if verdict.outcome is Outcome.DRIFT
@@ -264,7 +276,7 @@ def _drift(
     )
     if episode.state is State.PENDING:
         return _fired(grown, policy)
-    joined = [column for key, column in now.items() if key not in before]
+    joined = [column for column in columns if column.key not in before]
     if joined:
         what = "1 more column drifts" if len(joined) == 1 else f"{len(joined)} more columns drift"
         return _told(grown, "updated", f"{what}: {named(joined)}" if before else f"drift in {named(joined)}")
@@ -334,11 +346,12 @@ def _dated(column: Drifting, before: Mapping[ColumnKey, Drifting]) -> Drifting:
     return msgspec.structs.replace(column, since_window=known.since_window, since_ms=known.since_ms)
 
 
-def _badness(column: Drifting) -> tuple[int, bool, float, str, str]:
-    """Sorts the worst first: by severity, the whole before segments, then by the size of the effect."""
+def _badness(column: Drifting) -> tuple[int, bool, float, float, str, str]:
+    """Sorts the worst first: by severity, the whole before segments, by weight, then by the size of the effect."""
     verdict = column.verdict
     return (
-        -verdict.severity.rank, column.segment != WHOLE, -abs(verdict.effect or 0.0), column.segment, verdict.column
+        -verdict.severity.rank, column.segment != WHOLE, -column.weight, -abs(verdict.effect or 0.0), column.segment,
+        verdict.column,
     )  # fmt: skip
 
 

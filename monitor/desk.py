@@ -6,7 +6,7 @@ them in order, and collects what comes of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -58,12 +58,16 @@ class Outcomes:
 class Desk:
     """One model's incident and retraining. state: what it goes on from; out: what came of it since last taken."""
 
-    def __init__(self, config: Config, model: Model, subject: Subject, board: Board) -> None:
+    def __init__(
+        self, config: Config, model: Model, subject: Subject, board: Board, importance: Mapping[str, float]
+    ) -> None:
+        """importance: of columns, 1 where there is none."""
         self._config = config
         self._model = model
         self._subject = subject
         self._board = board
-        self._policy = Policy(config.alert.for_windows, config.alert.clear_windows, config.alert.keep_firing_for)
+        times = (config.alert.for_windows, config.alert.clear_windows, config.alert.keep_firing_for)
+        self._policy = Policy(*times, importance)
         self._manners = notify.Manners(config.alert.repeat)
         self._retrains = [table for table in config.retrain if table.model == model.name]
         self.state = DeskState()
@@ -239,7 +243,7 @@ class Desk:
         return "; ".join(said) or None
 
     def _evidence(self, episode: Episode) -> Evidence:
-        importance = {name: table.importance for name, table in self._model.columns.items()}
+        importance = self._policy.importance
         drifting = [c.verdict for c in episode.columns if not c.verdict.faulty]
         effect = sum(importance.get(v.column, 1.0) * abs(v.effect or 0.0) for v in drifting)
         outputs = {name for name in (self._model.fields.prediction, self._model.fields.score) if name}

@@ -52,7 +52,7 @@ class Story:
         self.config = config or configured()
         self.board = board or Board(burst=20)
         model = self.config.model[0]
-        self.desk = Desk(self.config, model, Subject(model.name, "3", 9, "ref", "cfg"), self.board)
+        self.desk = Desk(self.config, model, Subject(model.name, "3", 9, "ref", "cfg"), self.board, {})
         self.said: list[tuple[int, str, str]] = []
         self.why: list[tuple[int, str, str]] = []
         self.notices: list[Notice] = []
