@@ -2,12 +2,17 @@
 
 Prints, every minute and at the end: resident memory and its slope, open files, threads, lag, commits, windows and
 messages; then the time from SIGTERM to the end. `python -m benchmarks._soak --minutes 60`
+
+The stream repeats itself every five minutes, and so does memory. The slope is that of the cycles' means over the second
+half of the run, with a 95 % interval from their scatter: the longer the run, the narrower it is (an hour says about
++-5 MB/h, three hours +-1).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -23,6 +28,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -32,6 +38,8 @@ from monitor.reference import kinds_of, seal
 from tests.broker.realbroker import RealBroker
 
 N_FEATURES = 20
+CYCLE_MINUTES = 5
+"""How often the stream repeats itself: a minute of it drifts."""
 HEAD = """
 [kafka]
 bootstrap_servers = ["{servers}"]
@@ -91,7 +99,7 @@ class Stream(threading.Thread):
         each = max(1, self._per_second // self._n_models)
         while not self.stop.is_set():
             began = time.monotonic()
-            drifting = int(time.time() // 60) % 5 == 4
+            drifting = int(time.time() // 60) % CYCLE_MINUTES == CYCLE_MINUTES - 1
             for model in range(self._n_models):
                 for value in records(rng, each, drifting):
                     self._producer.produce(f"m{model}", b"{" if rng.random() < 0.001 else value)
@@ -202,15 +210,25 @@ def main() -> None:
         print(f"messages at Slack: {len(slack.messages)}")
 
 
+def slope_of_cycles(at: list[float], memory: list[float]) -> tuple[float, float]:
+    """Least squares over the means of whole cycles: MB an hour, and half the width of its 95 % interval."""
+    cycle = np.array(at) // (60 * CYCLE_MINUTES)
+    whole = [number for number in np.unique(cycle) if np.sum(cycle == number) >= CYCLE_MINUTES - 1]
+    if len(whole) < 4:
+        return math.nan, math.nan
+    means = [float(np.mean(np.array(memory)[cycle == number])) for number in whole]
+    fit = scipy.stats.linregress(np.array(whole) * CYCLE_MINUTES / 60, means)
+    return float(fit.slope), float(fit.stderr * scipy.stats.t.ppf(0.975, len(whole) - 2))
+
+
 def report(samples: list[tuple[float, float, int, int]], port: int) -> None:
     """Slopes over the second half, when everything that grows to its size has done so."""
     half = samples[len(samples) // 2 :]
-    hours = np.array([at for at, *_ in half]) / 3600
-    slope = float(np.polyfit(hours, [memory for _, memory, *_ in half], 1)[0]) if len(half) > 2 else float("nan")
+    slope, error = slope_of_cycles([at for at, *_ in half], [memory for _, memory, *_ in half])
     spread = max(memory for _, memory, *_ in half) / min(memory for _, memory, *_ in half) - 1
     files, threads = [files for *_, files, _ in half], [threads for *_, threads in half]
-    print(f"RSS: median {statistics.median(m for _, m, *_ in half):.1f} MB, slope {slope:+.2f} MB/h (goal < 1), "
-          f"spread {spread:.1%}")  # fmt: skip
+    print(f"RSS: median {statistics.median(m for _, m, *_ in half):.1f} MB, slope {slope:+.2f} MB/h "
+          f"({slope - error:+.2f} to {slope + error:+.2f}, goal < 1), spread {spread:.1%}")  # fmt: skip
     print(f"open files: {min(files)} to {max(files)}; threads: {min(threads)} to {max(threads)}")
     print(f"commit p99: <= {commit_p99(port) * 1000:.0f} ms")
 

@@ -24,7 +24,7 @@ from scipy.spatial.distance import jensenshannon
 
 from benchmarks.clock import cpu_seconds, line
 from detectors import REGISTRY, Bins, Pair, Profile
-from detectors.bins import CategoricalColumn, NumericColumn
+from detectors.columns import CategoricalColumn, NumericColumn
 from detectors.profile import N_SUMS, count_sorted, count_words
 from detectors.rows import score_rows
 from monitor.compare import compare

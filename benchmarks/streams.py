@@ -20,9 +20,9 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from detectors import Bins, Profile
-from detectors.bins import MISSING, N_CELLS, UNSEEN
 from detectors.blocks import Blocks, folded, panes_of
 from detectors.calibration import Allowance, Calibration, Material, calibrate
+from detectors.cells import MISSING, N_CELLS, UNSEEN
 from detectors.correlation import choose
 from detectors.null import Null
 from detectors.profile import N_SUMS

@@ -9,7 +9,8 @@ importing this package imports every file beside it, and no list anywhere repeat
 import importlib
 import pkgutil
 
-from detectors.bins import Bins, Kind
+from detectors.bins import Bins
+from detectors.columns import Kind
 from detectors.detector import REGISTRY, Detector, Pair, Score
 from detectors.profile import Profile
 

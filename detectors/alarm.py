@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from detectors.bins import Bools, Floats
+from detectors.cells import Bools, Floats
 
 HOLD: Final = 12.0
 """Alarms of a column this near each other, in windows, belong to one incident."""

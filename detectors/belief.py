@@ -11,7 +11,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from detectors.bins import Bools, Floats
+from detectors.cells import Bools, Floats
 from detectors.null import Null
 from detectors.signals import Places
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from detectors.bins import Counts, Floats
+from detectors.cells import Counts, Floats
 
 
 def upper_p(a: Counts | Floats, b: Counts | Floats, n: Counts | Floats, m: Counts | Floats) -> Floats:

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bins import ABOVE, FIRST, N_CELLS, Cells, Counts, Floats
+from detectors.cells import ABOVE, FIRST, N_CELLS, Cells, Counts, Floats
 from detectors.signals import Places, Reading, Signals
 
 MAX_NUMBERS: Final = 8_000_000

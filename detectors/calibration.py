@@ -18,8 +18,8 @@ from scipy import special
 
 from detectors.alarm import HOLD, Terms
 from detectors.belief import Belief, Span
-from detectors.bins import Bools, Counts, Floats
 from detectors.blocks import Blocks
+from detectors.cells import Bools, Counts, Floats
 from detectors.evidence import N_FACTORS
 from detectors.learning import Learning
 from detectors.null import GATE, Null, learnt, order_speaks, prior

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from detectors.bins import Floats
+from detectors.cells import Floats
 from detectors.detector import Detector, Pair, Score, masked_score
 from detectors.table import Table, per_column
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.bins import Floats
+from detectors.cells import Floats
 
 
 def bonferroni(p_values: Floats) -> Floats:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bins import BELOW, Cells, Counts, Floats
+from detectors.cells import BELOW, Cells, Counts, Floats
 from detectors.pairs import MOST_CORRELATION, Pairs, ranked
 
 ROWS: Final = 20_000

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
-from detectors.bins import N_CELLS, Bins, Bools, Counts, Floats, Kind
+from detectors.bins import Bins
+from detectors.cells import N_CELLS, Bools, Counts, Floats
+from detectors.columns import Kind
 from detectors.profile import INFINITE, N_SUMS, SQUARES, SUM, Profile, count_words
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.bins import Floats
+from detectors.cells import Floats
 from detectors.contingency import pooled_p
 from detectors.detector import Detector, Pair, Score, masked_score
 from detectors.table import tables

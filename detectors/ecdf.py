@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 
 from detectors import limit
-from detectors.bins import ABOVE, BELOW, FIRST, Counts, Floats, Kind
+from detectors.cells import ABOVE, BELOW, FIRST, Counts, Floats
+from detectors.columns import Kind
 from detectors.contingency import pooled_p
 from detectors.detector import Detector, Drawn, Pair, Score, numeric_score
 from detectors.ladder import Ladder, anderson_darling, cramer_von_mises, dot, effective, several

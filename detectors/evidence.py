@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.belief import Surprise
-from detectors.bins import Bools, Floats
+from detectors.cells import Bools, Floats
 from detectors.null import Null
 from detectors.signals import Signals
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.bins import Bools, Floats
+from detectors.cells import Bools, Floats
 
 _FINE: Final = 2.0**30
 _TIED: Final = 0.02

@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from detectors.bins import ABOVE, BELOW, FIRST, Counts, Floats, NumericColumn
+from detectors.cells import ABOVE, BELOW, FIRST, Counts, Floats
+from detectors.columns import NumericColumn
 from detectors.detector import REGISTRY, Drawn
 from detectors.packed import pack, unpack
 from detectors.profile import Profile

@@ -12,7 +12,7 @@ from typing import Final, Self
 import numpy as np
 
 from detectors.belief import CLIP, Wobble
-from detectors.bins import Bools, Floats
+from detectors.cells import Bools, Floats
 from detectors.null import FLOOR, MAX_RHO, PRIOR_RHO, PRIOR_RHO_WINDOWS, Null
 
 SMOOTHING: Final = 0.25

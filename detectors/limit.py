@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from scipy import special
 
-from detectors.bins import Floats
+from detectors.cells import Floats
 
 _KUIPER_TERMS: Final = np.arange(1, 11)
 _CVM_TERMS: Final = np.arange(3)

@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.bins import BELOW, N_CELLS, Bools, Cells, Floats
+from detectors.cells import BELOW, N_CELLS, Bools, Cells, Floats
 from detectors.profile import Profile
 
 N_FEATURES: Final = 256

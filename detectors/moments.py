@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from detectors.bins import Floats, Kind
+from detectors.cells import Floats
+from detectors.columns import Kind
 from detectors.detector import Detector, Drawn, Pair, Score, numeric_score
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from detectors.bins import Bools, Floats
 from detectors.blocks import Blocks
+from detectors.cells import Bools, Floats
 from detectors.season import Season
 from detectors.signals import Event, Places, Reading, Signals
 

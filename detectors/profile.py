@@ -17,22 +17,9 @@ from typing import Final
 
 import numpy as np
 
-from detectors.bins import (
-    ABOVE,
-    BELOW,
-    FIRST,
-    INVALID,
-    MISSING,
-    N_CELLS,
-    Q_LIMIT,
-    UNSEEN,
-    Bins,
-    CategoricalColumn,
-    Cells,
-    Counts,
-    Floats,
-    NumericColumn,
-)
+from detectors.bins import Q_LIMIT, Bins
+from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, N_CELLS, UNSEEN, Cells, Counts, Floats
+from detectors.columns import CategoricalColumn, NumericColumn
 from detectors.lookup import BLOCK
 from detectors.pairs import together
 

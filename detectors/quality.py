@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.binomial import two_sided_p, upper_p
-from detectors.bins import ABOVE, BELOW, INVALID, MISSING, Q_LIMIT, RARE, UNSEEN, Counts, Floats, Kind
+from detectors.bins import Q_LIMIT
+from detectors.cells import ABOVE, BELOW, INVALID, MISSING, RARE, UNSEEN, Counts, Floats
+from detectors.columns import Kind
 from detectors.detector import Detector, Pair, Score, masked_score, numeric_score
 from detectors.profile import INFINITE, SQUARES, SUM
 

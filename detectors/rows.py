@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import limit
-from detectors.bins import Q_LIMIT, Floats
+from detectors.bins import Q_LIMIT
+from detectors.cells import Floats
 from detectors.ladder import Ladder, anderson_darling, cramer_von_mises, several
 
 EXACT_ROWS: Final = 1000

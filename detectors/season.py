@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.bins import Counts
+from detectors.cells import Counts
 from detectors.signals import Places
 
 HOUR_MS: Final = 3_600_000

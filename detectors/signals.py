@@ -22,7 +22,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, N_CELLS, Bins, Cells, Counts, Floats
+from detectors.bins import Bins
+from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, N_CELLS, Cells, Counts, Floats
 from detectors.pairs import Pairs, fisher
 from detectors.profile import Profile
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from detectors.binomial import two_sided_p
-from detectors.bins import BELOW, RARE, UNSEEN, Bools, Counts, Floats
+from detectors.cells import BELOW, RARE, UNSEEN, Bools, Counts, Floats
 from detectors.detector import Pair
 
 MIN_EXPECTED: Final = 5.0

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from detectors.belief import Wobble
-from detectors.bins import Bools, Floats
+from detectors.cells import Bools, Floats
 from detectors.null import Null
 
 PER_LENGTH: Final = 4

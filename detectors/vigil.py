@@ -13,7 +13,7 @@ import numpy as np
 
 from detectors.alarm import LEADING, Alarm, Standing, Terms
 from detectors.belief import Belief, Span, Wobble
-from detectors.bins import Bools, Floats
+from detectors.cells import Bools, Floats
 from detectors.evidence import Cap, Counted, Evidence
 from detectors.learning import Learning
 from detectors.null import GATE_RATE, TRUSTED_WINDOWS, Null

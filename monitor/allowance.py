@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 
 from detectors import Bins
-from detectors.bins import Floats
 from detectors.blocks import Cut
 from detectors.calibration import VERSION, Allowance, Calibration
+from detectors.cells import Floats
 from detectors.season import HOUR_MS
 from monitor.config import PERIODS_MS, Config, Model, Rows
 from monitor.window import WHOLE, Segments

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bins import Cells, Floats
+from detectors.cells import Cells, Floats
 
 Int64s = NDArray[np.int64]
 Keys = NDArray[np.uint64]

@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from detectors import REGISTRY, Bins, Kind, Pair, Profile, law
-from detectors.bins import INVALID, MISSING, CategoricalColumn, Counts, Floats, NumericColumn
+from detectors.cells import INVALID, MISSING, Counts, Floats
+from detectors.columns import CategoricalColumn, NumericColumn
 from detectors.profile import N_SUMS, count_sorted, count_words
 from detectors.rows import KERNELS, RowScore, score_rows
 from monitor import describe

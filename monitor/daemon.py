@@ -14,16 +14,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from monitor.batch import Moment, Partition, Records
 from monitor.channels import Outcome
 from monitor.engine import Commit, Engine
+from monitor.errands import Errands
 from monitor.errors import SourceError, StoreFull
 from monitor.health import Health
 from monitor.metrics import Metrics
 from monitor.order import Answer, Drop, Order, Resend
-from monitor.outbox import PATIENCE, Courier, Held, after
+from monitor.outbox import PATIENCE, TOO_LATE, Courier, Held, after
 from monitor.reporter import Reporter
 from monitor.retrain import Step
 from monitor.sources import Source
@@ -73,6 +75,7 @@ class Outside:
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
     reporter: Reporter = field(default_factory=Reporter)
+    pictures: Errands = field(default_factory=partial(Errands, "pictures"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +275,16 @@ class Daemon:
             return
         self._next_due = time.monotonic() + DUE_SECONDS
         self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)), self._courier.failing)
-        found = [due for due in self._store.due(int(time.time() * 1000)) if due.notice.id not in self._sent]
-        self._store.claim([due.notice.id for due in found])
-        for due in found:
-            self._sent[due.notice.id] = due
-            self._courier.submit(due.notice, due.attempt)
+        now = time.time()
+        found = {due.notice.id: due for due in self._store.due(int(now * 1000)) if due.notice.id not in self._sent}
+        late = [identity for identity, due in found.items() if _expires_at(due) <= now]
+        self._store.claim([identity for identity in found if identity not in late])
+        self._sent |= found
+        for identity, due in found.items():
+            if identity in late:  # driftd was not there in time
+                self._answers.append((identity, TOO_LATE))
+            else:
+                self._courier.submit(due.notice, due.attempt)
 
     def _settle(self) -> None:
         """Remember what came of notices that were sent."""
@@ -286,9 +294,8 @@ class Daemon:
         now, fates = time.time(), []
         for identity, outcome in self._answers:
             due = self._sent[identity]
-            expires_at = PATIENCE.expires_at(due.notice.purpose, due.queued_ms / 1000)
             jitter = random.random()  # noqa: S311  # spreads tries, hides nothing
-            fates.append((identity, after(outcome, due.attempt, now, jitter, expires_at)))
+            fates.append((identity, after(outcome, due.attempt, now, jitter, _expires_at(due))))
         self._store.settle(fates, int(now * 1000))
         for identity, fate in fates:
             settled = {"event": "notice.settled", "notice": identity, "fate": type(fate).__name__.lower()}
@@ -307,3 +314,7 @@ class Daemon:
         except StoreFull as fault:
             text = "%s; what was not written is read again at the next start"
             log.error(text, fault, extra={"event": "drain.failed"})
+
+
+def _expires_at(due: Due) -> float:
+    return PATIENCE.expires_at(due.notice.purpose, due.queued_ms / 1000)

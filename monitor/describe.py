@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from detectors import Pair
-from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, CategoricalColumn, Counts, NumericColumn
+from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, Counts
+from detectors.columns import CategoricalColumn, NumericColumn
 
 N_WORDS: Final = 2
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from detectors.bins import FIRST
+from detectors.cells import FIRST
 from monitor.batch import NO_TIME, Batch, Partition, Records
 from monitor.channels import TOOLS, Attempt, Channel, Refused, Retry, Tools
 from monitor.check import Reference

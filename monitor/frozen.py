@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from detectors import Bins, Profile
-from detectors.bins import N_CELLS
+from detectors.cells import N_CELLS
 from monitor.batch import Partition
 from monitor.tally import Extent, Extents, Panes, Tally, union
 from monitor.window import OPEN, Window

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Bins, Profile
-from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, UNSEEN, Floats
+from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, UNSEEN, Floats
 from monitor.check import Judged
 from monitor.decision import Outcome, Verdict
 

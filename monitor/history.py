@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from detectors import Bins, Pair, Profile
-from detectors.bins import MISSING, NumericColumn
+from detectors.cells import MISSING
+from detectors.columns import NumericColumn
 from monitor.account import (
     ClosedWindow,
     ColumnHistory,

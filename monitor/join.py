@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Bins, Profile
-from detectors.bins import Bools, Cells, Floats
 from detectors.blocks import N_PANES
+from detectors.cells import Bools, Cells, Floats
 from monitor.batch import NO_TIME, Batch, Int64s, Keys, Partition
 from monitor.config import Labels
 from monitor.frozen import checked, unchecked

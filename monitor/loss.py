@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from detectors import Bins, Profile
-from detectors.bins import INVALID, RARE, UNSEEN, Cells, Floats
+from detectors.cells import INVALID, RARE, UNSEEN, Cells, Floats
 from detectors.profile import INFINITE, SQUARES, SUM
 
 LOSS: Final = "loss"

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 
 from detectors import REGISTRY, Bins, Pair, Profile
-from detectors.bins import ABOVE, BELOW, FIRST, Counts, Floats, NumericColumn
+from detectors.cells import ABOVE, BELOW, FIRST, Counts, Floats
+from detectors.columns import NumericColumn
 from detectors.profile import N_SUMS, SQUARES, SUM
 
 N_DRAWS: Final = 100

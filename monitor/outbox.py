@@ -84,6 +84,7 @@ class Held:
     seconds: float
 
 
+TOO_LATE: Final = Held("not sent: nobody was there to send it in time", 0.0)
 _STOPPED: Final = Held("not tried: the service stopped before its turn", 0.0)
 
 

@@ -8,19 +8,8 @@ from typing import Final
 import numpy as np
 
 from detectors import Pair
-from detectors.bins import (
-    ABOVE,
-    BELOW,
-    FIRST,
-    INVALID,
-    MISSING,
-    RARE,
-    UNSEEN,
-    CategoricalColumn,
-    Counts,
-    Floats,
-    NumericColumn,
-)
+from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, Counts, Floats
+from detectors.columns import CategoricalColumn, NumericColumn
 from monitor.describe import number
 
 N_BARS: Final = 28

@@ -25,7 +25,7 @@ N_COLUMNS: Final = 3
 N_WINDOWS: Final = 60
 _REFERENCE, _CURRENT, _FAINT = "#8a94a6", "#d1495b", "#d8dce3"
 LIMITS: Final = child.Limits(seconds=10, n_bytes=2**30)
-"""Messages of the same channel wait meanwhile."""
+"""A mail, which carries its picture, waits meanwhile, and the mails after it."""
 _ONE_AT_A_TIME: Final = threading.Lock()
 
 

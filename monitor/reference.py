@@ -19,8 +19,8 @@ import msgspec
 import numpy as np
 
 from detectors import Bins, Kind, Profile
-from detectors.bins import Cells, Floats
 from detectors.blocks import Cut, Rows
+from detectors.cells import Cells, Floats
 from detectors.correlation import choose
 from detectors.law import Laws
 from monitor import past

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bins import ABOVE, BELOW, FIRST, N_CELLS, RARE, UNSEEN, CategoricalColumn, Counts, Floats, NumericColumn
+from detectors.cells import ABOVE, BELOW, FIRST, N_CELLS, RARE, UNSEEN, Counts, Floats
+from detectors.columns import CategoricalColumn, NumericColumn
 from monitor import child
 from monitor.alert import State
 from monitor.child import Limits

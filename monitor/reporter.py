@@ -7,20 +7,18 @@ waiting when the process ended is not made later; the incident's page makes it w
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from monitor.errands import Errands
 from monitor.errors import DriftdError
 from monitor.report import make
 
 log = logging.getLogger(__name__)
 
-N_WAITING: Final = 20
-"""Incidents and receivers that may wait; in a storm the reports of the others are made when somebody asks."""
 N_REMEMBERED: Final = 100
 PATIENCE_SECONDS: Final = 300.0
 """How long a report that somebody asked for may hold up the next one."""
@@ -33,10 +31,8 @@ class Reporter:
 
     def __init__(self) -> None:
         self._directory: Path | None = None
-        self._tasks: queue.Queue[tuple[Path, str, Deliver | None]] = queue.Queue(N_WAITING)
+        self._errands = Errands("reporter")
         self._made: deque[tuple[str, Path]] = deque(maxlen=N_REMEMBERED)
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
 
     def work_in(self, directory: Path | None) -> None:
         """Make reports of this state from now on; None: make none."""
@@ -48,31 +44,20 @@ class Reporter:
         deliver: called with the HTML in the reporter's thread.
         """
         directory = self._directory
-        if directory is None:
-            return
-        with self._lock:
-            if self._thread is None:
-                # daemon: what is being made must not keep the process alive.
-                self._thread = threading.Thread(target=self._work, name="reporter", daemon=True)
-                self._thread.start()
-        try:
-            self._tasks.put_nowait((directory, incident, deliver))
-        except queue.Full:
+        if directory is not None and not self._errands.put(partial(self._make, directory, incident, deliver)):
             skipped = {"event": "report.skipped", "incident": incident}
             log.warning("no report of %s: too many are to be made at this moment", incident, extra=skipped)
 
-    def _work(self) -> None:
-        while True:
-            directory, incident, deliver = self._tasks.get()
-            missing = {"event": "report.not_made", "incident": incident}
-            try:
-                made = self._report(directory, incident)
-                if deliver is not None:
-                    deliver(made.read_bytes())
-            except (DriftdError, OSError) as fault:
-                log.warning("no report of %s: %s", incident, fault, extra=missing)
-            except Exception:  # the next one may be made all the same
-                log.exception("no report of %s", incident, extra=missing)
+    def _make(self, directory: Path, incident: str, deliver: Deliver | None) -> None:
+        missing = {"event": "report.not_made", "incident": incident}
+        try:
+            made = self._report(directory, incident)
+            if deliver is not None:
+                deliver(made.read_bytes())
+        except (DriftdError, OSError) as fault:
+            log.warning("no report of %s: %s", incident, fault, extra=missing)
+        except Exception:  # whatever it is, it is told of this incident
+            log.exception("no report of %s", incident, extra=missing)
 
     def _report(self, directory: Path, incident: str) -> Path:
         known = next((file for name, file in self._made if name == incident and file.exists()), None)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Bins
-from detectors.bins import Cells, Floats
+from detectors.cells import Cells, Floats
 from detectors.packed import pack, unpack
 from monitor.batch import Int64s, Partition
 

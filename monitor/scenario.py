@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from detectors.bins import FIRST, INVALID, MISSING, N_CELLS, UNSEEN, Cells, Floats
+from detectors.cells import FIRST, INVALID, MISSING, N_CELLS, UNSEEN, Cells, Floats
 from monitor.batch import Batch, Moment, Partition
 from monitor.board import Board
 from monitor.check import Reference

@@ -46,7 +46,6 @@ from monitor.outbox import Courier
 from monitor.page import Door, Page, door
 from monitor.picture import picture
 from monitor.reference import unseal
-from monitor.reporter import Reporter
 from monitor.schedule import Housekeeping
 from monitor.schedule import Job as Chore
 from monitor.secret import secrets
@@ -179,7 +178,7 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     )
     outside.metrics.reads_batches(source.path == "batch")
     outside.reporter.work_in(prepared.directory if config.alert.report == "firing" else None)
-    given = tools(config, prepared.directory, outside.reporter)
+    given = tools(config, prepared.directory, outside)
     channels = {name: opened(given) for name, opened in prepared.channels.items()}
     courier = Courier(channels)
     for listening in channels.values():
@@ -193,7 +192,7 @@ def _readings(lines: Sequence[Line], schemas: Mapping[str, Schemas]) -> Sequence
     return [replace(reading, schemas=schemas.get(line.name)) for line in lines for reading in line.readings]
 
 
-def tools(config: Config, directory: Path, reporter: Reporter) -> Tools:
+def tools(config: Config, directory: Path, outside: Outside) -> Tools:
     """What channels work with: the page where an incident is shown, its picture and its report. directory: of the
     state.
 
@@ -214,7 +213,7 @@ def tools(config: Config, directory: Path, reporter: Reporter) -> Tools:
 
     def report(notice: Notice, deliver: Callable[[bytes], None]) -> None:
         if is_incident(notice) and notice.body.columns:
-            reporter.ask(notice.incident, deliver)
+            outside.reporter.ask(notice.incident, deliver)
 
     def drawn(notice: Notice) -> bytes | None:
         try:
@@ -224,7 +223,7 @@ def tools(config: Config, directory: Path, reporter: Reporter) -> Tools:
             log.warning("no picture of %s: %s", notice.incident, fault, extra=extra)
             return None
 
-    return Tools(picture=drawn, link=link, report_link=report_link, report=report)
+    return Tools(picture=drawn, link=link, report_link=report_link, report=report, later=outside.pictures.put)
 
 
 def _in_force(prepared: Prepared, store: Store) -> Mapping[str, Reference]:

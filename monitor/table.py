@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Bins, Kind
-from detectors.bins import INVALID, MISSING, UNSEEN, CategoricalColumn, Cells, Floats
+from detectors.cells import INVALID, MISSING, UNSEEN, Cells, Floats
+from detectors.columns import CategoricalColumn
 from monitor.batch import NO_TIME, Int64s
 from monitor.decode.value import epoch_ms, number, word
 from monitor.loss import absolute, from_labels, labels_of

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Bins, Profile
-from detectors.bins import Cells, Counts, Floats
 from detectors.blocks import N_PANES
+from detectors.cells import Cells, Counts, Floats
 from detectors.pairs import together
 from monitor.batch import Batch, Int64s, Partition
 from monitor.rowsample import Lots, RowSample, lots

@@ -95,6 +95,11 @@ def _no_report(_: Notice, __: Callable[[bytes], None]) -> None:
     return None
 
 
+def _at_once(errand: Callable[[], object]) -> bool:
+    errand()
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What a channel works with beyond its options; the shell and tests give others.
@@ -103,6 +108,8 @@ class Tools:
     there is none; called only by channels that can show one, and only when they do. link: where people read more of
     what a notice is about, "" where nowhere; report_link: where its report is, or will be, "" where nowhere. report:
     hands over that report, HTML, in some other thread once it is made; does nothing where none is made by itself.
+    later: does what may follow a message, in some other thread, so that the next message does not wait for it; False
+    where too much waits there, and it will not be done.
     """
 
     clock: Callable[[], float] = time.time
@@ -111,6 +118,7 @@ class Tools:
     link: Callable[[Notice], str] = _no_link
     report_link: Callable[[Notice], str] = _no_link
     report: Callable[[Notice, Callable[[bytes], None]], None] = _no_report
+    later: Callable[[Callable[[], object]], bool] = _at_once
 
 
 TOOLS: Final = Tools()

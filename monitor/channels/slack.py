@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
 import msgspec
@@ -259,15 +260,22 @@ class SlackChannel(Channel):
         _LOGGER.warning("channel %s: its %s was not uploaded: %s", self._name, what, why, extra=lost)
 
     def _picture(self, notice: Notice, place: str, ts: str) -> None:
-        """Add a picture to the thread where there is one. The message stands without it, so nothing here may fail."""
+        """Add a picture to the thread where there is one, once it is drawn; other messages do not wait for it."""
         if not self._options.picture or not isinstance(notice.body, AlertBody) or notice.body.change not in _PICTURED:
             return
+        if not self._tools.later(partial(self._show, notice, place, ts)):
+            skipped = {"event": "picture.skipped", "incident": notice.incident}
+            _LOGGER.warning("no picture of %s: too many are to be drawn at this moment", notice.incident, extra=skipped)
+
+    def _show(self, notice: Notice, place: str, ts: str) -> None:
+        """Draw a picture and upload it. The message stands without it, so nothing here may fail."""
         try:
             png = self._tools.picture(notice)
             if png is not None:
                 self._client.files_upload_v2(
-                    file=png, filename=f"{notice.incident}.png", title="Reference against current", channel=place,
-                    alt_txt="The worst columns, reference against current, and the evidence over time", thread_ts=ts,
+                    file=png, filename=f"{notice.incident}.png", channel=place, thread_ts=ts,
+                    title=f"Window {notice.window}: reference against current",
+                    alt_txt="The worst columns, reference against current, and the evidence over time",
                 )  # fmt: skip
         except (UnansweredError, SlackClientError) as error:
             self._not_uploaded("picture", notice, error)

@@ -12,9 +12,9 @@ import numpy as np
 
 from detectors import Bins
 from detectors.alarm import Terms
-from detectors.bins import Bools, Floats
 from detectors.blocks import PANE_ROWS, folded
 from detectors.calibration import Allowance, Calibration, calibrate
+from detectors.cells import Bools, Floats
 from detectors.season import Season
 from detectors.signals import Event, Measure, Signals
 from detectors.vigil import Seen, Sight, Vigil

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Kind, Pair, Score
-from detectors.bins import Floats
+from detectors.cells import Floats
 from detectors.correction import holm
 from monitor import describe
 from monitor.decision import MIN_ROWS, Outcome, Scores, Verdict, finite

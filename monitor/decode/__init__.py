@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import ClassVar, Final
 
 from detectors import Bins
-from detectors.bins import NumericColumn
+from detectors.columns import NumericColumn
 from monitor.batch import Batch, Records
 from monitor.config import Fields, Labels, Model
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detectors.bins import MISSING, Cells, Floats
+from detectors.cells import MISSING, Cells, Floats
 from monitor.batch import Batch, Records
 from monitor.decode import STAMP, Decoder, Layout, Path
 from monitor.decode.columns import MAX_ROWS

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bins import Cells, Floats
+from detectors.cells import Cells, Floats
 from monitor.batch import Batch, Int64s, Records, Reject
 from monitor.decode import ID, STAMP, Layout
 from monitor.decode.value import Codes, epochs_ms, floats, keys

@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bins import INVALID, MISSING, UNSEEN, CategoricalColumn, Floats
+from detectors.cells import INVALID, MISSING, UNSEEN, Floats
+from detectors.columns import CategoricalColumn
 
 _PLAIN: Final = frozenset({float, int, bool, type(None)})
 

@@ -35,7 +35,7 @@ class Screen:
     def say(self, words: str) -> None:
         """One line."""
         if not self._quiet:
-            self._console.print(words, highlight=False)
+            self._console.print(words, highlight=False, soft_wrap=True)  # a path or a token is copied whole
 
     def live(self) -> AbstractContextManager[object]:
         """A picture that changes in place, where the terminal can; else windows are printed line by line."""

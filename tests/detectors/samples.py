@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from detectors import Bins, Pair, Profile
-from detectors.bins import MISSING, N_CELLS, UNSEEN, Cells, Counts
+from detectors.cells import MISSING, N_CELLS, UNSEEN, Cells, Counts
 from detectors.profile import N_SUMS
 
 Rows = Mapping[str, np.ndarray]

@@ -16,7 +16,7 @@ import pytest
 from scipy import stats
 
 from detectors import REGISTRY, Kind, Pair, Profile, Score
-from detectors.bins import INVALID, MISSING
+from detectors.cells import INVALID, MISSING
 from tests.detectors.samples import Rows, bins_of, compared, frequencies, normal_grid, profile, times
 
 every_detector = pytest.mark.parametrize("name", REGISTRY)

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from detectors import REGISTRY, Bins, Pair, Profile, law
-from detectors.bins import ABOVE, BELOW, N_CELLS
+from detectors.cells import ABOVE, BELOW, N_CELLS
 from detectors.detector import Drawn
 from detectors.law import SIZES, Laws
 from detectors.profile import N_SUMS

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from detectors import Bins, Profile
-from detectors.bins import FIRST, MISSING, Cells
+from detectors.cells import FIRST, MISSING, Cells
 from detectors.mmd import Discrepancy, discrepancy, features
 
 

@@ -15,7 +15,7 @@ from scipy import integrate, special, stats
 from scipy.spatial import distance
 
 from detectors import REGISTRY, Pair, Profile
-from detectors.bins import RARE, UNSEEN
+from detectors.cells import RARE, UNSEEN
 from tests.detectors.samples import bins_of, compared, normal_grid, profile
 
 laws = settings(max_examples=40, derandomize=True, deadline=None)

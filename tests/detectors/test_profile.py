@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from detectors import Bins, Pair, Profile
-from detectors.bins import ABOVE, BELOW, FIRST, INVALID, MISSING, N_REGULAR, Q_LIMIT, RARE, UNSEEN
+from detectors.bins import Q_LIMIT
+from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, N_REGULAR, RARE, UNSEEN
 from detectors.profile import INFINITE, SHIFTS, SQUARES, SUM
 
 laws = settings(max_examples=60, derandomize=True, deadline=None)

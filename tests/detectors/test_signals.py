@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import Profile
-from detectors.bins import INVALID
 from detectors.blocks import Rows, cut_by_rows, cut_by_time, panes_of, sorted_by
+from detectors.cells import INVALID
 from detectors.packed import pack, unpack
 from detectors.season import DAY_MS, HOUR_MS, MONDAY_MS, Season
 from detectors.signals import Measure, Signals

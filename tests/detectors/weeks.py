@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detectors import Bins, Profile
-from detectors.bins import MISSING, UNSEEN, Cells, Floats
 from detectors.blocks import Blocks, Rows, cut_by_rows, cut_by_time
 from detectors.calibration import Allowance, Calibration, Material, calibrate
+from detectors.cells import MISSING, UNSEEN, Cells, Floats
 from detectors.correlation import choose
 from detectors.season import HOUR_MS, MONDAY_MS
 from detectors.signals import Reading, Signals

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from detectors import Profile
-from detectors.bins import INVALID, MISSING, UNSEEN, Cells, Floats
+from detectors.cells import INVALID, MISSING, UNSEEN, Cells, Floats
 from faults.ledger import LATENESS_MS, NOTHING, WINDOW_MS, Ledger, Record
 from monitor.batch import Partition
 from monitor.board import Board

@@ -81,7 +81,8 @@ def _summary(runs: dict[str, list[Row]]) -> str:
     return (
         f"**{n_faults} faults, seeds for each: {each}, {len(rows)} runs: {n_records:,} records, {n_windows:,} windows, "
         f"{lost} lost, {invented} invented, {duplicated} duplicated; {repeated} messages repeated; "
-        f"{sum(bool(row['wrong']) for row in rows)} runs wrong.**"
+        f"{sum(bool(row['wrong']) for row in rows)} runs wrong.** "
+        f"Code: {', '.join(sorted({row.get('code', 'unknown') for row in rows}))}."
     )
 
 

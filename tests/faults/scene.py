@@ -70,6 +70,7 @@ token_file = "slack_token"
 base_url = "{slack}"
 allow_private = true
 timeout = 2
+picture = {picture}
 [[channel]]
 name = "job"
 kind = "webhook"
@@ -208,9 +209,10 @@ class Scene:
     def configure(self, **more: str) -> Path:
         """Write the configuration and the secrets. more: words to replace in it, by what."""
         servers = f"127.0.0.1:{self.broker.front}" if self.behind_proxy else self.broker.bootstrap_servers
+        pictured = self.seed % 5 == 1  # Drawing costs more than all else in a scene.
         body = CONFIG.format(
             servers=servers, topic=self.topic, reference=self.reference, slack=self.slack.api_url, ci=self.job.url,
-            window=WINDOW_MS, lateness=LATENESS_MS, kafka=self.kafka,
+            window=WINDOW_MS, lateness=LATENESS_MS, kafka=self.kafka, picture=str(pictured).lower(),
         )  # fmt: skip
         for old, new in more.items():
             body = body.replace(old, new)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,7 @@ SEEDS = range(int(os.environ.get("DRIFTD_FAULT_SEEDS", "0")))
 """Empty: only the quick faults, each with one seed."""
 RESULTS = os.environ.get("DRIFTD_FAULT_RESULTS", "")
 DONE = {(row["fault"], row["seed"]) for row in read(Path(RESULTS)) if not row["wrong"]} if RESULTS else set()
+CODE = subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip() if RESULTS else ""
 CASES = [
     pytest.param(fault, seed, id=f"{fault.name.replace(' ', '_')}-{seed}")
     for seed in (SEEDS or range(1))
@@ -73,7 +75,7 @@ def test_nothing_is_lost_invented_or_told_twice(
             ruling = scene.ruling()
     finally:
         if RESULTS:
-            row = {"fault": fault.name, "seed": seed, "hits": n_hits, **asdict(ruling)}
+            row = {"fault": fault.name, "seed": seed, "code": CODE, "hits": n_hits, **asdict(ruling)}
             with Path(RESULTS).open("a") as out:
                 out.write(json.dumps(row) + "\n")
     assert n_hits >= 1, "the fault never hit"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from monitor.channels import Channel
+from monitor.channels import TOOLS, Channel, Tools
 from monitor.channels.slack import SlackChannel, SlackOptions
 from monitor.outbox import Courier, after
 from monitor.store import Due, Store
@@ -39,9 +39,9 @@ def is_empty(store: Store) -> bool:
     return store.database.rows("SELECT count(*) FROM outbox WHERE state = 'pending'") == [(0,)]
 
 
-def slack_of(api_url: str, token: str, **more: object) -> SlackChannel:
+def slack_of(api_url: str, token: str, tools: Tools = TOOLS, **more: object) -> SlackChannel:
     options = {"channel": "#a", "token_file": "t", "base_url": api_url, "allow_private": True, "pace": 0, **more}
-    return SlackChannel("ops", SlackOptions.model_validate(options), {"token": token})
+    return SlackChannel("ops", SlackOptions.model_validate(options), {"token": token}, tools)
 
 
 def child(directory: Path, api_url: str, token: str) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from detectors import Bins
-from detectors.bins import INVALID, MISSING
+from detectors.cells import INVALID, MISSING
 from monitor.batch import Batch, Partition, Records
 from monitor.decode import REGISTRY, Decoder, Layout
 

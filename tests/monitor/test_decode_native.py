@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import Bins
-from detectors.bins import FIRST, INVALID, MISSING, RARE, UNSEEN
+from detectors.cells import FIRST, INVALID, MISSING, RARE, UNSEEN
 from monitor.batch import NO_TIME, Batch, Partition, Records
 from monitor.decode import REGISTRY, Layout
 from monitor.decode.value import epoch_ms

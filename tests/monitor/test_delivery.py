@@ -6,25 +6,26 @@ import multiprocessing
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from monitor import errands
 from monitor.alert import State
 from monitor.batch import Partition, Records, Severity
 from monitor.board import Board, Line
-from monitor.channels import Attempt, Channel, Outcome, Retry, Sent
+from monitor.channels import Attempt, Channel, Outcome, Retry, Sent, Tools
 from monitor.channels.slack_layout import reply, text
 from monitor.daemon import Daemon, Outside, Pace
 from monitor.demo.standins import Answer, Received, status
 from monitor.demo.standins.slack import SlackStandIn
 from monitor.engine import Engine
-from monitor.message import Notice
-from monitor.outbox import Courier
+from monitor.message import Notice, Purpose
+from monitor.outbox import Courier, Held
 from monitor.store import Store
-from tests.bodies import make_alert, make_notice
+from tests.bodies import make_alert, make_notice, make_retrain
 from tests.monitor.delivery import child, deliver, is_empty, slack_of
 from tests.monitor.test_store import commit
 
@@ -116,6 +117,71 @@ def test_fifty_kills_make_slack_hear_everything_once(tmp_path: Path) -> None:
         bodies = [notice.body for notice in changes(name, 45)]
         assert shown[name].text == text(bodies[-1])
         assert [said.text for said in shown[name].replies] == [reply(body) for body in bodies[1:]]
+
+
+def test_a_picture_follows_its_message_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(errands, "N_WAITING", 2)
+    gate, drawing = threading.Event(), threading.Event()
+
+    def drawn(notice: Notice) -> bytes:
+        drawing.set()
+        assert gate.wait(60)
+        return notice.id.encode()
+
+    names = ["a", "b", "c", "d"]
+    with SlackStandIn(TOKEN) as slack:
+        tools = Tools(picture=drawn, later=errands.Errands("pictures").put)
+        courier = Courier({"ops": slack_of(slack.api_url, TOKEN, tools)})
+        courier.submit(changes("a", 1)[0], Attempt())
+        assert drawing.wait(60)
+        for name in names[1:]:
+            courier.submit(changes(name, 1)[0], Attempt())
+        outcomes = dict(_all_results(courier, 4))
+        assert all(isinstance(outcome, Sent) for outcome in outcomes.values())
+        assert (len(slack.messages), len(slack.uploads)) == (4, 0)
+        gate.set()
+        until(lambda: len(slack.uploads) == 3)
+        courier.close(10)
+        shown = {upload.content.decode(): f"{upload.channel}/{upload.thread}" for upload in slack.uploads.values()}
+    wanted = {f"{name}/0": outcomes[f"{name}/0"] for name in names[:3]}
+    assert {notice: Sent(place) for notice, place in shown.items()} == wanted
+    assert list(shown) == list(wanted)
+    assert [record.incident for record in caplog.records if record.event == "picture.skipped"] == ["d"]
+
+
+def _all_results(courier: Courier, n: int) -> list[tuple[str, Outcome | Held]]:
+    found: list[tuple[str, Outcome | Held]] = []
+
+    def are_there() -> bool:
+        found.extend(courier.results())
+        return len(found) >= n
+
+    until(are_there)
+    return found
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_is_too_old_after_a_long_absence_is_not_sent(tmp_path: Path) -> None:
+    """driftd was down for two days: a job that starts now would train on the wrong rows, an alert is still news."""
+    now_ms, ops = int(time.time() * 1000), Gated()
+    ops.gate.set()
+    job = make_notice(make_retrain(), id="job", channel="ops", incident="x", purpose=Purpose.RETRAIN)
+    directory = tmp_path / "state"
+    store = Store(directory)
+    store.apply(commit(1, [job, changes("a", 1)[0]], now_ms=now_ms - 2 * 24 * 3_600_000))
+    daemon = Daemon(Engine([]), Nothing(), store, Courier({"ops": ops}), Outside(), Pace())
+    daemon.run(lambda: not is_empty(store), lambda _: None)
+    rows = store.database.rows("SELECT id, state, reason LIKE 'expired: not sent%' FROM outbox ORDER BY id")
+    store.close()
+    assert rows == [("a/0", "sent", 0), ("job", "dead", 1)]
 
 
 class Nothing:

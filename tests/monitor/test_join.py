@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from detectors import Bins, Profile
-from detectors.bins import FIRST
+from detectors.cells import FIRST
 from monitor import service
 from monitor.batch import Moment, Partition, Records
 from monitor.check import Judged, Reference

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from detectors import REGISTRY as DETECTORS
 from detectors import Bins, Kind, Pair, Profile
-from detectors.bins import FIRST, INVALID, MISSING, Floats
+from detectors.cells import FIRST, INVALID, MISSING, Floats
 from detectors.signals import Event, Measure, Signals
 from monitor.batch import Batch, Partition, Records
 from monitor.check import Judge, Judged, Reference

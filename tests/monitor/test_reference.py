@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from detectors import REGISTRY, Kind, Profile
-from detectors.bins import FIRST, INVALID, MISSING, UNSEEN
 from detectors.blocks import Cut
+from detectors.cells import FIRST, INVALID, MISSING, UNSEEN
 from monitor.batch import NO_TIME
 from monitor.errors import ReferenceFault
 from monitor.reference import Slicing, build, counted, facts, kinds_of, seal, unseal

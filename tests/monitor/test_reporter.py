@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from monitor import reporter
+from monitor.errands import N_WAITING
 from monitor.errors import ReportFault
-from monitor.reporter import N_WAITING, Reporter
+from monitor.reporter import Reporter
 
 
 class Maker:

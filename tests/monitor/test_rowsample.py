@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from detectors import Bins
-from detectors.bins import FIRST
+from detectors.cells import FIRST
 from monitor.batch import Batch, Moment, Partition
 from monitor.rowsample import MOST_BYTES, RowSample, affordable, lots
 from monitor.window import WHOLE, Extras, RowWindows, Segments, Span, TimeWindows, Window

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from detectors import Bins, Profile
-from detectors.bins import Kind
+from detectors.columns import Kind
 from monitor.batch import NO_TIME, Partition, Records
 from monitor.check import Reference
 from monitor.config import Config

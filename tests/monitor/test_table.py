@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors import Bins, Profile
-from detectors.bins import INVALID, MISSING, CategoricalColumn, NumericColumn
+from detectors.cells import INVALID, MISSING
+from detectors.columns import CategoricalColumn, NumericColumn
 from detectors.profile import count_sorted, count_words
 from monitor.table import counted, is_numeric, is_time, numbers, word_counts, words
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import Bins
-from detectors.bins import FIRST
+from detectors.cells import FIRST
 from monitor.batch import NO_TIME, Batch, Moment, Partition
 from monitor.window import WHOLE, RowWindows, Segments, Span, TimeWindows, Window
 
