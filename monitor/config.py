@@ -22,6 +22,9 @@ from monitor.errors import ConfigError, Problem
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 PERIODS_MS: Final = {"day": 86_400_000, "week": 604_800_000, "month": 2_592_000_000}
 
+EVIDENCE: Final = "evidence"
+"""What the budget decides by, where detectors are named."""
+
 
 def _duration(value: Any) -> Any:
     """Text such as "90s" to milliseconds; a number is passed on only if it came from a default."""
@@ -41,12 +44,27 @@ class Rows(BaseModel):
     model_config = ConfigDict(frozen=True)
     n_rows: int = Field(gt=0)
 
+    def __str__(self) -> str:
+        return f"{self.n_rows:,} rows"
+
 
 class Span(BaseModel):
     """A window of event time."""
 
     model_config = ConfigDict(frozen=True)
     width_ms: int = Field(gt=0)
+
+    def __str__(self) -> str:
+        """As one writes it in a configuration.
+
+        >>> str(Span(width_ms=5_400_000))
+        '1h30m'
+        """
+        left, words = self.width_ms, ""
+        for unit, size in sorted(_UNITS_MS.items(), key=lambda item: -item[1]):
+            whole, left = divmod(left, size)
+            words += f"{whole}{unit}" if whole else ""
+        return words
 
 
 def _window(value: Any) -> Any:
@@ -263,6 +281,7 @@ class Http(_Table):
     token_file: str | None = None
     token_env: str | None = None
     public_url: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")
+    scores: tuple[str, ...] = ()
 
 
 class Config(_Table):
@@ -289,8 +308,8 @@ class Config(_Table):
     @property
     def hash(self) -> str:
         """SHA-256 of the content; secrets are no values, so not in it, nor is what no verdict depends on."""
-        beside = {"workers", "dead_letter_topic"}
-        return hashlib.sha256(self.model_dump_json(exclude={"kafka": beside}).encode()).hexdigest()
+        beside = {"kafka": {"workers", "dead_letter_topic"}, "http": {"scores"}}
+        return hashlib.sha256(self.model_dump_json(exclude=beside).encode()).hexdigest()
 
 
 class Known:
@@ -389,6 +408,8 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
             )
             yield Problem("kafka.dead_letter_topic", told)
     yield from _references(config, known)
+    for name in config.http.scores:
+        yield from _unknown("http.scores", name, known.detectors | {EVIDENCE}, "detector")
     for i, channel in enumerate(config.channel):
         yield from _unknown(f"channel[{i}].kind", channel.kind, known.channels, "kind of channel")
         options = known.channels.get(channel.kind)

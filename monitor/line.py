@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -18,6 +18,7 @@ from monitor.board import Board
 from monitor.board import Line as DigestLine
 from monitor.check import Judge, Judged, Reference
 from monitor.config import Config, Model, Rows, State
+from monitor.decision import Clock
 from monitor.decode import Decoder, Layout, label_layout, layout
 from monitor.decode.reading import Reading, nameable, screened
 from monitor.desk import Desk, Outcomes
@@ -148,6 +149,16 @@ class Line:
     def offsets(self) -> Mapping[Partition, int]:
         """Where to read on."""
         return self._offsets
+
+    def timed_by(self, clock: Clock) -> None:
+        """Say of every window that is judged from now on how long that took."""
+        self._watch.judge = replace(self._watch.judge, clock=clock)
+
+    @property
+    def limits(self) -> Mapping[str, Mapping[str, float]]:
+        """See `Judge.limits`."""
+        judge: Judge = self._watch.judge
+        return judge.limits()
 
     def step(self, records: Records, now_ms: int | None = None) -> None:
         """Take records of one partition, in their order; what was taken before is passed over.

@@ -115,9 +115,11 @@ def test_names_that_point_nowhere_are_mistakes(tmp_path: Path):
         problems(
             tmp_path,
             MINIMAL + '[[rule]]\ndetector = "pssi"\nthreshold = 1\n[[route]]\nchannels = ["slck"]\n'
-            '[[channel]]\nname = "slack"\nkind = "log"\ncolour = 1\n[[retrain]]\nmodel = "x"\nchannel = "slack"\n',
+            '[[channel]]\nname = "slack"\nkind = "log"\ncolour = 1\n[[retrain]]\nmodel = "x"\nchannel = "slack"\n'
+            '[http]\nscores = ["evidence", "ks", "kss"]\n',
         )
     )
+    assert "http.scores: found 'kss', no such detector; did you mean 'ks'?" in found
     assert "rule[0].detector: found 'pssi', no such detector; did you mean 'psi'?" in found
     assert "route[0].channels: found 'slck', no such channel; did you mean 'slack'?" in found
     assert "channel[0].colour" in found
