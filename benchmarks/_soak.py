@@ -102,11 +102,20 @@ class Stream(threading.Thread):
             drifting = int(time.time() // 60) % CYCLE_MINUTES == CYCLE_MINUTES - 1
             for model in range(self._n_models):
                 for value in records(rng, each, drifting):
-                    self._producer.produce(f"m{model}", b"{" if rng.random() < 0.001 else value)
-                    self.n_sent += 1
+                    self._send(f"m{model}", b"{" if rng.random() < 0.001 else value)
             self._producer.poll(0)
             self.stop.wait(max(0.0, 1.0 - (time.monotonic() - began)))
         self._producer.flush(10)
+
+    def _send(self, topic: str, value: bytes) -> None:
+        while not self.stop.is_set():
+            try:
+                self._producer.produce(topic, value)
+            except BufferError:  # The broker is away for longer than the client holds records.
+                self._producer.poll(1)
+            else:
+                self.n_sent += 1
+                return
 
 
 def of_process(pid: int) -> tuple[float, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -12,8 +12,9 @@ from detectors import Bins, Pair, Profile
 from detectors.law import Laws
 from monitor import allowance
 from monitor.allowance import Calibrations
-from monitor.config import Config, Model
-from monitor.decision import CORRELATION, Decision, Outcome, Place, Scores, Verdict
+from monitor.batch import NO_TIME
+from monitor.config import EVIDENCE, Config, Model
+from monitor.decision import CORRELATION, Clock, Decision, Outcome, Place, Scores, Verdict, finite, no_clock
 from monitor.decision.budget import Budget, Ledger
 from monitor.decision.family import Family
 from monitor.decision.rules import Thresholds
@@ -28,7 +29,7 @@ class Reference:
 
     pasts: its own windows, where they were sealed with it. calibrations: what was learnt of them, under some budget.
     rows: some of its rows; None where it was sealed without any. laws: null laws that had to be drawn, of all rows;
-    None where they were not.
+    None where they were not. sealed_at: when it was made, in epoch seconds; 0 where that is not known.
     """
 
     id: str
@@ -38,6 +39,15 @@ class Reference:
     calibrations: Calibrations = field(default_factory=Calibrations)
     rows: RowSample | None = None
     laws: Laws | None = None
+    sealed_at: float = 0.0
+
+    @property
+    def until_ms(self) -> int:
+        """The end of the last of its windows; NO_TIME where it was not cut by time."""
+        past = self.pasts.get(WHOLE)
+        if past is None or past.blocks is None or not past.blocks.is_timed or not past.blocks.n_blocks:
+            return NO_TIME
+        return int(past.blocks.start_ms[-1]) + past.cut.width_ms
 
     def side(self, segment: str) -> Profile:
         """What a segment's windows are compared with: its own rows if they were sealed, else all."""
@@ -52,10 +62,17 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """A closed window and what is said of it."""
+    """A closed window and what is said of it.
+
+    statistics: of the detectors that are to be shown, by column. seconds: of work, by detector; what a decision does
+    beside them stands under its own name. n_failed: columns on which a detector failed, by detector.
+    """
 
     window: Window
     verdicts: tuple[Verdict, ...]
+    statistics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    n_failed: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Memory(msgspec.Struct, frozen=True):
@@ -71,10 +88,15 @@ class _Memory(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """All decisions about one model, merged: a column drifts when any of them says so."""
+    """All decisions about one model, merged: a column drifts when any of them says so.
+
+    shown: detectors whose statistics are to be shown, EVIDENCE among them perhaps. clock: by which work is timed.
+    """
 
     reference: Reference
     decisions: tuple[Decision, ...]
+    shown: tuple[str, ...] = ()
+    clock: Clock = no_clock
 
     @classmethod
     def of(cls, reference: Reference, config: Config, model: Model) -> Judge:
@@ -87,16 +109,20 @@ class Judge:
             decisions.append(Family())
         if own or model.decision == "rules":
             decisions.append(Thresholds(own))
-        return cls(reference, tuple(decisions))
+        return cls(reference, tuple(decisions), config.http.scores)
 
     def judge(self, window: Window, memory: bytes) -> tuple[Judged, bytes]:
         """Judge the next window of a segment; memory is b"" at first."""
         known = msgspec.msgpack.decode(memory, type=_Memory) if memory else _Memory()
         scores = self._scores(window)
         kinds = tuple(type(decision).__name__ for decision in self.decisions)
-        said, kept = [], []
+        said, kept, own = [], [], dict[str, float]()
         for i, decision in enumerate(self.decisions):
+            before = sum(scores.seconds.values())
+            began = self.clock()
             verdicts, remembered = decision.judge(scores, known.decisions[i] if known.kinds == kinds else b"")
+            taken = self.clock() - began
+            own[kinds[i].lower()] = taken - (sum(scores.seconds.values()) - before)
             said.append(verdicts)
             kept.append(remembered)
         n_columns = self.reference.bins.n_columns
@@ -115,7 +141,9 @@ class Judge:
             else verdict
             for verdict in merged
         ]
-        judged = Judged(window, (*dated, *unexpected(window)))
+        verdicts = (*dated, *unexpected(window))
+        statistics = self._statistics(scores, dated) if window.segment == WHOLE else {}
+        judged = Judged(window, verdicts, statistics, {**scores.seconds, **own}, scores.n_failed)
         return judged, msgspec.msgpack.encode(_Memory(tuple(kept), since, kinds))
 
     def rejudge(self, window: Window, before: Sequence[Verdict]) -> Judged:
@@ -136,10 +164,25 @@ class Judge:
             dated.append(msgspec.structs.replace(verdict, since_window=began) if known_run else verdict)
         return Judged(window, (*dated, *of_pairs, *unexpected(window)))
 
+    def limits(self) -> Mapping[str, Mapping[str, float]]:
+        """What the statistics of the whole are held against: by detector, by column."""
+        found: dict[str, Mapping[str, float]] = {}
+        for decision in self.decisions:
+            found |= decision.limits(self.reference.bins.names)
+        return found
+
+    def _statistics(self, scores: Scores, verdicts: Sequence[Verdict]) -> Mapping[str, Mapping[str, float]]:
+        names, found = self.reference.bins.names, dict[str, Mapping[str, float]]()
+        for name in self.shown:
+            own = [verdict.evidence for verdict in verdicts] if name == EVIDENCE else scores[name].statistic.tolist()
+            known = zip(names, own, strict=False)  # verdicts on pairs of columns come last
+            found[name] = {column: value for column, value in known if value is not None and finite(value) is not None}
+        return found
+
     def _scores(self, window: Window) -> Scores:
         panes = None if window.revision else window.tally.panes
         place = Place(window.segment, window.index, window.start_ms, panes)
-        return Scores(self.reference.beside(window.tally.profile, window.segment), place)
+        return Scores(self.reference.beside(window.tally.profile, window.segment), place, self.clock)
 
 
 def budgeted(

@@ -22,6 +22,9 @@ from monitor.errors import ConfigError, Problem
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 PERIODS_MS: Final = {"day": 86_400_000, "week": 604_800_000, "month": 2_592_000_000}
 
+EVIDENCE: Final = "evidence"
+"""What the budget decides by, where detectors are named."""
+
 
 def _duration(value: Any) -> Any:
     """Text such as "90s" to milliseconds; a number is passed on only if it came from a default."""
@@ -41,12 +44,27 @@ class Rows(BaseModel):
     model_config = ConfigDict(frozen=True)
     n_rows: int = Field(gt=0)
 
+    def __str__(self) -> str:
+        return f"{self.n_rows:,} rows"
+
 
 class Span(BaseModel):
     """A window of event time."""
 
     model_config = ConfigDict(frozen=True)
     width_ms: int = Field(gt=0)
+
+    def __str__(self) -> str:
+        """As one writes it in a configuration.
+
+        >>> str(Span(width_ms=5_400_000))
+        '1h30m'
+        """
+        left, words = self.width_ms, ""
+        for unit, size in sorted(_UNITS_MS.items(), key=lambda item: -item[1]):
+            whole, left = divmod(left, size)
+            words += f"{whole}{unit}" if whole else ""
+        return words
 
 
 def _window(value: Any) -> Any:
@@ -233,8 +251,8 @@ class Alert(_Table):
 class Retrain(_Table):
     """`[[retrain]]`: when a model's drift calls its retraining job, and what becomes of it.
 
-    retrain_cost: what a retraining costs, in units of the loss summed over predictions. callback_secret: with which the
-    job signs its call-back.
+    retrain_cost: what a retraining costs, in units of the loss summed over predictions. max_age: event time after which
+    a model is retrained though nothing drifts, 0 for never. callback_secret: with which the job signs its call-back.
     """
 
     model: str
@@ -247,6 +265,7 @@ class Retrain(_Table):
     min_loss_rise: float = Field(default=0.0, ge=0)
     min_labels: int = Field(default=0, ge=0)
     retrain_cost: float = Field(default=0.0, ge=0)
+    max_age: DurationMs = 0
     ttl: DurationMs = _duration("24h")
     callback_within: DurationMs = 0
     rotate: Literal["approve", "auto"] = "approve"
@@ -262,6 +281,7 @@ class Http(_Table):
     token_file: str | None = None
     token_env: str | None = None
     public_url: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")
+    scores: tuple[str, ...] = ()
 
 
 class Config(_Table):
@@ -288,8 +308,8 @@ class Config(_Table):
     @property
     def hash(self) -> str:
         """SHA-256 of the content; secrets are no values, so not in it, nor is what no verdict depends on."""
-        beside = {"workers", "dead_letter_topic"}
-        return hashlib.sha256(self.model_dump_json(exclude={"kafka": beside}).encode()).hexdigest()
+        beside = {"kafka": {"workers", "dead_letter_topic"}, "http": {"scores"}}
+        return hashlib.sha256(self.model_dump_json(exclude=beside).encode()).hexdigest()
 
 
 class Known:
@@ -388,6 +408,8 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
             )
             yield Problem("kafka.dead_letter_topic", told)
     yield from _references(config, known)
+    for name in config.http.scores:
+        yield from _unknown("http.scores", name, known.detectors | {EVIDENCE}, "detector")
     for i, channel in enumerate(config.channel):
         yield from _unknown(f"channel[{i}].kind", channel.kind, known.channels, "kind of channel")
         options = known.channels.get(channel.kind)
@@ -431,6 +453,13 @@ def _references(config: Config, known: Known) -> Iterator[Problem]:
     for i, retrain in enumerate(config.retrain):
         yield from _unknown(f"retrain[{i}].model", retrain.model, models, "model")
         yield from _unknown(f"retrain[{i}].channel", retrain.channel, channels, "channel")
+        rows = [
+            model.window.n_rows
+            for model in config.model
+            if model.name == retrain.model and isinstance(model.window, Rows)
+        ]
+        if retrain.max_age and rows:
+            yield Problem(f"retrain[{i}].max_age", f'found a window of "{rows[0]} rows", wanted one of event time')
         if retrain.callback_secret_file is not None and retrain.callback_secret_env is not None:
             yield Problem(f"retrain[{i}].callback_secret_file", "found callback_secret_env too, wanted one of them")
 

@@ -206,10 +206,7 @@ class Daemon:
             self._answered.append((answer, self._obey(order, moment.now_ms)))
         due = time.monotonic() >= self._next_commit or self._n_rows - self._n_committed >= self._pace.checkpoint_records
         if self._answered or due or self._engine.ready(moment):
-            began = time.monotonic()
             self._unwritten = self._engine.tick(moment)
-            if self._unwritten is not None:
-                self._outside.metrics.judged(self._unwritten, time.monotonic() - began)
             self._next_commit = time.monotonic() + self._pace.checkpoint_seconds
             self._n_committed = self._n_rows
 

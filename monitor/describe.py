@@ -53,6 +53,15 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def several(n: int, noun: str) -> str:
+    """So many things, with the noun in its number.
+
+    >>> several(1, "incident"), several(2000, "row")
+    ('1 incident', '2,000 rows')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """A share as a percentage, with as many figures as it needs.
 

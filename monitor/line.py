@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from monitor import allowance
 from monitor.batch import NO_TIME, Batch, Moment, Partition, Records, Reject
 from monitor.board import Board
 from monitor.board import Line as DigestLine
 from monitor.check import Judge, Judged, Reference
 from monitor.config import Config, Model, Rows, State
+from monitor.decision import Clock
 from monitor.decode import Decoder, Layout, label_layout, layout
 from monitor.decode.reading import Reading, nameable, screened
 from monitor.desk import Desk, Outcomes
@@ -120,9 +122,12 @@ class Line:
         self.topics, self.own_topics = frozenset(model.all_topics), frozenset(model.topics)
         self._model = model
         sample = config.kafka.sample if config.kafka else 1.0
-        subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash, sample)
+        subject = Subject(
+            model.name, model.version, reference.bins.n_columns, reference.id, config.hash, sample, reference.until_ms
+        )  # fmt: skip
         self._scaled = subject.scaled
-        self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
+        board = board or Board(config.alert.burst)
+        self._desk = Desk(config, model, subject, board, allowance.importance(model, reference.bins))
         self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
         self._windows = _windows(model, reference, config.state)
         self._join = _join(model, reference, self._windows)
@@ -144,6 +149,16 @@ class Line:
     def offsets(self) -> Mapping[Partition, int]:
         """Where to read on."""
         return self._offsets
+
+    def timed_by(self, clock: Clock) -> None:
+        """Say of every window that is judged from now on how long that took."""
+        self._watch.judge = replace(self._watch.judge, clock=clock)
+
+    @property
+    def limits(self) -> Mapping[str, Mapping[str, float]]:
+        """See `Judge.limits`."""
+        judge: Judge = self._watch.judge
+        return judge.limits()
 
     def step(self, records: Records, now_ms: int | None = None) -> None:
         """Take records of one partition, in their order; what was taken before is passed over.

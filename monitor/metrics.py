@@ -1,14 +1,16 @@
 """What Prometheus scrapes: counted from the values that pass through the loop, never asked of the stages.
 
-Labels come from the configuration alone, with two exceptions that are capped: the drift of single columns, where what
-does not fit is counted in driftd_series_dropped_total, and what receivers answer, where it is "other". Names follow
-Prometheus' own rules.
+Labels come from the configuration alone, with two exceptions that are capped: single columns, of which each model's
+worst are shown and the others counted in driftd_series_dropped_total, and what receivers answer, where it is "other".
+Names follow Prometheus' own rules.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -26,8 +28,81 @@ from monitor.store import OutboxFacts
 from monitor.window import WHOLE
 
 N_SERIES: Final = 2_000
+"""Of columns' effects, and of their scores, each."""
 N_REASONS: Final = 100
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One model as it is configured. reference: its short id; sealed_at: when that was made, in epoch seconds.
+    limits: what its columns' statistics are held against, by detector, by column."""
+
+    reference: str
+    sealed_at: float
+    limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+class _Columns:
+    """Gauges whose last label is a column: of every group of the labels before it the worst columns, as many as there
+    is room for."""
+
+    def __init__(self, dropped: Counter, *gauges: Gauge) -> None:
+        self._dropped = dropped
+        self._gauges = gauges
+        self._shown: dict[tuple[str, ...], set[str]] = {}
+        self._room = N_SERIES
+
+    def make_room(self, n_groups: int) -> None:
+        """Begin anew, with so many groups."""
+        self._room = N_SERIES // max(n_groups, 1)
+        self._shown = {}
+        for gauge in self._gauges:
+            gauge.clear()
+
+    def show(self, group: tuple[str, ...], columns: Mapping[str, tuple[float | None, ...]]) -> None:
+        """A group's columns: of each one value per gauge, or None; the largest first value is the worst."""
+        worst = sorted(columns, key=lambda name: -abs(columns[name][0] or 0.0))[: self._room]
+        self._dropped.inc(len(columns) - len(worst))
+        for name in self._shown.get(group, set()).difference(worst):
+            for gauge in self._gauges:
+                gauge.remove(*group, name)
+        for name in worst:
+            for gauge, value in zip(self._gauges, columns[name], strict=True):
+                if value is not None:
+                    gauge.labels(*group, name).set(value)
+        self._shown[group] = set(worst)
+
+
+class _Features:
+    """What is shown of single columns."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        by_column = ("model", "detector", "feature")
+        words = "Columns that were not shown in a window because there were too many"
+        dropped = Counter("driftd_series_dropped", words, registry=registry)
+        words = "Size of the change in the last window"
+        effect = Gauge("driftd_drift_effect", words, ("model", "feature"), registry=registry)
+        words = "A detector's statistic in the last window, of the detectors that [http] scores names"
+        score = Gauge("driftd_drift_score", words, by_column, registry=registry)
+        words = "What the statistic in driftd_drift_score is held against, where it is"
+        limit = Gauge("driftd_drift_threshold", words, by_column, registry=registry)
+        self._effects, self._scores = _Columns(dropped, effect), _Columns(dropped, score, limit)
+        self._watched: Mapping[str, Watched] = {}
+
+    def configured(self, models: Mapping[str, Watched], n_scores: int) -> None:
+        """See `Metrics.configured`."""
+        self._watched = models
+        self._effects.make_room(len(models))
+        self._scores.make_room(len(models) * n_scores)
+
+    def show(self, model: str, judged: Judged) -> None:
+        """A model's window."""
+        effects = ((verdict.column, verdict.effect) for verdict in judged.verdicts)
+        self._effects.show((model,), {column: (effect,) for column, effect in effects if effect is not None})
+        for detector, found in judged.statistics.items():
+            limits = self._watched[model].limits.get(detector, {})
+            self._scores.show((model, detector), {name: (found[name], limits.get(name)) for name in found})
 
 
 class Metrics:
@@ -35,7 +110,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._columns: set[tuple[str, str]] = set()
         self._reasons: set[tuple[str, str]] = set()
         registry = self.registry
 
@@ -56,6 +130,7 @@ class Metrics:
         self._logged = gauge("kafka_last_record_timestamp_seconds", "When the newest record was logged", "topic")
         self._batch_path = gauge("kafka_batch_path", "Whether whole batches are read; 0 is record by record, slower")
         self._connected = gauge("kafka_connected", "Whether a broker's connection stands")
+        self._rebalanced = counter("kafka_rebalances", "Times that the group decided whose turn it is")
         self._anew = counter("topics_made_anew", "Topics found deleted and made anew under the same name", "topic")
         self._letters = counter("dead_letters_produced", "Dead letters that Kafka has taken")
         self._forgotten = counter("dead_letters_forgotten", "Dead letters that newer ones have pushed out of the state")
@@ -73,14 +148,16 @@ class Metrics:
             (1, 5, 30, 60, 300, 600, 1800, 3600, 21600, 86400), "model",
         )  # fmt: skip
         self._checks = histogram(
-            "check_duration_seconds", "Time to judge the windows that closed together, all models and detectors",
-            (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+            "check_duration_seconds", "Time that a detector, or a decision beside its detectors, took for a window",
+            (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5), "detector",
         )  # fmt: skip
         self._open = gauge("open_windows", "Windows that are not complete", "model")
-        self._score = gauge("drift_effect", "Size of the change in the last window", "model", "feature")
-        self._status = gauge("column_status", "Columns by verdict in the last window", "model", "verdict")
-        self._errors = counter("check_errors", "Columns on which a detector failed", "model")
+        self._status = gauge(
+            "column_status", "Columns by verdict in the last window: ok, drift or unknown", "model", "verdict"
+        )
+        self._errors = counter("check_errors", "Columns on which a detector failed", "model", "detector")
         self._reference = gauge("reference_info", "The reference in force", "model", "reference")
+        self._age = gauge("reference_age_seconds", "Time since the reference in force was made", "model")
         self._incidents = gauge("alerts", "Incidents by state", "model", "state")
         self._notified = counter("notifications", "Notices delivered", "receiver")
         self._failed = counter("notifications_failed", "Attempts that did not deliver", "receiver", "reason")
@@ -91,7 +168,7 @@ class Metrics:
         )  # fmt: skip
         self._pending = gauge("outbox_pending", "Notices that wait to be delivered")
         self._oldest = gauge("outbox_oldest_age_seconds", "Age of the oldest notice that waits")
-        self._dead = gauge("outbox_dead", "Notices that were given up")
+        self._dead = gauge("outbox_dead", "Notices that were given up and neither sent again nor forgotten since")
         self._circuit = gauge("circuit_open", "Whether a receiver failed so often that it is left alone", "target")
         self._triggers = counter("triggers", "Steps of retraining triggers", "target", "outcome")
         self._db_bytes = gauge("state_db_bytes", "Size of the database")
@@ -102,20 +179,23 @@ class Metrics:
         self._full = counter("state_write_failures", "Commits that the disk did not take")
         self._jobs = counter("scheduler_runs", "Runs of housekeeping jobs", "job", "outcome")
         self._progress = gauge("loop_last_progress_timestamp_seconds", "When the loop came round last")
-        self._dropped = counter("series_dropped", "Columns left out of driftd_drift_effect because there were too many")
+        self._features = _Features(registry)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def configured(self, models: Mapping[str, str]) -> None:
-        """A configuration is in force. models: each one's reference."""
+    def configured(self, models: Mapping[str, Watched], n_scores: int) -> None:
+        """A configuration is in force. n_scores: detectors whose statistics are shown."""
+        self._features.configured(models, n_scores)
         self._reload_ok.set(1)
         self._reload_time.set(time.time())
         self._reference.clear()
+        self._age.clear()
         self._circuit.clear()
-        for model, reference in models.items():
-            self._reference.labels(model, reference).set(1)
+        for model, watched in models.items():
+            self._reference.labels(model, watched.reference).set(1)
+            self._age.labels(model).set_function(partial(_seconds_since, watched.sealed_at))
             for state in (State.FIRING, State.NODATA, State.ERROR):
                 self._incidents.labels(model, state).set(0)
 
@@ -152,10 +232,9 @@ class Metrics:
         """Records are gone."""
         self._lost.labels(at.topic).inc(max(n_lost, 0))
 
-    def judged(self, commit: Commit, seconds: float) -> None:
-        """The engine came to a commit; counted where windows closed."""
-        if any(part.judged for part in commit.models):
-            self._checks.observe(seconds)
+    def rebalanced(self) -> None:
+        """The group has decided whose turn it is."""
+        self._rebalanced.inc()
 
     def made_anew(self, topic: str) -> None:
         """A topic is another one than before."""
@@ -217,6 +296,10 @@ class Metrics:
             for outcome, n in msgspec.structs.asdict(part.state.labelled).items():
                 self._labels.labels(model, outcome).set(n)
         for judged in part.judged:
+            for detector, seconds in judged.seconds.items():
+                self._checks.labels(detector).observe(seconds)
+            for detector, n in judged.n_failed.items():
+                self._errors.labels(model, detector).inc(n)
             if judged.window.segment == WHOLE and judged.window.revision == 0:
                 self._window(model, judged, now_ms)
         for change in part.out.changes:
@@ -230,24 +313,17 @@ class Metrics:
             self._delay.labels(model).observe(max(0.0, (now_ms - judged.window.end_ms) / 1000))
         for outcome in Outcome:
             self._status.labels(model, outcome).set(sum(v.outcome is outcome for v in judged.verdicts))
-        self._errors.labels(model).inc(sum("failed:" in verdict.reason for verdict in judged.verdicts))
-        for verdict in judged.verdicts:
-            if verdict.effect is not None and self._has_room(model, verdict.column):
-                self._score.labels(model, verdict.column).set(verdict.effect)
-
-    def _has_room(self, model: str, column: str) -> bool:
-        if (model, column) not in self._columns:
-            if len(self._columns) >= N_SERIES:
-                self._dropped.inc()
-                return False
-            self._columns.add((model, column))
-        return True
+        self._features.show(model, judged)
 
     def _change(self, model: str, change: Change) -> None:
         for state in (State.FIRING, State.NODATA, State.ERROR):
             self._incidents.labels(model, state).set(change.episode.state is state)
         if not change.told:
             self._suppressed.labels(_suppression(change.notice)).inc()
+
+
+def _seconds_since(at: float) -> float:
+    return max(0.0, time.time() - at)
 
 
 def _suppression(notice: str) -> str:

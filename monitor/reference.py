@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS: Final = 1_000
 _PARTS: Final = ("bins.json", "profile.bin", "sample.parquet")
+_FACTS: Final = "reference.json"
 _WINDOWS: Final = "windows.bin"
 _ROWS: Final = "rows.bin"
 _CALIBRATION: Final = "calibration.bin"
@@ -178,7 +179,7 @@ def seal(
     _sample(frame[list(kinds)]).to_parquet(directory / "sample.parquet", index=False)
     columns = {name: str(kind) for name, kind in zip(bins.names, bins.kinds, strict=True)}
     facts = Facts(version=1, id=_content_id(directory), n_rows=profile.n_rows, columns=columns)
-    (directory / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
+    (directory / _FACTS).write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
     return Reference(facts.id, bins, profile, pasts, rows=kept, laws=laws)
 
 
@@ -190,13 +191,13 @@ def keep(directory: Path, calibrations: Calibrations) -> None:
 def facts(directory: Path) -> Facts:
     """What the reference says of itself. ReferenceFault when there is none."""
     try:
-        return msgspec.json.decode((directory / "reference.json").read_bytes(), type=Facts)
+        return msgspec.json.decode((directory / _FACTS).read_bytes(), type=Facts)
     except OSError as error:
         raise ReferenceFault(
             f"{directory}: no sealed reference there ({error.strerror}); make one with `driftd reference build`"
         ) from error
     except msgspec.MsgspecError as error:
-        raise ReferenceFault(f"{directory}/reference.json: {error}") from error
+        raise ReferenceFault(f"{directory / _FACTS}: {error}") from error
 
 
 def unseal(directory: Path) -> Reference:
@@ -217,7 +218,8 @@ def unseal(directory: Path) -> Reference:
         rows = directory / _ROWS
         sample = RowSample.from_bytes(bins, rows.read_bytes()) if rows.exists() else None
         laws = _laws(directory, profile)
-        return Reference(known.id, bins, profile, pasts, _calibrations(directory), sample, laws)
+        made_at = (directory / _FACTS).stat().st_mtime
+        return Reference(known.id, bins, profile, pasts, _calibrations(directory), sample, laws, made_at)
     except OSError as error:
         raise ReferenceFault(f"{directory}: {error.filename} cannot be read: {error.strerror}") from error
 

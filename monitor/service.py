@@ -41,6 +41,7 @@ from monitor.errors import (
 )
 from monitor.line import Line, shape
 from monitor.message import Notice
+from monitor.metrics import Watched
 from monitor.order import Answer
 from monitor.outbox import Courier
 from monitor.page import Door, Page, door
@@ -153,7 +154,8 @@ def channel(table: ChannelTable, folder: Path, where: str) -> Callable[[Tools], 
 
 def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     """Everything connected: models go on from where the store says they are."""
-    config, references = prepared.config, _in_force(prepared, store)
+    config, places = prepared.config, _in_force(prepared, store)
+    references = {name: place.reference for name, place in places.items()}
     recall = partial(store.recall, {name: reference.bins for name, reference in references.items()})
     store.keep(references.values(), int(time.time() * 1000))
     board = Board(config.alert.burst, store.board())
@@ -162,6 +164,7 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
         reference = references[model.name]
         saved = store.load(model.name, shape(model, reference), reference.bins)
         lines.append(Line(config, model, reference, saved, recall, board))
+        lines[-1].timed_by(time.perf_counter)
         if model.name in prepared.schemas:
             for decoder in lines[-1].decoders.values():
                 decoder.look_up(prepared.schemas[model.name])
@@ -184,7 +187,8 @@ def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
     for listening in channels.values():
         listening.listen(outside.inbox.ask)
     pace = Pace(config.state.checkpoint / 1000, kafka.idle_timeout / 1000, config.state.checkpoint_records)
-    outside.metrics.configured({name: reference.id[:12] for name, reference in references.items()})
+    watched = {line.name: places[line.name].watched(line.limits) for line in lines}
+    outside.metrics.configured(watched, len(config.http.scores))
     return Daemon(engine, source, store, courier, outside, pace)
 
 
@@ -226,19 +230,32 @@ def tools(config: Config, directory: Path, outside: Outside) -> Tools:
     return Tools(picture=drawn, link=link, report_link=report_link, report=report, later=outside.pictures.put)
 
 
-def _in_force(prepared: Prepared, store: Store) -> Mapping[str, Reference]:
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A model's reference, and the directory that it was read from."""
+
+    directory: Path
+    reference: Reference
+
+    def watched(self, limits: Mapping[str, Mapping[str, float]]) -> Watched:
+        """The model as metrics show it. limits: see `Line.limits`."""
+        return Watched(self.reference.id[:12], self.reference.sealed_at, limits)
+
+
+def _in_force(prepared: Prepared, store: Store) -> Mapping[str, InForce]:
     """Each model's reference: the configured one, or the one that a retraining put in its place."""
-    references = dict(prepared.references)
+    folder = prepared.folder
+    found = {m.name: InForce(folder / m.reference, prepared.references[m.name]) for m in prepared.config.model}
     for model in prepared.config.model:
         replaced = store.replaced(model.name, str(model.reference))
         if replaced is None:
             continue
         try:
-            references[model.name] = unseal(prepared.folder / replaced)
+            found[model.name] = InForce(folder / replaced, unseal(folder / replaced))
         except ReferenceFault as fault:
             stays = {"event": "reference.not_replaced", "model": model.name}
             log.error("model %s stays with its configured reference: %s", model.name, fault, extra=stays)
-    return references
+    return found
 
 
 class Control:
@@ -359,9 +376,9 @@ class Membership:
         topics = sorted({topic for model in prepared.config.model for topic in model.all_topics})
         return cls(kafka.group, kafka.instance, topics, prepared.kafka)
 
-    def begin(self, directory: Path) -> Member:
-        """Join the group."""
-        return Member(self.topics, self.options, self.group, identity(directory), self.instance)
+    def begin(self, directory: Path, rebalanced: Callable[[], None]) -> Member:
+        """Join the group. rebalanced: see `Member`."""
+        return Member(self.topics, self.options, self.group, identity(directory), self.instance, rebalanced)
 
 
 class Shift:
@@ -409,7 +426,7 @@ def _go_on(control: Control, shift: Shift, outside: Outside, notifier: Notifier)
 
 def _take_turns(control: Control, membership: Membership, outside: Outside, notifier: Notifier) -> None:
     """Stand by until it is this daemon's turn, work while it lasts, and stand by again."""
-    member = membership.begin(control.prepared.directory)
+    member = membership.begin(control.prepared.directory, outside.metrics.rebalanced)
     try:
         while not control.stopping and Membership.of(control.prepared) == membership:
             if (turn := _stand_by(control, member, outside, notifier)) is None:

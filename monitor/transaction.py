@@ -66,18 +66,23 @@ def apply_offsets(db: sqlite3.Connection, model: str, offsets: Mapping[Partition
 
 
 def apply_window(db: sqlite3.Connection, model: str, judged: Judged, now_ms: int) -> None:
-    """A window that closed or was amended, its sample, and what is said of its columns."""
+    """A window that closed or was amended, its sample, and what is said of its columns.
+
+    It grows old from now on, by the clock or by the pace of retention, whichever is later: while a clock is behind,
+    windows would be old as soon as it is right again.
+    """
     window, outcomes = judged.window, [verdict.outcome for verdict in judged.verdicts]
+    (closed_ms,) = db.execute("SELECT max(?, coalesce(max(at_ms), 0)) FROM pace", (now_ms,)).fetchone()
     db.execute(
         "INSERT OR REPLACE INTO windows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             model, window.segment, window.index, window.start_ms, window.end_ms, window.n_rows, window.n_late,
-            window.revision, now_ms, *(outcomes.count(outcome) for outcome in Outcome), window.tally.profile.bins.id,
+            window.revision, closed_ms, *(outcomes.count(outcome) for outcome in Outcome), window.tally.profile.bins.id,
             encode(Glance.of(judged)), freeze(window),
         ),
     )  # fmt: skip
     if window.sample is not None:
-        row = (model, window.index, now_ms, checked(window.sample.to_bytes()))
+        row = (model, window.index, closed_ms, checked(window.sample.to_bytes()))
         db.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?)", row)
     key = (model, window.segment, window.index)
     db.execute("DELETE FROM verdicts WHERE model = ? AND segment = ? AND number = ?", key)

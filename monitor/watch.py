@@ -35,7 +35,7 @@ class Watch:
 
     def __init__(self, model: str, judge: Judge, recall: Recall, desk: Desk) -> None:
         self._model = model
-        self._judge = judge
+        self.judge = judge
         self._recall = recall
         self._next_index: dict[str, int] = {}
         self.desk = desk
@@ -56,7 +56,7 @@ class Watch:
         """Judge the windows of one span, the whole first, and tell what it means."""
         closed = []
         for window in group:
-            judged, memory = self._judge.judge(window.closed(self._number(window.segment)), self.memory(window.segment))
+            judged, memory = self.judge.judge(window.closed(self._number(window.segment)), self.memory(window.segment))
             self.memories[window.segment] = memory
             closed.append(judged)
         self.judged += closed
@@ -72,7 +72,7 @@ class Watch:
         for piece in sorted(merged.values(), key=lambda piece: (piece.start_ms, piece.segment)):
             self.n_late += piece.tally.n_rows if piece.segment == WHOLE else 0
             window, verdicts = self._closed(piece)
-            self.judged.append(self._judge.rejudge(window.amended(piece.tally), verdicts))
+            self.judged.append(self.judge.rejudge(window.amended(piece.tally), verdicts))
 
     def memory(self, segment: str) -> bytes:
         """What the judge remembers of a segment; b"" before its first window."""

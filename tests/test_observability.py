@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,6 +29,14 @@ def test_every_metric_that_is_used_exists():
     used = {name for expression in expressions() for name in NAME.findall(expression)}
     assert len(used) > 15
     assert used <= there, used - there
+
+
+def test_the_page_lists_every_metric_as_it_is():
+    written = runpy.run_path(str(FOLDER.parent / "docs" / "metrics.py"))["page"]()
+    assert (FOLDER.parent / "docs" / "operate.md").read_text() == written, "run python docs/metrics.py"
+    listed = set(re.findall(r"(?m)^\| `(driftd_[a-z_]+)`", written))
+    scraped = set(re.findall(r"(?m)^# TYPE (driftd_[a-z_]+) ", lived().text().decode()))
+    assert {name for name in scraped if not name.endswith("_created")} == listed
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, of Debian's package prometheus, is not here")

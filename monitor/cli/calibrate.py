@@ -104,9 +104,9 @@ def _show(learnt: Learnt, budget: str) -> None:
     out.print(f"{learnt.segment}: {learnt.windows} windows of {rows}; {learnt.order}", highlight=False, soft_wrap=True)
     replayed = "the reference has too few windows to be replayed"
     if learnt.replayed is not None and learnt.allowed is not None:
+        bar = f"with the bar raised {learnt.raised:.3g} fold" if learnt.raised > 1 else "with the bar as it is"
         replayed = (
-            f"the reference's replay has {learnt.replayed:g} alarms where {learnt.allowed:.3g} are allowed, "
-            f"with the bar raised {learnt.raised:.3g} fold"
+            f"the reference's replay has {learnt.replayed:g} alarms where {learnt.allowed:.3g} are allowed, {bar}"
         )
     out.print(
         f"budget {budget} over everything, at most {learnt.expected:.3g} of it expected here; {replayed}",

@@ -12,6 +12,7 @@ from rich.table import Table
 from monitor import __version__
 from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen_model, err, out, print_json, read_config
 from monitor.config import Model
+from monitor.describe import several
 from monitor.errors import ReferenceFault
 from monitor.reference import facts, kinds_of, seal, slicing, unseal, with_loss
 from monitor.sources.tables import read
@@ -33,7 +34,8 @@ def check_config(config: Path) -> None:
         known = facts(directory).id[:12] if (directory / "reference.json").exists() else "not sealed yet"
         table.add_row(model.name, ", ".join(model.all_topics), str(model.window), model.decision, known)
     out.print(table)
-    out.print(f"{config}: no problem found; {len(checked.channel)} channels, {len(checked.rule)} rules")
+    out.print(f"{config}: no problem found; {several(len(checked.channel), 'channel')}, "
+              f"{several(len(checked.rule), 'rule')}")  # fmt: skip
 
 
 @reference_app.command(
@@ -99,8 +101,9 @@ def replay_files(
         print_json(summary)
         return
     out.print(
-        f"{summary.counts.rows:,} rows in {summary.windows} windows: {summary.incidents} incidents, "
-        f"{summary.notices} notices, {sum(summary.counts.rejected.values())} rejected records"
+        f"{several(summary.counts.rows, 'row')} in {several(summary.windows, 'window')}: "
+        f"{several(summary.incidents, 'incident')}, {several(summary.notices, 'notice')}, "
+        f"{several(sum(summary.counts.rejected.values()), 'rejected record')}"
     )
     out.print(f"drifting at some time: {', '.join(summary.drifting) or 'nothing'}")
     out.print(f"written: {into}/windows.jsonl, verdicts.jsonl, incidents.jsonl, notices.jsonl")

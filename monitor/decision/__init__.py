@@ -6,7 +6,9 @@ equal verdicts in any process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -23,6 +25,7 @@ from monitor.window import WHOLE
 
 RARE: Final = 1e6
 """Beyond so many periods it does not matter how many."""
+_MOST_DIGITS: Final = 300.0
 MIN_ROWS: Final = 30
 """Fewer valid rows of a column are too few to call it ok."""
 QUALITY: Final = frozenset({"missing", "type_error", "out_of_range", "unseen", "constant", "duplicate", "row_count"})
@@ -72,6 +75,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     share: float | None = None
     calibrating: bool = False
 
+    @property
+    def rarity(self) -> float:
+        """How rarely chance brings as much: decimal digits of the odds, in [0, 300]; 0 where nothing tells."""
+        if self.evidence is not None:
+            return min(math.log10(max(self.evidence, 1.0)), _MOST_DIGITS)
+        return 0.0 if self.p_value is None else -math.log10(max(self.p_value, 10.0**-_MOST_DIGITS))
+
     def certainty(self) -> Iterator[str]:
         """How sure the verdict is and when the change began, in a few phrases."""
         if self.by_chance is not None:
@@ -99,25 +109,40 @@ class Place:
     panes: Panes | None = None
 
 
+Clock = Callable[[], float]
+"""Seconds, by which work is timed."""
+
+
+def no_clock() -> float:
+    """For who does not ask how long things take."""
+    return 0.0
+
+
 class Scores(Mapping[str, Score]):
     """What every detector says of a pair, each worked out when first asked for.
 
     A detector that fails on one column fails on that one alone: the others are scored by themselves.
-    place: of the current side. failures: why, by column.
+    place: of the current side. failures: why, by column; n_failed: columns, by detector. seconds: that each took, by
+    the clock.
     """
 
-    def __init__(self, pair: Pair, place: Place | None = None) -> None:
+    def __init__(self, pair: Pair, place: Place | None = None, clock: Clock = no_clock) -> None:
         self.pair = pair
         self.place = place or Place()
         self.failures: dict[str, str] = {}
+        self.n_failed: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
+        self._clock = clock
         self._known: dict[str, Score] = {}
 
     def __getitem__(self, name: str) -> Score:
         if name not in self._known:
+            began = self._clock()
             try:
                 self._known[name] = REGISTRY[name].score(self.pair)
             except Exception:  # noqa: BLE001  # found again below, column by column, and told in the verdict
                 self._known[name] = self._one_by_one(name)
+            self.seconds[name] = self._clock() - began
         return self._known[name]
 
     def detector(self, name: str) -> Detector:
@@ -138,6 +163,7 @@ class Scores(Mapping[str, Score]):
                 score = REGISTRY[name].score(pair.only(row))
             except Exception as error:  # noqa: BLE001  # whatever a detector does, its column is unknown, with the reason
                 self.failures[column] = f"{name} failed: {type(error).__name__}: {error}"
+                self.n_failed[name] += 1
                 continue
             for part in ("statistic", "p_value", "effect"):
                 getattr(whole, part)[row] = getattr(score, part)[0]
@@ -155,6 +181,9 @@ class Decision(Protocol):
 
     def again(self, scores: Scores, before: Sequence[Verdict]) -> tuple[Verdict, ...]:
         """Verdicts on the columns of a window that was amended; before: what was said of them, in the same order."""
+
+    def limits(self, names: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
+        """What each of these columns' statistics are held against in the whole: by detector, by column."""
 
 
 def finite(value: float) -> float | None:

@@ -21,10 +21,13 @@ from detectors.vigil import Seen, Sight, Vigil
 from monitor import describe
 from monitor.allowance import Allowances
 from monitor.batch import NO_TIME
+from monitor.config import EVIDENCE
 from monitor.decision import MIN_ROWS, Outcome, Scores, Verdict, finite
 from monitor.past import Past, Pasts
+from monitor.window import WHOLE
 
 SURE: Final = 1.96
+LN_MOST: Final = 700.0
 _EVENTS: Final = {Event.MISSING: "missing", Event.INVALID: "type_error"}
 _FAULTS: Final = frozenset({"missing", "type_error", "out_of_range", "unseen"})
 
@@ -153,6 +156,13 @@ class Budget:
             return fresh
         return tuple(_revised(*pair) for pair in zip(before, fresh, strict=True))
 
+    def limits(self, names: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
+        """See `Decision.limits`; columns that are not paged for have none."""
+        ward = self.wards[WHOLE]
+        bars = zip(ward.layout.names, np.broadcast_to(ward.terms.ln_bar, len(ward.layout.names)), strict=True)
+        known = {name: float(np.exp(min(ln_bar, LN_MOST))) for name, ln_bar in bars if np.isfinite(ln_bar)}
+        return {EVIDENCE: {name: known[name] for name in names if name in known}}
+
     @staticmethod
     def ledger(memory: bytes) -> Ledger | None:
         """The ledger in what was remembered; None if another decision remembered it."""
@@ -212,7 +222,7 @@ class Budget:
         return Verdict(
             column=column, outcome=outcome, reason=reason, n_reference=n, n_current=m,
             measure=measure, effect=effect, effect_low=low, effect_high=high,
-            evidence=finite(float(np.exp(min(ln_evidence, 700.0)))),
+            evidence=finite(float(np.exp(min(ln_evidence, LN_MOST)))),
             began=found.began(row, scores.place.index) if firing else None,
             quality=(reason,) if firing and measure in _FAULTS else (), faulty=firing and measure in _FAULTS,
             by_chance=found.by_chance(ln_evidence) if firing else None,

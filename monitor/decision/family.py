@@ -6,7 +6,7 @@ changes too small to matter from counting, however many rows prove them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,6 +50,10 @@ class Family:
     def again(self, scores: Scores, before: Sequence[Verdict]) -> tuple[Verdict, ...]:  # noqa: ARG002  # contract
         """See `Decision.again`."""
         return self.judge(scores, b"")[0]
+
+    def limits(self, names: Sequence[str]) -> Mapping[str, Mapping[str, float]]:  # noqa: ARG002  # contract
+        """See `Decision.limits`; p-values are held against one level together."""
+        return {}
 
     def _tests(self, scores: Scores) -> tuple[Floats, Floats, Floats, Floats]:
         """Corrected p-values, effects and their 95 % intervals: shape (tests, columns), the change of shape first."""

@@ -40,6 +40,15 @@ class Thresholds:
         """See `Decision.again`."""
         return self.judge(scores, b"")[0]
 
+    def limits(self, names: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
+        """See `Decision.limits`; of several rules the lowest threshold."""
+        found: dict[str, dict[str, float]] = {}
+        for name in names:
+            for rule in (self.rules[i] for i in self._matching(name)):
+                known = found.setdefault(rule.detector, {})
+                known[name] = min(rule.threshold, known.get(name, rule.threshold))
+        return found
+
     def _matching(self, column: str) -> list[int]:
         return [i for i, rule in enumerate(self.rules) if fnmatchcase(column, rule.column)]
 

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer
@@ -37,11 +37,12 @@ class OneForAll(AbstractPartitionAssignor):  # type: ignore[misc]
 
     state: names the state that the members share. It is part of the protocol's name, so Kafka refuses a member with
     another one. held: the generation in which this member had everything last, 0 for never; turn: the one in which it
-    has it now, None when it has not.
+    has it now, None when it has not. told: called whenever the group has decided.
     """
 
-    def __init__(self, state: str) -> None:
+    def __init__(self, state: str, told: Callable[[], None] = lambda: None) -> None:
         self._name = f"driftd-{state}"
+        self._told = told
         self.held = 0
         self.turn: int | None = None
 
@@ -72,6 +73,7 @@ class OneForAll(AbstractPartitionAssignor):  # type: ignore[misc]
         """It was decided who works."""
         self.turn = generation if assignment.partitions() else None
         self.held = self.turn or 0
+        self._told()
 
     def lose(self) -> None:
         """The group has put this member out."""
@@ -105,11 +107,18 @@ class Member:
 
     options: kafka-python's consumer options, session_timeout_ms and heartbeat_interval_ms among them. state: see
     `OneForAll`. instance: a fixed name for static membership: a member that comes back under it within the session
-    timeout still has its turn; "" for none. holder names this process; connected: whether a broker's connection stands.
+    timeout still has its turn; "" for none. rebalanced: called, in that thread, whenever the group has decided whose
+    turn it is. holder names this process; connected: whether a broker's connection stands.
     """
 
     def __init__(
-        self, topics: Sequence[str], options: Mapping[str, Any], group: str, state: str, instance: str = ""
+        self,
+        topics: Sequence[str],
+        options: Mapping[str, Any],
+        group: str,
+        state: str,
+        instance: str = "",
+        rebalanced: Callable[[], None] = lambda: None,
     ) -> None:
         servers = options.get("bootstrap_servers", "localhost")
         self._reporter = Reporter(servers if isinstance(servers, str) else ", ".join(servers))
@@ -118,7 +127,7 @@ class Member:
         self._options = {"metadata_max_age_ms": 30_000, **client_options(options), **own}
         self._topics = sorted(topics)
         self._group = group
-        self._assignor = OneForAll(state)
+        self._assignor = OneForAll(state, rebalanced)
         self.holder = uuid.uuid4().hex
         self._asked = time.monotonic()
         self.connected = False

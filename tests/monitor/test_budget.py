@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,7 +20,7 @@ from monitor.batch import NO_TIME, Batch, Moment, Partition
 from monitor.check import Judge, budgeted, ledger
 from monitor.cli import read_config
 from monitor.config import Config, Model, Rule
-from monitor.decision import CORRELATION, Outcome
+from monitor.decision import CORRELATION, Outcome, Scores
 from monitor.errors import ReferenceFault
 from monitor.frozen import freeze, thaw
 from monitor.reference import kinds_of, seal, slicing, unseal
@@ -231,6 +233,27 @@ def test_the_ledger_and_the_words_of_an_alarm(home: Path, config: Config):
     assert "of the budget" in words
     assert "began in window" in words
     assert not told.faulty
+
+
+def test_scores_are_shown_beside_what_they_are_held_against_and_how_long_they_took(home: Path, config: Config):
+    reference, ticks = unseal(home / "ref"), itertools.count()
+    rules = (Rule(detector="psi", threshold=5.0), Rule(detector="psi", threshold=2.0, column="debt"))
+    shown = config.http.model_copy(update={"scores": ("evidence", "ks")})
+    ruled = config.model_copy(update={"rule": rules, "http": shown})
+    judge = replace(Judge.of(reference, ruled, config.model[0]), clock=lambda: float(next(ticks)))
+    limits = judge.limits()
+    assert limits["psi"] == {"age": 5.0, "debt": 2.0, "plan": 5.0}
+    for judged, _ in _judged(judge, reference, 40, shift_from=30):
+        assert judged.statistics.keys() == {"evidence", "ks"}
+        scores = Scores(reference.beside(judged.window.tally.profile, WHOLE))
+        numeric = dict(zip(reference.bins.names, scores["ks"].statistic.tolist(), strict=True)) | {"plan": np.nan}
+        assert judged.statistics["ks"] == {name: value for name, value in numeric.items() if np.isfinite(value)}
+        assert judged.seconds.keys() == {"budget", "thresholds", "psi", "ks"}
+        assert min(judged.seconds.values()) > 0
+        evidence = judged.statistics["evidence"]
+        if judged.window.index < 30:
+            assert all(evidence[name] < bar for name, bar in limits["evidence"].items())
+    assert evidence["age"] > limits["evidence"]["age"]
 
 
 def test_another_decision_begins_without_what_the_one_before_remembered(home: Path, config: Config):

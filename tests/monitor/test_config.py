@@ -115,13 +115,25 @@ def test_names_that_point_nowhere_are_mistakes(tmp_path: Path):
         problems(
             tmp_path,
             MINIMAL + '[[rule]]\ndetector = "pssi"\nthreshold = 1\n[[route]]\nchannels = ["slck"]\n'
-            '[[channel]]\nname = "slack"\nkind = "log"\ncolour = 1\n[[retrain]]\nmodel = "x"\nchannel = "slack"\n',
+            '[[channel]]\nname = "slack"\nkind = "log"\ncolour = 1\n[[retrain]]\nmodel = "x"\nchannel = "slack"\n'
+            '[http]\nscores = ["evidence", "ks", "kss"]\n',
         )
     )
+    assert "http.scores: found 'kss', no such detector; did you mean 'ks'?" in found
     assert "rule[0].detector: found 'pssi', no such detector; did you mean 'psi'?" in found
     assert "route[0].channels: found 'slck', no such channel; did you mean 'slack'?" in found
     assert "channel[0].colour" in found
     assert "retrain[0].model: found 'x'" in found
+
+
+def test_an_age_needs_time(tmp_path: Path):
+    text = (
+        MINIMAL
+        + 'window = "500 rows"\n[[channel]]\nname = "a"\nkind = "log"\n[[retrain]]\nmodel = "credit"\nchannel = "a"\n'
+    )
+    assert read(tmp_path, text).retrain[0].max_age == 0
+    found = problems(tmp_path, f'{text}max_age = "90d"\n')
+    assert found == ['retrain[0].max_age: found a window of "500 rows", wanted one of event time']
 
 
 def test_a_secret_in_the_open_is_refused_and_never_repeated(tmp_path: Path):

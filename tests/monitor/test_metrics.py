@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +20,13 @@ from monitor.engine import Commit
 from monitor.health import STUCK_SECONDS, Health
 from monitor.join import Labelled
 from monitor.line import LineState, ModelCommit
-from monitor.metrics import Metrics
+from monitor.metrics import Metrics, Watched
 from monitor.outbox import Dead, Delivered, Pending
 from monitor.store import OutboxFacts
 from tests.monitor.test_alert import HOUR, judged
 
 AT = Partition("predictions", 3)
+TOOK = {"ks": 0.01, "rules": 0.02}
 
 
 def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -38,7 +41,8 @@ def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
 def lived() -> Metrics:
     """Metrics of a service to which everything has happened once."""
     metrics = Metrics()
-    metrics.configured({"m": "abc"})
+    metrics.configured({"m": Watched("abc", time.time() - 100, {"psi": {"a": 0.2}})}, 1)
+    metrics.rebalanced()
     metrics.refused()
     metrics.recovered()
     metrics.came_round({AT: 7}, True)
@@ -47,14 +51,13 @@ def lived() -> Metrics:
     episode = Episode("m-1", State.FIRING, 0, Severity.WARNING, Seen(1, 0, 100, 50), 1)
     told = Change("opened", episode, "all", "drift in x", told=True, notice="first notification")
     held = Change("updated", episode, "all", "more", notice="silenced by ana: known (s1)")
+    seen: dict[str, Any] = {"statistics": {"psi": {"a": 0.3, "y": 0.1}}, "seconds": TOOK, "n_failed": {"ks": 2}}
     part = ModelCommit(
         model="m", state=LineState("s", labelled=Labelled(predictions=4, joined=3)), offsets={}, open={},
-        gone=frozenset(), memories={}, judged=(judged(1, "a"),), out=Outcomes(changes=[told, held]),
+        gone=frozenset(), memories={}, judged=(replace(judged(1, "a"), **seen),), out=Outcomes(changes=[told, held]),
         rejects=(Reject(AT, 1, "not_json", "", b""),),
         n_rows=50, n_late=2, n_open=3,
     )  # fmt: skip
-    metrics.judged(Commit(3 * HOUR, (part,)), 0.03)
-    metrics.judged(Commit(4 * HOUR, ()), 0.04)
     metrics.committed(Commit(3 * HOUR, (part,)), 0.02)
     metrics.not_written()
     queued_ms = int(time.time() * 1000) - 200
@@ -87,7 +90,12 @@ def test_what_happened_is_counted():
     assert found["driftd_notifications_failed_total", "HTTP 500", "ci"] == 1
     assert found["driftd_outbox_pending",] == 2
     assert (found["driftd_circuit_open", "slack"], found["driftd_circuit_open", "ci"]) == (1, 0)
-    assert (found["driftd_check_duration_seconds_count",], found["driftd_check_duration_seconds_sum",]) == (1, 0.03)
+    assert {key[1]: value for key, value in found.items() if key[0] == "driftd_check_duration_seconds_sum"} == TOOK
+    assert found["driftd_check_errors_total", "ks", "m"] == 2
+    assert (found["driftd_drift_score", "a", "m", "psi"], found["driftd_drift_score", "m", "psi", "y"]) == (0.3, 0.1)
+    assert [value for key, value in found.items() if key[0] == "driftd_drift_threshold"] == [0.2]
+    assert found["driftd_reference_age_seconds", "m"] == pytest.approx(100, abs=50)
+    assert found["driftd_kafka_rebalances_total",] == 1
     assert found["driftd_config_last_reload_successful",] == 0
     assert found["driftd_scheduler_runs_total", "backup", "ok"] == 1
 
@@ -110,6 +118,33 @@ def test_columns_beyond_the_cap_are_counted_and_not_shown(monkeypatch: pytest.Mo
     found = values(metrics)
     assert sum(name[0] == "driftd_drift_effect" for name in found) == 3
     assert found["driftd_series_dropped_total",] == 4
+
+
+def test_beyond_the_cap_each_model_and_detector_shows_its_worst_columns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "N_SERIES", 8)
+    metrics = Metrics()
+
+    def sorted_labels(columns: str, *detectors: str) -> set[tuple[str, ...]]:
+        return {tuple(sorted((column, "m", detector))) for column in columns for detector in detectors}
+
+    def shown(now: dict[str, float]) -> set[tuple[str, ...]]:
+        statistics = {"psi": now, "ks": {name: -value for name, value in now.items()}}
+        part = ModelCommit(
+            model="m", state=LineState("s"), offsets={}, open={}, gone=frozenset(), memories={},
+            judged=(replace(judged(1), statistics=statistics),), out=Outcomes(), rejects=(),
+        )  # fmt: skip
+        metrics.committed(Commit(0, (part,)), 0.0)
+        return {name[1:] for name in values(metrics) if name[0] == "driftd_drift_score"}
+
+    limits = {"psi": dict.fromkeys("abcd", 0.2)}
+    metrics.configured({name: Watched(name, 0.0, limits) for name in ("m", "n")}, 2)
+    assert shown({"a": 1.0, "b": 0.5, "c": 2.0}) == sorted_labels("ac", "psi", "ks")
+    assert shown({"a": 1.0, "b": 3.0, "c": 2.0}) == sorted_labels("bc", "psi", "ks")
+    found = values(metrics)
+    assert {name[1:] for name in found if name[0] == "driftd_drift_threshold"} == sorted_labels("bc", "psi")
+    assert found["driftd_series_dropped_total",] == 4
+    metrics.configured({"n": Watched("n", 0.0)}, 2)
+    assert not any(name[0] in {"driftd_drift_score", "driftd_drift_threshold"} for name in values(metrics))
 
 
 def test_what_receivers_answer_makes_no_endless_series(monkeypatch: pytest.MonkeyPatch):

@@ -247,6 +247,13 @@ def test_a_clock_that_jumps_ahead_makes_nothing_old_at_once(tmp_path: Path):
     store.close()
 
 
+def test_windows_that_close_while_the_clock_is_behind_are_not_old_when_it_is_right_again(store: Store):
+    store.paced(900_000, 20)
+    store.apply(commit(0, now_ms=5_000, judged=(Judged(window(50).closed(0), ()),)))
+    assert store.prune(store.paced(900_020, 20) - 100_000) == 0
+    assert store.prune(900_001) == 1
+
+
 def test_what_is_new_in_an_open_windows_sample_is_added_and_goes_with_it(store: Store):
     sample = row_sample(7)
     first, rest = sample.beyond(row_sample(3)), row_sample(3)
