@@ -75,7 +75,8 @@ def of(config: Config, model: Model, bins: Bins) -> Allowances:
     period = period_ms / min(cut.width_ms or HOUR_MS, HOUR_MS)  # windows without time, or longer, count as hours
     n_models = max(sum(other.decision == "budget" for other in config.model), 1)
     segments = Segments.of(bins, model.segments, model.max_segments)
-    weights = np.array([model.columns[n].importance if n in model.columns else 1.0 for n in bins.names], np.float64)
+    weighs = importance(model, bins)
+    weights = np.array([weighs[name] for name in bins.names], np.float64)
     by_segment = {}
     for segment in segments.order:
         own = weights.copy()
@@ -94,6 +95,14 @@ def _together(bins: Bins, importance: Floats, model: Model) -> Floats:
     pairs = _of_pairs(bins, importance) * (model.correlations > 0)
     joint = np.full(len(bins.together_names) - pairs.size, 1.0 * (Measure.JOINT in model.multivariate))
     return np.concatenate((pairs, joint))
+
+
+def importance(model: Model, bins: Bins) -> dict[str, float]:
+    """What each column weighs, 1 where nobody says; and each pair of columns, the geometric mean of its two."""
+    columns = [model.columns[name].importance if name in model.columns else 1.0 for name in bins.names]
+    first, second = bins.pairs.members
+    pairs = np.sqrt(np.take(columns, first) * np.take(columns, second)).tolist()
+    return dict(zip((*bins.names, *bins.pair_names), (*columns, *pairs), strict=True))
 
 
 def _of_pairs(bins: Bins, importance: Floats) -> Floats:

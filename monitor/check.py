@@ -12,6 +12,7 @@ from detectors import Bins, Pair, Profile
 from detectors.law import Laws
 from monitor import allowance
 from monitor.allowance import Calibrations
+from monitor.batch import NO_TIME
 from monitor.config import EVIDENCE, Config, Model
 from monitor.decision import CORRELATION, JOINT, Clock, Decision, Outcome, Place, Scores, Verdict, finite, no_clock
 from monitor.decision.budget import Budget, Ledger
@@ -39,6 +40,14 @@ class Reference:
     rows: RowSample | None = None
     laws: Laws | None = None
     sealed_at: float = 0.0
+
+    @property
+    def until_ms(self) -> int:
+        """The end of the last of its windows; NO_TIME where it was not cut by time."""
+        past = self.pasts.get(WHOLE)
+        if past is None or past.blocks is None or not past.blocks.is_timed or not past.blocks.n_blocks:
+            return NO_TIME
+        return int(past.blocks.start_ms[-1]) + past.cut.width_ms
 
     def side(self, segment: str) -> Profile:
         """What a segment's windows are compared with: its own rows if they were sealed, else all."""

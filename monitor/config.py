@@ -252,8 +252,8 @@ class Alert(_Table):
 class Retrain(_Table):
     """`[[retrain]]`: when a model's drift calls its retraining job, and what becomes of it.
 
-    retrain_cost: what a retraining costs, in units of the loss summed over predictions. callback_secret: with which the
-    job signs its call-back.
+    retrain_cost: what a retraining costs, in units of the loss summed over predictions. max_age: event time after which
+    a model is retrained though nothing drifts, 0 for never. callback_secret: with which the job signs its call-back.
     """
 
     model: str
@@ -266,6 +266,7 @@ class Retrain(_Table):
     min_loss_rise: float = Field(default=0.0, ge=0)
     min_labels: int = Field(default=0, ge=0)
     retrain_cost: float = Field(default=0.0, ge=0)
+    max_age: DurationMs = 0
     ttl: DurationMs = _duration("24h")
     callback_within: DurationMs = 0
     rotate: Literal["approve", "auto"] = "approve"
@@ -456,6 +457,13 @@ def _references(config: Config, known: Known) -> Iterator[Problem]:
     for i, retrain in enumerate(config.retrain):
         yield from _unknown(f"retrain[{i}].model", retrain.model, models, "model")
         yield from _unknown(f"retrain[{i}].channel", retrain.channel, channels, "channel")
+        rows = [
+            model.window.n_rows
+            for model in config.model
+            if model.name == retrain.model and isinstance(model.window, Rows)
+        ]
+        if retrain.max_age and rows:
+            yield Problem(f"retrain[{i}].max_age", f'found a window of "{rows[0]} rows", wanted one of event time')
         if retrain.callback_secret_file is not None and retrain.callback_secret_env is not None:
             yield Problem(f"retrain[{i}].callback_secret_file", "found callback_secret_env too, wanted one of them")
 

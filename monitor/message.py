@@ -134,7 +134,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 class Subject(msgspec.Struct, frozen=True):
     """What every message about a model says of it.
 
-    reference: its id; config: the hash of the configuration; sample: the share of records that is looked at.
+    reference: its id; config: the hash of the configuration; sample: the share of records that is looked at. until_ms:
+    event time at which the reference's rows end, NO_TIME where they have none.
     """
 
     model: str
@@ -143,14 +144,15 @@ class Subject(msgspec.Struct, frozen=True):
     reference: str
     config: str
     sample: float = 1.0
+    until_ms: int = NO_TIME
 
     def scaled(self, n_rows: int) -> int:
         """Rows of the log that so many rows of the sample stand for."""
         return round(n_rows / self.sample)
 
 
-def alert_body(subject: Subject, change: Change, retraining: str | None) -> AlertBody:
-    """The message about a change of an incident."""
+def alert_body(subject: Subject, change: Change, retraining: str | None, approvable: str | None = None) -> AlertBody:
+    """The message about a change of an incident. approvable: the trigger that waits for somebody's approval."""
     episode = change.episode
     return AlertBody(
         incident=episode.id,
@@ -169,6 +171,7 @@ def alert_body(subject: Subject, change: Change, retraining: str | None) -> Aler
         reference=subject.reference,
         retraining=retraining,
         acknowledged=episode.acknowledged.by if episode.acknowledged else None,
+        approvable=approvable,
     )
 
 
@@ -184,8 +187,10 @@ def _title(subject: Subject, episode: Episode) -> str:
             return f"no record has come since {rfc3339(episode.silent_since_ms)}"
         case State.ERROR:
             return "most records cannot be read"
+    if not measures:
+        return "the model has become too old"
     told = [
-        f"{n_columns} of {subject.n_columns} columns drifted" if n_columns or not measures else "",
+        f"{n_columns} of {subject.n_columns} columns drifted" if n_columns else "",
         f"{n_pairs} correlation{'s' if n_pairs > 1 else ''} of columns changed" if n_pairs else "",
         "the joint distribution of columns changed" if n_joint else "",
     ]

@@ -79,6 +79,8 @@ def _headline(episode: Episode) -> str:
         return "No record comes"
     if episode.broken:
         return "Records cannot be read"
+    if episode.aged and not names:
+        return "The model has become too old"
     return "1 column drifts" if names == 1 else f"{names} columns drift" if names else "No column drifts"
 
 
