@@ -82,9 +82,8 @@ class Condition:
 class Change:
     """What happens to the first `n_columns` columns of a kind from the 25th hour on.
 
-    kind: level | spread | shape | new | missing | correlation (of the first `n_columns` correlated pairs) | joint (by how
-    much the share of entwined rows grows). ramp: hours
-    until the full size is reached. lasts: hours, 0 for good.
+    kind: level | spread | shape | new | missing | correlation (of the first `n_columns` correlated pairs) | joint (by
+    how much the share of entwined rows grows). ramp: hours until the full size is reached. lasts: hours, 0 for good.
     """
 
     kind: str
