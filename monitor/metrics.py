@@ -157,6 +157,9 @@ class Metrics:
         )
         self._errors = counter("check_errors", "Columns on which a detector failed", "model", "detector")
         self._reference = gauge("reference_info", "The reference in force", "model", "reference")
+        self._outdated = gauge(
+            "reference_outdated", "Whether the disk holds another reference than the one in force, or none", "model"
+        )
         self._age = gauge("reference_age_seconds", "Time since the reference in force was made", "model")
         self._incidents = gauge("alerts", "Incidents by state", "model", "state")
         self._notified = counter("notifications", "Notices delivered", "receiver")
@@ -192,9 +195,11 @@ class Metrics:
         self._reload_time.set(time.time())
         self._reference.clear()
         self._age.clear()
+        self._outdated.clear()
         self._circuit.clear()
         for model, watched in models.items():
             self._reference.labels(model, watched.reference).set(1)
+            self._outdated.labels(model).set(0)
             self._age.labels(model).set_function(partial(_seconds_since, watched.sealed_at))
             for state in (State.FIRING, State.NODATA, State.ERROR):
                 self._incidents.labels(model, state).set(0)
@@ -231,6 +236,10 @@ class Metrics:
     def jumped(self, at: Partition, n_lost: int) -> None:
         """Records are gone."""
         self._lost.labels(at.topic).inc(max(n_lost, 0))
+
+    def outdated(self, model: str, yes: bool) -> None:
+        """Whether a model's reference on the disk is not the one in force."""
+        self._outdated.labels(model).set(yes)
 
     def rebalanced(self) -> None:
         """The group has decided whose turn it is."""
