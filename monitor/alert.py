@@ -9,7 +9,7 @@ All are pure: from what is remembered and what was seen to what is remembered ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -36,12 +36,16 @@ class State(StrEnum):
 
 
 class Drifting(msgspec.Struct, frozen=True):
-    """One column in an incident, as its latest drifting window shows it. since_ms: NO_TIME where rows have no time."""
+    """One column in an incident, as its latest drifting window shows it. since_ms: NO_TIME where rows have no time.
+
+    weight: how rarely chance brings as much, times the column's importance.
+    """
 
     segment: str
     verdict: Verdict
     since_window: int
     since_ms: int
+    weight: float = 0.0
 
     @property
     def key(self) -> ColumnKey:
@@ -87,6 +91,7 @@ class Episode(msgspec.Struct, frozen=True):
     columns: all that drifted in it, the worst first. window: the one that changed it last. n_windows: drifting windows;
     n_calm: calm windows in a row; calm_since_ms: end of the last drifting window. n_changes: changes so far.
     silent_since_ms: since when nothing comes, 0 while something does. broken: why records cannot be read, or "".
+    aged: it is there because the model has become too old, until its retraining has ended.
     """
 
     id: str
@@ -102,6 +107,7 @@ class Episode(msgspec.Struct, frozen=True):
     calm_since_ms: int = NO_TIME
     silent_since_ms: int = 0
     broken: str = ""
+    aged: bool = False
     acknowledged: Mark | None = None
     snoozed_until_ms: int = 0
     told: Told | None = None
@@ -130,15 +136,21 @@ class Change(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When incidents fire and end.
+    """When incidents fire and end, and what weighs most in them.
 
     for_windows: drifting windows in a row until one fires. clear_windows: calm windows in a row until it is resolved,
-    and at least keep_firing_ms of event time after the last drifting window.
+    and at least keep_firing_ms of event time after the last drifting window. importance: of columns, 1 where there is
+    none.
     """
 
     for_windows: int = 1
     clear_windows: int = 2
     keep_firing_ms: int = 0
+    importance: Mapping[str, float] = field(default_factory=dict)
+
+    def weight(self, verdict: Verdict) -> float:
+        """What a column weighs in an incident: how rarely chance brings as much, times its importance."""
+        return verdict.rarity * self.importance.get(verdict.column, 1.0)
 
 
 Step = tuple[Episode | None, Change | None]
@@ -152,7 +164,9 @@ def advance(
     """The incident after windows of one span closed: the whole first, then its segments."""
     whole = closed[0].window
     found = [
-        Drifting(judged.window.segment, verdict, verdict.since_window or 0, judged.window.start_ms)
+        Drifting(
+            judged.window.segment, verdict, verdict.since_window or 0, judged.window.start_ms, policy.weight(verdict)
+        )
         for judged in closed
         for verdict in judged.verdicts
         if verdict.outcome is Outcome.DRIFT
@@ -197,6 +211,18 @@ def breakage(model: str, episode: Episode | None, reason: str, now_ms: int) -> S
     if episode is None or not episode.broken:
         return episode, None
     return _recovered(msgspec.structs.replace(episode, broken=""), "records can be read again")
+
+
+def age(model: str, whole: Window, reason: str) -> tuple[Episode, Change]:
+    """An incident that only the model's age brought, in a window in which nothing was wrong."""
+    identity = f"{model}-age{_stamp(whole.end_ms)}"
+    aged = Episode(identity, State.FIRING, whole.end_ms, Severity.INFO, Seen.of(whole), whole.index, aged=True)
+    return _told(aged, "opened", reason)
+
+
+def renewed(episode: Episode, reason: str) -> Step:
+    """The retraining that the model's age asked for has ended."""
+    return _recovered(msgspec.structs.replace(episode, aged=False), reason)
 
 
 def acknowledge(episode: Episode, by: str, now_ms: int) -> Step:
@@ -250,7 +276,7 @@ def _drift(
     )
     if episode.state is State.PENDING:
         return _fired(grown, policy)
-    joined = [column for key, column in now.items() if key not in before]
+    joined = [column for column in columns if column.key not in before]
     if joined:
         what = "1 more column drifts" if len(joined) == 1 else f"{len(joined)} more columns drift"
         return _told(grown, "updated", f"{what}: {named(joined)}" if before else f"drift in {named(joined)}")
@@ -270,7 +296,7 @@ def _fired(episode: Episode, policy: Policy) -> Step:
 
 def _calm(episode: Episode, whole: Window, policy: Policy) -> Step:
     calm = msgspec.structs.replace(episode, n_calm=episode.n_calm + 1)
-    if episode.silent_since_ms or episode.broken:
+    if episode.silent_since_ms or episode.broken or episode.aged:
         return calm, None
     kept = NO_TIME not in (whole.end_ms, calm.calm_since_ms) and (
         whole.end_ms - calm.calm_since_ms < policy.keep_firing_ms
@@ -284,8 +310,9 @@ def _calm(episode: Episode, whole: Window, policy: Policy) -> Step:
 
 def _recovered(episode: Episode, reason: str) -> Step:
     """The incident goes on for what else is wrong, or is over."""
-    if episode.columns or episode.silent_since_ms or episode.broken:
-        severity = max((c.verdict.severity for c in episode.columns), key=lambda s: s.rank, default=episode.severity)
+    if episode.columns or episode.silent_since_ms or episode.broken or episode.aged:
+        usual = episode.severity if episode.silent_since_ms or episode.broken else Severity.INFO
+        severity = max((c.verdict.severity for c in episode.columns), key=lambda s: s.rank, default=usual)
         return _told(msgspec.structs.replace(episode, severity=severity), "recovered", reason)
     return None, _told(msgspec.structs.replace(episode, state=State.RESOLVED), "resolved", reason)[1]
 
@@ -319,11 +346,12 @@ def _dated(column: Drifting, before: Mapping[ColumnKey, Drifting]) -> Drifting:
     return msgspec.structs.replace(column, since_window=known.since_window, since_ms=known.since_ms)
 
 
-def _badness(column: Drifting) -> tuple[int, bool, float, str, str]:
-    """Sorts the worst first: by severity, the whole before segments, then by the size of the effect."""
+def _badness(column: Drifting) -> tuple[int, bool, float, float, str, str]:
+    """Sorts the worst first: by severity, the whole before segments, by weight, then by the size of the effect."""
     verdict = column.verdict
     return (
-        -verdict.severity.rank, column.segment != WHOLE, -abs(verdict.effect or 0.0), column.segment, verdict.column
+        -verdict.severity.rank, column.segment != WHOLE, -column.weight, -abs(verdict.effect or 0.0), column.segment,
+        verdict.column,
     )  # fmt: skip
 
 

@@ -167,7 +167,7 @@ class Model(_Table):
     """`[[model]]`: one model, its log and its reference.
 
     schema_file, schema_registry: for formats whose records only name their schema, one of the two. correlations: how
-    many numeric columns are watched two by two; 0: none.
+    many numeric columns are watched two by two; 0: none. multivariate: ways to watch all columns at once.
     """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
@@ -185,6 +185,7 @@ class Model(_Table):
     segments: tuple[str, ...] = ()
     max_segments: int = Field(default=50, gt=0)
     correlations: int = Field(default=16, ge=0, le=64)
+    multivariate: tuple[Literal["mmd"], ...] = ()
     fields: Fields = Fields()
     labels: Labels | None = None
     columns: Mapping[str, Column] = Field(default_factory=dict)
@@ -251,8 +252,8 @@ class Alert(_Table):
 class Retrain(_Table):
     """`[[retrain]]`: when a model's drift calls its retraining job, and what becomes of it.
 
-    retrain_cost: what a retraining costs, in units of the loss summed over predictions. callback_secret: with which the
-    job signs its call-back.
+    retrain_cost: what a retraining costs, in units of the loss summed over predictions. max_age: event time after which
+    a model is retrained though nothing drifts, 0 for never. callback_secret: with which the job signs its call-back.
     """
 
     model: str
@@ -265,6 +266,7 @@ class Retrain(_Table):
     min_loss_rise: float = Field(default=0.0, ge=0)
     min_labels: int = Field(default=0, ge=0)
     retrain_cost: float = Field(default=0.0, ge=0)
+    max_age: DurationMs = 0
     ttl: DurationMs = _duration("24h")
     callback_within: DurationMs = 0
     rotate: Literal["approve", "auto"] = "approve"
@@ -411,6 +413,9 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
         yield from _unknown(f"model[{i}].format", model.format, known.formats, "format")
         if config.kafka is not None and not model.topics:
             yield Problem(f"model[{i}].topics", "no topic, but there is a [kafka] table; name the topics to read")
+        if model.multivariate and model.decision != "budget":
+            found = f'found {", ".join(model.multivariate)}, which needs the budget; wanted decision = "budget"'
+            yield Problem(f"model[{i}].multivariate", found)
         if model.labels is not None:
             yield from _of_labels(f"model[{i}]", model, model.labels, config.kafka, known)
         if config.kafka is not None and config.kafka.dead_letter_topic in model.all_topics:
@@ -468,6 +473,13 @@ def _references(config: Config, known: Known) -> Iterator[Problem]:
     for i, retrain in enumerate(config.retrain):
         yield from _unknown(f"retrain[{i}].model", retrain.model, models, "model")
         yield from _unknown(f"retrain[{i}].channel", retrain.channel, channels, "channel")
+        rows = [
+            model.window.n_rows
+            for model in config.model
+            if model.name == retrain.model and isinstance(model.window, Rows)
+        ]
+        if retrain.max_age and rows:
+            yield Problem(f"retrain[{i}].max_age", f'found a window of "{rows[0]} rows", wanted one of event time')
         if retrain.callback_secret_file is not None and retrain.callback_secret_env is not None:
             yield Problem(f"retrain[{i}].callback_secret_file", "found callback_secret_env too, wanted one of them")
 

@@ -6,7 +6,7 @@ them in order, and collects what comes of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,12 +17,13 @@ from monitor.batch import Severity
 from monitor.board import Board, Line
 from monitor.check import Judged
 from monitor.config import Config, Model, Retrain
-from monitor.decision import MIN_ROWS
+from monitor.decision import MIN_ROWS, Outcome
 from monitor.loss import Loss, Toll
 from monitor.message import Body, Notice, Purpose, Subject, alert_body, notice, retrain_body
 from monitor.order import Acknowledge, Answer, Approve, CallBack, Order, Refuse, Resolve, Snooze
 from monitor.retrain import Evidence, Retraining, Step, Trigger
 from monitor.route import recipients
+from monitor.window import Window
 
 
 class DeskState(msgspec.Struct, frozen=True):
@@ -57,12 +58,16 @@ class Outcomes:
 class Desk:
     """One model's incident and retraining. state: what it goes on from; out: what came of it since last taken."""
 
-    def __init__(self, config: Config, model: Model, subject: Subject, board: Board) -> None:
+    def __init__(
+        self, config: Config, model: Model, subject: Subject, board: Board, importance: Mapping[str, float]
+    ) -> None:
+        """importance: of columns, 1 where there is none."""
         self._config = config
         self._model = model
         self._subject = subject
         self._board = board
-        self._policy = Policy(config.alert.for_windows, config.alert.clear_windows, config.alert.keep_firing_for)
+        times = (config.alert.for_windows, config.alert.clear_windows, config.alert.keep_firing_for)
+        self._policy = Policy(*times, importance)
         self._manners = notify.Manners(config.alert.repeat)
         self._retrains = [table for table in config.retrain if table.model == model.name]
         self.state = DeskState()
@@ -78,16 +83,45 @@ class Desk:
             episode=episode, dismissed=kept, n_rows=self.state.n_rows + self._subject.scaled(closed[0].window.n_rows)
         )
         self._lose(closed[0])
-        self._settle(change or self._come_together(episode), now_ms)
+        self._grow_old(closed[0].window)
+        self._settle(change or self._renewed(episode) or self._come_together(episode, closed), now_ms)
 
-    def _come_together(self, episode: Episode | None) -> Change | None:
+    def _come_together(self, episode: Episode | None, closed: Sequence[Judged]) -> Change | None:
         """That a retraining is due by now, where only time, rows or labels were wanting; None elsewhere."""
-        if episode is None or episode.state is not State.FIRING or episode.n_calm:
+        for options in self._retrains:
+            change = self._aged(closed, options) if episode is None else self._went_on(episode)
+            if change is None:
+                continue
+            if retrain.consider(change, self._evidence(change.episode), options, self.state.retraining) is None:
+                return change
+        return None
+
+    def _went_on(self, episode: Episode) -> Change | None:
+        if episode.state is not State.FIRING or episode.n_calm:
             return None
-        change = alert.went_on(episode, "retraining", "what was wanted for a retraining has come together")[1]
-        evidence, before = self._evidence(episode), self.state.retraining
-        due = any(retrain.consider(change, evidence, options, before) is None for options in self._retrains)
-        return change if due else None
+        return alert.went_on(episode, "retraining", "what was wanted for a retraining has come together")[1]
+
+    def _aged(self, closed: Sequence[Judged], options: Retrain) -> Change | None:
+        """An incident for a model that has become too old, if its data can be seen and are sound."""
+        whole, verdicts = closed[0].window, [verdict for judged in closed for verdict in judged.verdicts]
+        words = retrain.overdue(self.state.retraining.learnt.age_ms(whole.end_ms), options)
+        faulty = any(verdict.faulty and verdict.outcome is Outcome.DRIFT for verdict in verdicts)
+        if not words or faulty or not any(verdict.outcome is Outcome.OK for verdict in verdicts):
+            return None
+        return alert.age(self._model.name, whole, words)[1]
+
+    def _renewed(self, episode: Episode | None) -> Change | None:
+        """That the retraining has ended that the model's age asked for; None elsewhere."""
+        latest = self.state.retraining.latest
+        if episode is None or not episode.aged or latest is None or latest.under_way:
+            return None
+        return alert.renewed(episode, retrain.said(latest))[1]
+
+    def _grow_old(self, whole: Window) -> None:
+        """Note up to when a model whose reference is new can have learnt."""
+        before, subject = self.state.retraining, self._subject
+        learnt = before.learnt.under(subject.reference, subject.until_ms, whole.start_ms)
+        self._set(retraining=msgspec.structs.replace(before, learnt=learnt))
 
     def hear(self, silent_since_ms: int, broken: str, now_ms: int) -> None:
         """Whether records come (0: they do), and whether they can be read ("": they can)."""
@@ -168,9 +202,15 @@ class Desk:
         change = msgspec.structs.replace(change, told=decision.told, notice=decision.reason)
         self.out.changes.append(change)
         self._set(episode=None if change.episode.state is State.RESOLVED else change.episode)
-        body = alert_body(self._named(), change, words)
+        body = alert_body(self._named(), change, words, self._approvable(change.episode))
         for channel in channels:
             self._queue(f"{change.episode.id}/{change.episode.n_changes}/{channel}", channel, Purpose.ALERT, body)
+
+    def _approvable(self, episode: Episode) -> str | None:
+        """The incident's trigger, where it waits for a person's word."""
+        latest = self.state.retraining.latest
+        waits = latest is not None and latest.approvable and latest.incident == episode.id
+        return latest.id if latest is not None and waits else None
 
     def _channels(self, change: Change, now_ms: int) -> tuple[str, ...]:
         """Where this is told: where the incident has a message, and where one is due and there is room for it."""
@@ -193,8 +233,9 @@ class Desk:
             if held is not None:
                 said += [held] if held else []
                 continue
-            body = retrain_body(self._named(), change, f"{change.episode.id}-retrain", change.reason)
-            trigger = retrain.made(change, body, options, now_ms, evidence.loss)
+            reason = retrain.because(change, evidence, options)
+            body = retrain_body(self._named(), change, f"{change.episode.id}-retrain", reason)
+            trigger = retrain.made(change, body, evidence, options, now_ms)
             self._set(retraining=retrain.remembered(before, trigger, self.state.n_rows, self.state.toll.n_labels))
             self.out.triggers.append(trigger)
             self._call(trigger)
@@ -202,12 +243,13 @@ class Desk:
         return "; ".join(said) or None
 
     def _evidence(self, episode: Episode) -> Evidence:
-        importance = {name: table.importance for name, table in self._model.columns.items()}
+        importance = self._policy.importance
         drifting = [c.verdict for c in episode.columns if not c.verdict.faulty]
         effect = sum(importance.get(v.column, 1.0) * abs(v.effect or 0.0) for v in drifting)
         outputs = {name for name in (self._model.fields.prediction, self._model.fields.score) if name}
         predicts = any(verdict.column in outputs for verdict in drifting) if outputs else None
-        return Evidence(self.state.n_rows, effect, predicts, self._loss(), self.state.toll)
+        age_ms = self.state.retraining.learnt.age_ms(episode.window.end_ms)
+        return Evidence(self.state.n_rows, effect, predicts, self._loss(), self.state.toll, age_ms)
 
     def _lose(self, whole: Judged) -> None:
         """Note what the labels of a window say, and how the new model does until it is checked."""
@@ -233,9 +275,7 @@ class Desk:
         """A trigger went on: remember it, call the job or go over to its reference, and tell."""
         if trigger is None:
             return
-        before = self.state.retraining
-        failed = {Step.INEFFECTIVE: before.n_ineffective + 1, Step.EFFECTIVE: 0}.get(trigger.step, before.n_ineffective)
-        self._set(retraining=msgspec.structs.replace(before, latest=trigger, n_ineffective=failed))
+        self._set(retraining=self.state.retraining.stepped(trigger))
         self.out.triggers.append(trigger)
         self._call(trigger)
         episode = self.state.episode

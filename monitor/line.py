@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from monitor import allowance
 from monitor.batch import NO_TIME, Batch, Moment, Partition, Records, Reject
 from monitor.board import Board
 from monitor.board import Line as DigestLine
@@ -121,9 +122,12 @@ class Line:
         self.topics, self.own_topics = frozenset(model.all_topics), frozenset(model.topics)
         self._model = model
         sample = config.kafka.sample if config.kafka else 1.0
-        subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash, sample)
+        subject = Subject(
+            model.name, model.version, reference.bins.n_columns, reference.id, config.hash, sample, reference.until_ms
+        )  # fmt: skip
         self._scaled = subject.scaled
-        self._desk = Desk(config, model, subject, board or Board(config.alert.burst))
+        board = board or Board(config.alert.burst)
+        self._desk = Desk(config, model, subject, board, allowance.importance(model, reference.bins))
         self._watch = Watch(model.name, Judge.of(reference, config, model), recall, self._desk)
         self._windows = _windows(model, reference, config.state)
         self._join = _join(model, reference, self._windows)

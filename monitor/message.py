@@ -14,7 +14,7 @@ import msgspec
 
 from monitor.alert import Change, Drifting, Episode, Seen, State
 from monitor.batch import NO_TIME, Severity
-from monitor.decision import CORRELATION
+from monitor.decision import CORRELATION, JOINT
 from monitor.window import WHOLE
 
 
@@ -134,7 +134,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 class Subject(msgspec.Struct, frozen=True):
     """What every message about a model says of it.
 
-    reference: its id; config: the hash of the configuration; sample: the share of records that is looked at.
+    reference: its id; config: the hash of the configuration; sample: the share of records that is looked at. until_ms:
+    event time at which the reference's rows end, NO_TIME where they have none.
     """
 
     model: str
@@ -143,14 +144,15 @@ class Subject(msgspec.Struct, frozen=True):
     reference: str
     config: str
     sample: float = 1.0
+    until_ms: int = NO_TIME
 
     def scaled(self, n_rows: int) -> int:
         """Rows of the log that so many rows of the sample stand for."""
         return round(n_rows / self.sample)
 
 
-def alert_body(subject: Subject, change: Change, retraining: str | None) -> AlertBody:
-    """The message about a change of an incident."""
+def alert_body(subject: Subject, change: Change, retraining: str | None, approvable: str | None = None) -> AlertBody:
+    """The message about a change of an incident. approvable: the trigger that waits for somebody's approval."""
     episode = change.episode
     return AlertBody(
         incident=episode.id,
@@ -169,13 +171,15 @@ def alert_body(subject: Subject, change: Change, retraining: str | None) -> Aler
         reference=subject.reference,
         retraining=retraining,
         acknowledged=episode.acknowledged.by if episode.acknowledged else None,
+        approvable=approvable,
     )
 
 
 def _title(subject: Subject, episode: Episode) -> str:
     measures = {column.verdict.column: column.verdict.measure for column in episode.columns}
     n_pairs = sum(measure == CORRELATION for measure in measures.values())
-    n_columns = len(measures) - n_pairs
+    n_joint = sum(measure == JOINT for measure in measures.values())
+    n_columns = len(measures) - n_pairs - n_joint
     match episode.state:
         case State.RESOLVED:
             return "the incident is over"
@@ -183,9 +187,14 @@ def _title(subject: Subject, episode: Episode) -> str:
             return f"no record has come since {rfc3339(episode.silent_since_ms)}"
         case State.ERROR:
             return "most records cannot be read"
-    pairs = f"{n_pairs} correlation{'s' if n_pairs > 1 else ''} of columns changed"
-    drifted = f"{n_columns} of {subject.n_columns} columns drifted"
-    return pairs if not n_columns else f"{drifted}, {pairs}" if n_pairs else drifted
+    if not measures:
+        return "the model has become too old"
+    told = [
+        f"{n_columns} of {subject.n_columns} columns drifted" if n_columns else "",
+        f"{n_pairs} correlation{'s' if n_pairs > 1 else ''} of columns changed" if n_pairs else "",
+        "the joint distribution of columns changed" if n_joint else "",
+    ]
+    return ", ".join(filter(None, told))
 
 
 def retrain_body(subject: Subject, change: Change, trigger: str, reason: str) -> RetrainBody:

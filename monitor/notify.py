@@ -78,7 +78,7 @@ def covering(model: str, episode: Episode, silences: Sequence[Silence], now_ms: 
     """A silence, in force at this time, that covers all there is to tell of the incident."""
     running = [silence for silence in silences if silence.starts_ms <= now_ms < silence.ends_ms]
     mine = [s for s in running if fnmatchcase(model, s.model) and fnmatchcase(episode.severity, s.severity)]
-    if episode.silent_since_ms or episode.broken:
+    if episode.silent_since_ms or episode.broken or not episode.columns:
         return next((s for s in mine if s.column == "*" and s.segment == "*"), None)
     by_column = [next((s for s in mine if _matches(s, column)), None) for column in episode.columns]
     return by_column[0] if by_column and all(by_column) else None

@@ -1,8 +1,9 @@
 """When drift calls a retraining job, and how that ends.
 
 A trigger is made at most once per incident, one at a time per model, and never for faults of the data alone: a model
-retrained on those would learn them. It lives until the job has answered, the new reference is in force, and a while
-later drift is really gone, or not. All functions are pure; where they change a trigger they say so in its history.
+retrained on those would learn them. One that has become too old is retrained though nothing drifts. A trigger lives
+until the job has answered, the new reference is in force, and a while later drift is really gone, or not. All functions
+are pure; where they change a trigger they say so in its history.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Step(StrEnum):
     TIMED_OUT = "timed_out"
 
 
-IN_FLIGHT: Final = frozenset({Step.AWAITS_APPROVAL, Step.CALLED, Step.STARTED, Step.SUCCEEDED})
+IN_FLIGHT: Final = frozenset({Step.AWAITS_APPROVAL, Step.CALLED, Step.STARTED})
+DONE: Final = frozenset({Step.SUCCEEDED, Step.ROTATED})
 
 
 class Past(msgspec.Struct, frozen=True):
@@ -75,9 +77,37 @@ class Trigger(msgspec.Struct, frozen=True):
     def step(self) -> Step:
         return self.history[-1].step
 
+    @property
+    def under_way(self) -> bool:
+        """Whether the job, or a person's word on it, is still to come."""
+        return self.step in IN_FLIGHT or (self.step is Step.SUCCEEDED and self.reference is not None)
+
+    @property
+    def approvable(self) -> bool:
+        """Whether it waits for a person's word."""
+        return self.under_way and self.step in {Step.AWAITS_APPROVAL, Step.SUCCEEDED}
+
     def stepped(self, step: Step, at_ms: int, by: str, note: str = "") -> Trigger:
         """The trigger one step further."""
         return msgspec.structs.replace(self, history=(*self.history, Past(step, at_ms, by, note)))
+
+
+class Learnt(msgspec.Struct, frozen=True):
+    """Event time up to which a model can have learnt, NO_TIME before its first window; and its reference."""
+
+    reference: str = ""
+    until_ms: int = NO_TIME
+
+    def under(self, reference: str, known_ms: int, first_ms: int) -> Learnt:
+        """With this reference in force. known_ms: where its rows end; first_ms: where its first window begins, which
+        counts where the rows have no time."""
+        if reference == self.reference:
+            return self
+        return Learnt(reference, max(self.until_ms, first_ms if known_ms == NO_TIME else known_ms))
+
+    def age_ms(self, at_ms: int) -> int:
+        """How old it is at this event time, 0 where nobody knows."""
+        return 0 if NO_TIME in (at_ms, self.until_ms) else max(at_ms - self.until_ms, 0)
 
 
 class Retraining(msgspec.Struct, frozen=True):
@@ -85,6 +115,7 @@ class Retraining(msgspec.Struct, frozen=True):
 
     made_ms: event times of its triggers within the last day. n_rows: rows counted when the latest was made.
     n_ineffective: triggers in a row that did not help; each doubles the cool-down. n_labels: as n_rows, of labels.
+    learnt: how far the model can know the data.
     """
 
     latest: Trigger | None = None
@@ -92,19 +123,29 @@ class Retraining(msgspec.Struct, frozen=True):
     n_rows: int = 0
     n_ineffective: int = 0
     n_labels: int = 0
+    learnt: Learnt = Learnt()
+
+    def stepped(self, trigger: Trigger) -> Retraining:
+        """With the latest trigger one step further. A job that succeeded has learnt the data up to its trigger."""
+        failed = {Step.INEFFECTIVE: self.n_ineffective + 1, Step.EFFECTIVE: 0}.get(trigger.step, self.n_ineffective)
+        learnt = self.learnt
+        if trigger.step in DONE:
+            learnt = Learnt(learnt.reference, max(learnt.until_ms, trigger.at_ms))
+        return msgspec.structs.replace(self, latest=trigger, n_ineffective=failed, learnt=learnt)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What speaks for retraining. effect: sum of importance times effect over the drifting columns; predicts: whether
     the model's own output drifts, None where none is watched; loss: of the deciding window, None without labels; toll:
-    what it has cost."""
+    what it has cost; age_ms: of the model, see `Learnt`."""
 
     n_rows: int
     effect: float
     predicts: bool | None
     loss: Loss | None = None
     toll: Toll = field(default_factory=Toll)
+    age_ms: int = 0
 
 
 def consider(change: Change, evidence: Evidence, options: Retrain, before: Retraining) -> str | None:
@@ -114,15 +155,30 @@ def consider(change: Change, evidence: Evidence, options: Retrain, before: Retra
         return said(latest)
     if episode.state is not State.FIRING:
         return "not called: the data cannot be seen" if episode.state in {State.NODATA, State.ERROR} else ""
-    if all(column.verdict.faulty for column in episode.columns):
+    if episode.columns and all(column.verdict.faulty for column in episode.columns):
         return "not called: the data is faulty, and a new model would learn the fault"
-    if latest is not None and latest.step in IN_FLIGHT:
+    if latest is not None and latest.under_way:
         return f"not called: {latest.id} is still under way ({latest.step})"
-    return _too_little(evidence, options, before) or _too_soon(episode.window.end_ms, options, before)
+    weak = "" if overdue(evidence.age_ms, options) else _too_weak(change, evidence, options)
+    return weak or _nothing_new(evidence, options, before) or _too_soon(episode.window.end_ms, options, before)
 
 
-def made(change: Change, body: RetrainBody, options: Retrain, now_ms: int, loss: Loss | None = None) -> Trigger:
-    """A new trigger for this change. loss: what spoke for it, where labels tell it."""
+def overdue(age_ms: int, options: Retrain) -> str:
+    """That a model of this age is to be retrained whatever its data do, in words; "" where it is not."""
+    if not 0 < options.max_age < age_ms:
+        return ""
+    age, most = (f"{ms / DAY_MS:.1f} days" for ms in (age_ms, options.max_age))
+    return f"max age: what the model has learnt is {age} old, wanted at most {most}"
+
+
+def because(change: Change, evidence: Evidence, options: Retrain) -> str:
+    """Why a trigger is made, once `consider` holds nothing against it: what the data do, or the model's age."""
+    return overdue(evidence.age_ms, options) if _too_weak(change, evidence, options) else change.reason
+
+
+def made(change: Change, body: RetrainBody, evidence: Evidence, options: Retrain, now_ms: int) -> Trigger:
+    """A new trigger for this change."""
+    loss = None if _too_weak(change, evidence, options) else evidence.loss
     step = {"auto": Step.CALLED, "dry_run": Step.DRY_RUN, "approve": Step.AWAITS_APPROVAL}[options.mode]
     at_ms = change.episode.window.end_ms
     history = (Past(step, now_ms, "driftd"),)
@@ -132,7 +188,9 @@ def made(change: Change, body: RetrainBody, options: Retrain, now_ms: int, loss:
 def remembered(before: Retraining, trigger: Trigger, n_rows: int, n_labels: int = 0) -> Retraining:
     """What is remembered once a trigger was made, after so many rows and labels."""
     recent = tuple(at_ms for at_ms in before.made_ms if trigger.at_ms - at_ms < DAY_MS)
-    return Retraining(trigger, (*recent, trigger.at_ms), n_rows, before.n_ineffective, n_labels)
+    return msgspec.structs.replace(
+        before, latest=trigger, made_ms=(*recent, trigger.at_ms), n_rows=n_rows, n_labels=n_labels
+    )
 
 
 def called_back(trigger: Trigger, order: CallBack, options: Retrain, now_ms: int) -> tuple[Trigger | None, str]:
@@ -161,7 +219,7 @@ def approved(trigger: Trigger, by: str, now_ms: int) -> tuple[Trigger | None, st
 
 def refused(trigger: Trigger, by: str, now_ms: int) -> tuple[Trigger | None, str]:
     """The trigger after somebody ended it, None when it waits for nobody; and words."""
-    if trigger.step in {Step.AWAITS_APPROVAL, Step.SUCCEEDED}:
+    if trigger.approvable:
         return trigger.stepped(Step.REFUSED, now_ms, by), "refused"
     return None, f"{trigger.id} is {trigger.step} and waits for no approval"
 
@@ -212,8 +270,11 @@ def _helped(before: Loss | None, drifts: bool, now: Loss | None) -> tuple[bool, 
     return helped, f"the mean loss {'fell' if helped else 'did not fall'}: {before.mean:.3g} then, {now.mean:.3g} now"
 
 
-def _too_little(evidence: Evidence, options: Retrain, before: Retraining) -> str | None:
+def _too_weak(change: Change, evidence: Evidence, options: Retrain) -> str:
+    """What the data lack to speak for a retraining, or ""."""
     loss = evidence.loss
+    if not change.episode.columns:
+        return "not called: no column drifts"
     if loss is not None and loss.low - loss.usual <= options.min_loss_rise:
         wanted = f"a rise of more than {options.min_loss_rise:g}" if options.min_loss_rise else "a real rise"
         return (
@@ -230,6 +291,10 @@ def _too_little(evidence: Evidence, options: Retrain, before: Retraining) -> str
         return "not called: the model's own output does not drift"
     if evidence.effect < options.min_effect:
         return f"not called: the weighted effect is {evidence.effect:.3g}, wanted {options.min_effect:g}"
+    return ""
+
+
+def _nothing_new(evidence: Evidence, options: Retrain, before: Retraining) -> str | None:
     n_new = evidence.n_rows - before.n_rows
     if n_new < options.min_rows:
         return f"not called: {n_new:,} new rows to learn from, wanted {options.min_rows:,}"

@@ -124,3 +124,20 @@ def mistrust(signing_keys: tuple[bytes, ...], headers: Mapping[str, str], body: 
     # Every pair is compared, so that time tells nothing of which one nearly matched.
     matches = sum(hmac.compare_digest(one, other) for one, other in pairs)
     return "" if matches else "webhook-signature: made with another secret, or of another body"
+
+
+def misdirected(headers: Mapping[str, str], subject: str) -> str:
+    """Why a signed request is not meant for this subject, or "": its id must be the subject, or begin with it and "/".
+
+    The signature covers the id and the body, but not the address, to which anyone could send it. headers: names in
+    lower case. subject: without "/".
+
+    >>> misdirected({"webhook-id": "t-1/started"}, "t-1"), misdirected({"webhook-id": "t-1"}, "t-1")
+    ('', '')
+    >>> misdirected({"webhook-id": "t-12"}, "t-1")
+    "webhook-id: found 't-12', wanted 't-1', or what begins with 't-1/'"
+    """
+    found = headers.get("webhook-id", "")
+    if found.partition("/")[0] in {subject, webhook_id(subject)}:
+        return ""
+    return f"webhook-id: found {found[:100]!r}, wanted {subject!r}, or what begins with {subject + '/'!r}"

@@ -6,6 +6,7 @@ equal verdicts in any process.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +25,15 @@ from monitor.window import WHOLE
 
 RARE: Final = 1e6
 """Beyond so many periods it does not matter how many."""
+_MOST_DIGITS: Final = 300.0
 MIN_ROWS: Final = 30
 """Fewer valid rows of a column are too few to call it ok."""
 QUALITY: Final = frozenset({"missing", "type_error", "out_of_range", "unseen", "constant", "duplicate", "row_count"})
 """Detectors of faults in the data itself, which a new model would only learn."""
 CORRELATION: Final = str(Measure.CORRELATION)
 """The measure of a verdict that speaks of a pair of columns."""
+JOINT: Final = str(Measure.JOINT)
+"""The measure of a verdict that speaks of all columns at once, and its name in the configuration."""
 
 
 class Outcome(StrEnum):
@@ -72,6 +76,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     period: str = ""
     share: float | None = None
     calibrating: bool = False
+
+    @property
+    def rarity(self) -> float:
+        """How rarely chance brings as much: decimal digits of the odds, in [0, 300]; 0 where nothing tells."""
+        if self.evidence is not None:
+            return min(math.log10(max(self.evidence, 1.0)), _MOST_DIGITS)
+        return 0.0 if self.p_value is None else -math.log10(max(self.p_value, 10.0**-_MOST_DIGITS))
 
     def certainty(self) -> Iterator[str]:
         """How sure the verdict is and when the change began, in a few phrases."""
@@ -167,7 +178,7 @@ class Decision(Protocol):
     def judge(self, scores: Scores, memory: bytes) -> tuple[tuple[Verdict, ...], bytes]:
         """One verdict per column, in the order of `bins.names`, and what to remember; memory is b"" at first.
 
-        After those of the columns may come verdicts on pairs of columns, where there is something to say of them.
+        After those of the columns may come verdicts on several columns at once, where there is something to say.
         """
 
     def again(self, scores: Scores, before: Sequence[Verdict]) -> tuple[Verdict, ...]:

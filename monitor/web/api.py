@@ -28,7 +28,7 @@ from monitor.account import (
     Status,
     TriggerEntry,
 )
-from monitor.channels.webhook import mistrust
+from monitor.channels.webhook import misdirected, mistrust
 from monitor.decision import Verdict
 from monitor.order import (
     Acknowledge,
@@ -309,12 +309,14 @@ async def call_back(
     site: Here, request: Request[Any, Any, Any], trigger: FromPath[str], data: JSONBody[JobReport]
 ) -> Response[Answer]:
     """A retraining job reports: signed as the Standard Webhooks say with the `callback_secret` of its [[retrain]] (else
-    the secret of its webhook), or with the token as a bearer."""
+    the secret of its webhook) under a `webhook-id` that is the trigger's id or begins with it and a slash, or with the
+    token as a bearer."""
     with site.history() as history:
         entries = history.triggers(trigger)
     if not has_token(request):
         keys = site.job_keys.get((entries[0].model, entries[0].channel), ()) if entries else ()
         fault = mistrust(keys, request.headers, await request.body(), time.time())
+        fault = fault or misdirected(request.headers, trigger)
         if fault or not keys:
             raise unauthorized(fault or "no secret is known for this trigger; send the token of [http] as a bearer")
     entry = _the_trigger(entries, trigger)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from litestar import Request, Response, get
 from litestar.params import FromPath
 
+from detectors.joint import JOINT_NAME
 from monitor import describe
 from monitor.account import ClosedWindow, ColumnPoint, Explanation, TriggerEntry
 from monitor.alert import Drifting, Episode
@@ -78,6 +79,8 @@ def _headline(episode: Episode) -> str:
         return "No record comes"
     if episode.broken:
         return "Records cannot be read"
+    if episode.aged and not names:
+        return "The model has become too old"
     return "1 column drifts" if names == 1 else f"{names} columns drift" if names else "No column drifts"
 
 
@@ -183,6 +186,8 @@ def _column(seen: _Seen, one: Drifting) -> Html:
 def _distribution(compared: Compared | None, column: str, course: Html) -> Html:
     if compared is None:
         why = "This window, or the reference that it was counted on, is not kept any more."
+    elif column == JOINT_NAME:
+        why = describe.JOINT
     elif column in compared.pair.bins.pair_names:
         why = describe.correlations(compared.pair, compared.pair.bins.pair_names.index(column))
     elif column not in compared.pair.bins.names:

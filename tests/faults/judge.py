@@ -87,7 +87,7 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
     closed = kept[kept.end_ms <= watermark]
     judge = Judge.of(reference, config, model)
     subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
-    desk = Desk(config, model, subject, Board(config.alert.burst))
+    desk = Desk(config, model, subject, Board(config.alert.burst), {})
     next_index: Counter[str] = Counter()
     memories: dict[str, bytes] = {}
     final: dict[Key, Judged] = {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,8 +14,8 @@ from detectors import Bins
 from monitor.alert import Change, Episode, Policy, State, advance
 from monitor.batch import Severity
 from monitor.check import Judged
-from monitor.decision import CORRELATION, Outcome, Verdict
-from monitor.message import Subject, alert_body
+from monitor.decision import CORRELATION, JOINT, Outcome, Verdict
+from monitor.message import Subject, alert_body, retrain_body
 from monitor.window import WHOLE, Window
 
 BINS = Bins.of({"x": np.arange(10.0)}, {})
@@ -49,6 +50,11 @@ def test_the_title_tells_columns_and_correlations_apart():
 
     assert titled(judged(1, "a")) == "1 of 30 columns drifted"
     assert titled(of_pairs) == "2 correlations of columns changed"
+    jointly = judged(3, "joint distribution", measure=JOINT)
+    assert titled(jointly) == "the joint distribution of columns changed"
+    assert titled(of_pairs, jointly).endswith(
+        "2 correlations of columns changed, the joint distribution of columns changed"
+    )
     assert titled(of_pairs, judged(2, "a")) == "1 of 30 columns drifted, 2 correlations of columns changed"
 
 
@@ -114,6 +120,65 @@ def test_segments_join_the_models_one_incident_and_stand_behind_the_whole():
     assert alone is not None
     assert alone.segment == "region=EU"
     assert episode is not None
+
+
+def order(*verdicts: Verdict, **importance: float) -> list[str]:
+    window = Judged(judged(1).window, verdicts)
+    (change,) = play([window], Policy(importance=importance))[1]
+    body = alert_body(Subject("m", None, 30, "r", "c"), change, None)
+    retraining = retrain_body(Subject("m", None, 30, "r", "c"), change, "t", "why")
+    assert body.columns == retraining.columns
+    names = [column.column for column in body.columns]
+    assert change.reason == f"drift in {', '.join(names)}"
+    return names
+
+
+def drifts(column: str, **changes: object) -> Verdict:
+    return verdict(column, Outcome.DRIFT, **changes)
+
+
+def test_the_worst_column_is_the_one_that_chance_explains_least_times_its_importance():
+    a, b = drifts("a", evidence=1e4, effect=0.1), drifts("b", evidence=1e4, effect=0.9)
+    assert order(a, b) == ["b", "a"]  # all else equal, the larger change
+    assert order(a, b, a=2.0) == ["a", "b"]
+    assert order(drifts("a", evidence=1e9, effect=0.1), b) == ["a", "b"]
+    assert order(drifts("a", evidence=1e9), b, b=3.0) == ["b", "a"]
+    assert order(drifts("a", p_value=1e-9), drifts("b", p_value=1e-4, effect=0.9)) == ["a", "b"]
+    assert order(drifts("a", evidence=1e9), b, drifts("c"), a=0.0) == ["b", "a", "c"]
+    critical = drifts("c", severity=Severity.CRITICAL)
+    assert order(a, b, critical, a=9.0) == ["c", "a", "b"]
+
+
+alike = st.sampled_from([None, 1.0, 1e5, 1e300])
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.dictionaries(st.sampled_from("abcde"), st.tuples(alike, st.floats(0, 1)), min_size=1), st.randoms())
+def test_the_order_of_columns_does_not_depend_on_that_in_which_they_are_judged(found, random):
+    verdicts = [drifts(name, evidence=evidence, effect=effect) for name, (evidence, effect) in found.items()]
+    before = order(*verdicts)
+    random.shuffle(verdicts)
+    assert order(*verdicts) == before
+    weighed = order(*verdicts, **{before[-1]: 10.0})
+    told = found[before[-1]][0]
+    if told is not None and told > 1 and all(found[name][0] == told for name in before):
+        assert weighed[0] == before[-1]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "p_value", "rarity"),
+    [
+        (None, None, 0),
+        (0.5, None, 0),
+        (1e6, 1e-9, 6),
+        (1e308, None, 300),
+        (None, 0.0, 300),
+        (None, 1e-12, 12),
+        (None, 1.0, 0),
+    ],
+)
+def test_rarity_is_the_digits_of_the_odds(evidence: float | None, p_value: float | None, rarity: float):
+    assert drifts("a", evidence=evidence, p_value=p_value).rarity == pytest.approx(rarity)
 
 
 @settings(max_examples=200, derandomize=True, deadline=None)

@@ -126,6 +126,16 @@ def test_names_that_point_nowhere_are_mistakes(tmp_path: Path):
     assert "retrain[0].model: found 'x'" in found
 
 
+def test_an_age_needs_time(tmp_path: Path):
+    text = (
+        MINIMAL
+        + 'window = "500 rows"\n[[channel]]\nname = "a"\nkind = "log"\n[[retrain]]\nmodel = "credit"\nchannel = "a"\n'
+    )
+    assert read(tmp_path, text).retrain[0].max_age == 0
+    found = problems(tmp_path, f'{text}max_age = "90d"\n')
+    assert found == ['retrain[0].max_age: found a window of "500 rows", wanted one of event time']
+
+
 def test_a_secret_in_the_open_is_refused_and_never_repeated(tmp_path: Path):
     found = "\n".join(problems(tmp_path, MINIMAL + '[[channel]]\nname = "a"\nkind = "log"\ntoken = "xoxb-canary"\n'))
     assert "channel[0].token" in found

@@ -52,7 +52,7 @@ class Story:
         self.config = config or configured()
         self.board = board or Board(burst=20)
         model = self.config.model[0]
-        self.desk = Desk(self.config, model, Subject(model.name, "3", 9, "ref", "cfg"), self.board)
+        self.desk = Desk(self.config, model, Subject(model.name, "3", 9, "ref", "cfg"), self.board, {})
         self.said: list[tuple[int, str, str]] = []
         self.why: list[tuple[int, str, str]] = []
         self.notices: list[Notice] = []
@@ -265,11 +265,14 @@ def test_the_retraining_loop_closes():
     assert [said[2] for said in story.said] == ["opened"]
     trigger = f"{story.incident}-retrain"
     assert "waits for approval" in story.notices[0].body.retraining
+    assert story.notices[0].body.approvable == trigger
     assert story.at(2, Approve(trigger=trigger, by="ana")).done
+    assert story.notices[-1].body.approvable is None
     assert (2, "job", "call") in story.said
     call = next(notice for notice in story.notices if notice.channel == "job")
     assert call.id == call.body.trigger == trigger
     story.at(3, CallBack(trigger=trigger, status="succeeded", version="4", reference="references/v4"))
+    assert story.notices[-1].body.approvable == trigger
     assert story.at(4, Approve(trigger=trigger, by="ana")).done
     assert (story.desk.state.reference, story.desk.state.version) == ("references/v4", "4")
     assert story.desk.state.episode is None
@@ -411,6 +414,97 @@ def test_what_waits_for_the_cool_down_is_called_when_it_ends_even_if_somebody_ac
             story.at(hour, Acknowledge(incident=story.incident, by="ana"))
     calls = [hour for hour, channel, _ in story.said if channel == "job"]
     assert calls == [0, 5]
+
+
+def yearly(mode: str = "auto") -> Config:
+    return configured(CONFIG.replace('"approve"', f'"{mode}"\nmax_age = "20h"\ncooldown = "10h"\nrotate = "auto"'))
+
+
+def calls(story: Story) -> list[int]:
+    return [hour for hour, channel, _ in story.said if channel == "job"]
+
+
+def test_a_model_that_becomes_too_old_is_retrained_once_over_restarts_and_is_young_again():
+    story = Story(yearly())
+    for hour in range(24):
+        story.window(hour)
+        story.restart()
+    assert story.said == [(20, "job", "call"), (20, "slack", "opened")]
+    call = next(notice.body for notice in story.notices if notice.channel == "job")
+    assert (call.columns, call.reason[:8], call.incident) == ((), "max age:", story.incident)
+    assert story.notices[1].body.severity is Severity.INFO
+    assert "called job" in story.notices[1].body.retraining
+    story.at(24, CallBack(trigger=call.trigger, status="succeeded", reference="r2"))
+    assert story.said[-2:] == [(24, "slack", "retraining"), (24, "slack", "resolved")]
+    for hour in range(24, 45):
+        story.window(hour)
+    assert calls(story) == [20, 41]  # what it learnt last is that of its first trigger's window, which ended at 21
+
+
+@pytest.mark.parametrize("mode", ["approve", "dry_run"])
+def test_age_is_decided_in_the_mode_that_drift_is(mode: str):
+    story = Story(yearly(mode))
+    for hour in range(22):
+        story.window(hour)
+    assert calls(story) == []
+    if mode == "dry_run":
+        assert story.desk.state.episode is None
+        assert story.said[-1] == (21, "slack", "resolved")
+        return
+    assert "waits for approval" in story.notices[-1].body.retraining
+    story.at(23, Approve(trigger=f"{story.incident}-retrain", by="ana"))
+    assert calls(story) == [23]
+
+
+def test_a_retraining_for_age_that_failed_ends_its_incident_and_is_tried_again_after_the_cool_down():
+    story = Story(yearly())
+    for hour in range(31):
+        story.window(hour)
+        if hour == 20:
+            story.at(hour, CallBack(trigger=f"{story.incident}-retrain", status="failed"))
+    assert calls(story) == [20, 30]
+    assert (21, "slack", "resolved") in story.said
+
+
+def test_age_waits_for_data_that_can_be_seen_and_are_sound():
+    story = Story(yearly())
+    for hour in range(20):
+        story.window(hour)
+    story.hear(20, silent_since=19)
+    story.window(20)
+    story.hear(21)
+    story.window(21, "a", faulty=True)
+    story.at(21, Resolve(incident=story.incident, by="ana"))
+    story.window(22, "a", faulty=True)
+    story.window(23, calm=())
+    assert calls(story) == []
+    story.window(24)
+    assert calls(story) == [24]
+
+
+def test_drift_that_joins_an_old_model_outlives_its_retraining():
+    story = Story(yearly())
+    for hour in range(21):
+        story.window(hour)
+    trigger = f"{story.incident}-retrain"
+    story.window(21, "a")
+    assert story.said[-1] == (21, "slack", "updated")
+    for hour in (22, 23, 24):
+        story.window(hour)
+    story.at(24, CallBack(trigger=trigger, status="failed"))
+    story.window(25, "a")
+    story.window(26)
+    assert [said for said in story.said if said[0] > 24] == [(25, "slack", "recovered")]
+    story.window(27)
+    assert story.said[-1] == (27, "slack", "resolved")
+
+
+def test_a_silence_of_everything_holds_an_old_model_back_too():
+    story = Story(yearly())
+    story.at(0, Silence(by="ana", comment="known", ends_ms=99 * HOUR))
+    for hour in range(22):
+        story.window(hour)
+    assert story.said == [(20, "job", "call")]
 
 
 def test_a_new_model_is_charged_only_for_its_own_losses():

@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from detectors import REGISTRY, Kind, Profile
+from detectors.blocks import Cut
 from detectors.cells import FIRST, INVALID, MISSING, UNSEEN
+from monitor.batch import NO_TIME
 from monitor.errors import ReferenceFault
-from monitor.reference import build, counted, facts, kinds_of, seal, unseal
+from monitor.reference import Slicing, build, counted, facts, kinds_of, seal, unseal
 from monitor.window import WHOLE
 
 CAR_LOAN = Path(__file__).parents[3] / "shared" / "data" / "nannyml_car_loan"
@@ -41,6 +43,18 @@ def test_what_is_sealed_is_what_is_opened(frame: pd.DataFrame, tmp_path: Path):
         "age": "numeric", "debt": "numeric", "plan": "categorical", "member": "categorical",
     }  # fmt: skip
     assert opened.profile.n_rows == 2_000
+
+
+def test_a_reference_of_timed_rows_tells_where_they_end(frame: pd.DataFrame, tmp_path: Path):
+    kinds, time_ms = kinds_of(frame, {}), 1_700_000_000_000 + 60_000 * np.arange(len(frame))
+    for times, cut, until in (
+        (time_ms, Cut(3_600_000, 0), (int(time_ms[-1]) // 3_600_000 + 1) * 3_600_000),
+        (np.full(len(frame), NO_TIME), Cut(3_600_000, 0), NO_TIME),
+        (time_ms, Cut(0, 500), NO_TIME),
+    ):
+        sealed = seal(frame, kinds, tmp_path / "r", Slicing(cut, times))
+        assert sealed.until_ms == unseal(tmp_path / "r").until_ms == until
+    assert seal(frame, kinds, tmp_path / "r").until_ms == NO_TIME
 
 
 def test_rows_are_kept_as_windows_keep_theirs(frame: pd.DataFrame, tmp_path: Path):

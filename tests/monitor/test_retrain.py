@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.alert import Change, Policy, advance
+from monitor.alert import Change, Policy, advance, age
 from monitor.batch import NO_TIME
 from monitor.config import Retrain
 from monitor.loss import Loss, Toll
@@ -16,10 +16,12 @@ from monitor.order import CallBack
 from monitor.retrain import (
     DAY_MS,
     Evidence,
+    Learnt,
     Retraining,
     Step,
     Trigger,
     approved,
+    because,
     called_back,
     consider,
     made,
@@ -46,7 +48,7 @@ def opened(index: int, **changes: object) -> Change:
 
 def trigger(change: Change, **changes: object) -> Trigger:
     body = retrain_body(SUBJECT, change, f"{change.episode.id}-retrain", change.reason)
-    return made(change, body, options(**changes), 1_000)
+    return made(change, body, ENOUGH, options(**changes), 1_000)
 
 
 def after(one: Trigger) -> Retraining:
@@ -176,7 +178,8 @@ def test_labels_that_come_later_are_waited_for_where_the_loss_spoke(
 def test_the_check_asks_whether_the_loss_fell(now: Loss | None, drifts: bool, helped: bool):
     change = opened(1)
     body = retrain_body(SUBJECT, change, "t", change.reason)
-    one = made(change, body, options(), 0, loss(0.2)).stepped(Step.ROTATED, 0, "ana")
+    risen = Evidence(10_000, 1.0, None, loss(0.2))
+    one = made(change, body, risen, options(), 0).stepped(Step.ROTATED, 0, "ana")
     checked = passed(one, options(check_after="1h"), drifts, HOUR, now)
     assert checked.step is (Step.EFFECTIVE if helped else Step.INEFFECTIVE)
     assert ("mean loss" in said(checked)) == (now is not None)
@@ -220,6 +223,54 @@ def test_no_more_than_so_many_a_day():
 def test_one_at_a_time():
     under_way = after(trigger(opened(1)).stepped(Step.STARTED, 0, "job"))
     assert "still under way" in str(consider(opened(900), ENOUGH, options(), under_way))
+
+
+OLD = Evidence(10_000, 0.0, predicts=False, loss=loss(0.1), age_ms=91 * DAY_MS)
+"""Of a model whose data, output and loss are all as usual."""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_model_that_is_too_old_is_retrained_though_nothing_speaks_for_it(index: int):
+    change = (age("m", judged(1).window, "max age")[1], opened(1))[index]
+    assert consider(change, OLD, options(max_age="90d"), Retraining()) is None
+    assert because(change, OLD, options(max_age="90d")).startswith("max age: what the model has learnt is 91.0 days")
+    assert "not called" in str(consider(change, OLD, options(max_age="91d"), Retraining()))
+    assert "not called" in str(consider(change, OLD, options(), Retraining()))
+    one = made(change, trigger(change).body, OLD, options(max_age="90d"), 0)
+    assert one.loss is None  # it did not speak for it, so that the check does not ask whether it fell
+    assert because(opened(1), ENOUGH, options(max_age="90d")) == opened(1).reason
+
+
+def test_age_is_no_reason_to_learn_faults_or_too_little_or_too_soon():
+    too_old = options(max_age="90d", min_rows=20_000)
+    assert "faulty" in str(consider(opened(1, faulty=True), OLD, too_old, Retraining()))
+    assert "10,000 new rows" in str(consider(opened(1), OLD, too_old, Retraining()))
+    failed = after(trigger(opened(1)).stepped(Step.FAILED, 0, "job"))
+    assert "cool-down" in str(consider(opened(2), OLD, options(max_age="90d"), failed))
+    running = after(trigger(opened(1)).stepped(Step.STARTED, 0, "job"))
+    assert "still under way" in str(consider(opened(2), OLD, options(max_age="90d"), running))
+
+
+@pytest.mark.parametrize(
+    ("step", "reference", "until"), [(Step.SUCCEEDED, None, 9), (Step.ROTATED, "r", 9), (Step.FAILED, None, 1)]
+)
+def test_age_counts_from_what_was_learnt_last(step: Step, reference: str | None, until: int):
+    known = Retraining(learnt=Learnt().under("r1", NO_TIME, 0).under("r2", HOUR, 0))
+    assert known.learnt == Learnt("r2", HOUR)
+    one = msgspec.structs.replace(trigger(opened(8)), reference=reference)
+    now = remembered(known, one, 0).stepped(one.stepped(step, 0, "job"))
+    assert now.learnt == Learnt("r2", until * HOUR)
+    assert now.learnt.under("r2", 99 * HOUR, 99 * HOUR) == now.learnt
+    assert now.learnt.under("r3", 0, 99 * HOUR).until_ms == until * HOUR
+    assert now.learnt.age_ms(10 * HOUR) == (10 - until) * HOUR
+    assert (now.learnt.age_ms(0), now.learnt.age_ms(NO_TIME), Learnt().age_ms(HOUR)) == (0, 0, 0)
+
+
+def test_a_job_that_names_no_reference_is_over_once_it_succeeded():
+    one, _ = called_back(trigger(opened(1)), back("succeeded"), options(), 10)
+    assert consider(opened(900), ENOUGH, options(), after(one)) is None
+    waits, _ = called_back(trigger(opened(1)), back("succeeded", reference="r"), options(), 10)
+    assert "still under way" in str(consider(opened(900), ENOUGH, options(), after(waits)))
 
 
 def back(status: str, **changes: object) -> CallBack:

@@ -28,6 +28,7 @@ kind = "log"
 model = "loan"
 channel = "job"
 mode = "auto"
+max_age = "5h"
 """
 SCRIPT = """
 config = "driftd.toml"
@@ -45,6 +46,17 @@ expect = [
   {between = ["4h10m", "4h10m"], channel = "alerts", change = "opened", columns = ["car_value"]},
   {between = ["4h10m", "4h10m"], channel = "job", change = "retrain"},
   {between = ["7h10m", "7h10m"], channel = "alerts", change = "resolved"},
+]
+
+[[test]]
+name = "a model that becomes too old is retrained though nothing drifts, once"
+model = "loan"
+feed = [{until = "12h", rows_per_hour = 2000}]
+expect = [
+  {between = ["0m", "6h9m"], absent = true},
+  {between = ["6h10m", "6h10m"], channel = "job", change = "retrain"},
+  {between = ["6h10m", "6h10m"], channel = "alerts", change = "opened"},
+  {between = ["6h11m", "12h"], absent = true},
 ]
 
 [[test]]
@@ -77,7 +89,7 @@ def played(home: Path, script: str, *words: str):
 def test_stories_that_come_true_pass(home: Path):
     done = played(home, SCRIPT)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("passed  ") == 2
+    assert done.stdout.count("passed  ") == 3
 
 
 def test_a_message_a_minute_too_late_fails_and_what_came_is_shown(home: Path):
@@ -88,8 +100,8 @@ def test_a_message_a_minute_too_late_fails_and_what_came_is_shown(home: Path):
     assert "FAILED  a shift is told" in done.stdout
     assert "4h10m alerts: opened (car_value)" in done.stdout
     results = json.loads(played(home, SCRIPT, "--json").stdout)
-    assert [result["passed"] for result in results] == [True, True]
-    assert results[1]["messages"] == ["4h alerts: opened (driver_tenure)"]
+    assert [result["passed"] for result in results] == [True] * 3
+    assert results[2]["messages"] == ["4h alerts: opened (driver_tenure)"]
 
 
 def test_names_that_do_not_exist_are_named_at_once(home: Path):

@@ -27,7 +27,7 @@ def call_back(client: httpx.Client, trigger: str, body: dict[str, Any], **change
     """A job's signed call-back."""
     content = json.dumps(body).encode()
     secret, at = changes.get("secret", CALLBACK), changes.get("at", int(time.time()))
-    headers = signed(keys(secret), "msg-1", at, content) | {"content-type": "application/json"}
+    headers = signed(keys(secret), changes.get("message", trigger), at, content) | {"content-type": "application/json"}
     return client.post(f"/api/triggers/{trigger}", content=changes.get("sent", content), headers=headers)
 
 
@@ -196,6 +196,16 @@ def test_a_call_back_that_is_not_signed_by_the_job_is_refused(world: World, chan
         assert call_back(client, "none", {"status": "failed"}).status_code == 401
         assert client.post(f"/api/triggers/{trigger}", json={"status": "failed"}).status_code == 401
         assert client.get(f"/api/triggers/{trigger}").json()["step"] == "awaits_approval"
+
+
+def test_a_call_back_for_one_trigger_is_none_for_another(world: World):
+    with world.client() as client:
+        trigger = client.get("/api/triggers").json()[0]["id"]
+        for message in ("msg-1", f"{trigger}0", f"{trigger}.1", f"0/{trigger}", trigger[:-1], f"{trigger}-x/1"):
+            refused = call_back(client, trigger, {"status": "started"}, message=message)
+            assert (refused.status_code, "webhook-id" in refused.text) == (401, True), message
+        for message in (trigger, f"{trigger}/started-1"):  # believed, but nobody has called the job yet
+            assert call_back(client, trigger, {"status": "started"}, message=message).status_code == 409
 
 
 @pytest.mark.parametrize("timestamp", ["", "-5", "1e9", "٣", "9" * 40])

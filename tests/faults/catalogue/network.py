@@ -105,7 +105,7 @@ def connections_reset(scene: Scene) -> int:
     return severed(scene, "reset")
 
 
-@behind()
+@behind(may_repeat=True)
 def killed_on_a_bad_line(scene: Scene) -> int:
     """Connections are reset all the while, and the daemon is killed three times."""
     n_kills = 0
