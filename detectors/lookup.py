@@ -56,13 +56,14 @@ class Lookup:
 
     def __init__(self, edges: Sequence[Floats], first: int, last: int) -> None:
         self._edges = edges
-        self._first, self._last = first, last
+        self._first = first
         lines = [_line(column) for column in edges]
         self._slope = np.array([[line.slope] for line in lines])
         self._offset = np.array([[line.offset] for line in lines])
         self._shift = np.array([[line.shift] for line in lines], np.int32)
         self._zero = np.array([[ONE >> line.shift] for line in lines], np.int32)
         self._above = np.array([[first + column.size] for column in edges], np.uint8)
+        self._gap = last - self._above
         self._tables = [_table(column, line, first) for column, line in zip(edges, lines, strict=True)]
         self._uppers = [_uppers(column, first) for column in edges]
 
@@ -88,15 +89,20 @@ class Lookup:
             table.take(code[row], None, entry[row], "clip")
             upper.take(entry[row], None, z[row], "clip")
         found = entry.astype(np.uint8)
-        found += x > z
+        true = np.greater(x, z)
+        ones = true.view(np.uint8)
+        found += ones
         open_ = entry >= SEARCH
         if open_.any():
             open_ &= ~(x >= z)
             for row in np.flatnonzero(open_.any(axis=1)).tolist():
                 some = np.flatnonzero(open_[row])
                 found[row, some] = self._first + np.searchsorted(self._edges[columns][row], x[row, some])
-        found[found == self._above[columns]] = self._last
-        np.multiply(found, x == x, out=out)  # noqa: PLR0124  # false for NaN alone, and faster than isnan
+        np.equal(found, self._above[columns], out=true)
+        ones *= self._gap[columns]
+        found += ones
+        np.equal(x, x, out=true)  # false for NaN alone, and faster than isnan
+        np.multiply(found, ones, out=out)
 
 
 def _line(edges: Floats) -> Line:

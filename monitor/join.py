@@ -307,7 +307,7 @@ class Join:
     def _tally(self, loss: Floats, pane: Int64s, extents: Mapping[Partition, Extent]) -> Tally:
         panes = None
         if self.windows.extras.panes:
-            panes = Panes.of([self._counted(loss[pane == i]) for i in range(N_PANES)])
+            panes = Panes.of(self.bins, {i: self._counted(loss[pane == i]) for i in np.unique(pane).tolist()})
         return Tally(self._counted(loss), extents, panes=panes)
 
     def _counted(self, loss: Floats) -> Profile:

@@ -126,7 +126,7 @@ class RowSample:
             keys = self._keys()
             order = np.array(sorted(range(self.n_rows), key=keys.__getitem__))
         kept = self._chosen(order[: self.limit])
-        present = np.unique(kept.place)
+        present = np.flatnonzero(np.bincount(kept.place))
         if present.size == len(self.partitions):
             return kept
         partitions = tuple(self.partitions[i] for i in present.tolist())
@@ -148,7 +148,8 @@ class RowSample:
     @cached_property
     def _apart(self) -> bool:
         """Whether all lots differ: always but where a topic was made anew, and has two rows for one offset."""
-        return np.unique(self.lots).size == self.n_rows
+        ordered = np.sort(self.lots)
+        return not (ordered[1:] == ordered[:-1]).any()
 
     def _keys(self) -> list[tuple[Any, ...]]:
         """All that is known of each row, its lot first."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from detectors import Bins, Profile
 from detectors.blocks import N_PANES
-from detectors.cells import Cells, Counts, Floats
+from detectors.cells import N_CELLS, Cells, Counts, Floats
 from detectors.pairs import together
 from monitor.batch import Batch, Int64s, Partition
 from monitor.rowsample import Lots, RowSample, lots
@@ -49,9 +50,14 @@ class Panes:
     pairs: Counts
 
     @classmethod
-    def of(cls, parts: Sequence[Profile]) -> Panes:
-        """Of the profiles of the parts."""
-        return cls(np.stack([part.counts for part in parts]).astype(np.int32), np.stack([p.pairs for p in parts]))
+    def of(cls, bins: Bins, parts: Mapping[int, Profile]) -> Panes:
+        """Of the profiles of those parts that have rows."""
+        counts = np.zeros((N_PANES, bins.n_columns, N_CELLS), np.int32)
+        n_sums = max((part.pairs.size for part in parts.values()), default=0)
+        pairs = np.zeros((N_PANES, n_sums), np.int64)
+        for which, part in parts.items():
+            counts[which], pairs[which] = part.counts, part.pairs
+        return cls(counts, pairs)
 
     def __add__(self, other: Panes) -> Panes:
         return Panes(self.counts + other.counts, together(self.pairs, other.pairs))
@@ -201,11 +207,9 @@ class Stack:
 
 def _by_pane(bins: Bins, numbers: Floats, cells: Cells, pane: Rows, *, pairs: bool) -> tuple[Profile, Panes]:
     """Rows counted, and their counts by pane, at hardly more cost: rows that come together are mostly of one pane."""
-    none = Profile.of(bins, numbers[:, :0], cells[:, :0], pairs=pairs)
-    whole, parts = none, [none] * N_PANES
-    for which in np.flatnonzero(np.bincount(pane)).tolist():
+    parts = {}
+    for which in np.flatnonzero(np.bincount(pane)).tolist() or [0]:
         mine = pane == which
         some = slice(None) if mine.all() else mine
         parts[which] = Profile.of(bins, numbers[:, some], cells[:, some], pairs=pairs)
-        whole += parts[which]
-    return whole, Panes.of(parts)
+    return reduce(add, parts.values()), Panes.of(bins, parts)

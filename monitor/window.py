@@ -308,7 +308,8 @@ class TimeWindows:
 
     def _cut(self, stack: Stack, late: NDArray[np.bool_]) -> Iterable[Piece]:
         starts = self._ends(stack.time_ms) - self.width_ms
-        for start_ms in np.unique(starts).tolist():
+        firsts = starts[np.diff(starts, prepend=starts[:1] - 1) != 0]  # rows that come together: mostly of one window
+        for start_ms in np.unique(firsts).tolist():
             for tardy in (False, True):
                 rows = np.flatnonzero((starts == start_ms) & (late == tardy))
                 if rows.size:
