@@ -169,7 +169,7 @@ class Model(_Table):
     """`[[model]]`: one model, its log and its reference.
 
     schema_file, schema_registry: for formats whose records only name their schema, one of the two. correlations: how
-    many numeric columns are watched two by two; 0: none.
+    many numeric columns are watched two by two; 0: none. multivariate: ways to watch all columns at once.
     """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
@@ -187,6 +187,7 @@ class Model(_Table):
     segments: tuple[str, ...] = ()
     max_segments: int = Field(default=50, gt=0)
     correlations: int = Field(default=16, ge=0, le=64)
+    multivariate: tuple[Literal["mmd"], ...] = ()
     fields: Fields = Fields()
     labels: Labels | None = None
     columns: Mapping[str, Column] = Field(default_factory=dict)
@@ -402,6 +403,9 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
         yield from _unknown(f"model[{i}].format", model.format, known.formats, "format")
         if config.kafka is not None and not model.topics:
             yield Problem(f"model[{i}].topics", "no topic, but there is a [kafka] table; name the topics to read")
+        if model.multivariate and model.decision != "budget":
+            found = f'found {", ".join(model.multivariate)}, which needs the budget; wanted decision = "budget"'
+            yield Problem(f"model[{i}].multivariate", found)
         if model.labels is not None:
             yield from _of_labels(f"model[{i}]", model, model.labels, config.kafka, known)
         if config.kafka is not None and config.kafka.dead_letter_topic in model.all_topics:
