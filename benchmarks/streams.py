@@ -287,7 +287,7 @@ class Line:
     @property
     def _own(self) -> np.ndarray:
         """The column of each signal that is not a pair's."""
-        return self.signals.column[~self.signals.is_pair]
+        return self.signals.column[~self.signals.is_together]
 
     def _rules_of_cells(self) -> np.ndarray:
         """What one row in a cell adds to its column's valid rows, signals and events, shape (columns, cells, parts)."""

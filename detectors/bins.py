@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from detectors.cells import ABOVE, BELOW, FIRST, INVALID, N_CELLS, N_REGULAR, Cells, Counts, Floats
 from detectors.columns import CategoricalColumn, Kind, NumericColumn
+from detectors.joint import JOINT_NAME
 from detectors.lookup import Lookup
 from detectors.pairs import Pairs
 
@@ -69,6 +70,11 @@ class Bins:
         members = zip(*self.pairs.members.tolist(), strict=True)
         return tuple(f"correlation of {self.names[first]} and {self.names[second]}" for first, second in members)
 
+    @property
+    def together_names(self) -> tuple[str, ...]:
+        """What people call what is watched of several columns at once: the pairs, and all joint scores as one."""
+        return self.pair_names + (JOINT_NAME,) * bool(self.pairs.joint.n_scores)
+
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
         return (Kind.NUMERIC,) * len(self.numeric) + (Kind.CATEGORICAL,) * len(self.categorical)
@@ -100,7 +106,7 @@ class Bins:
     def to_json(self) -> bytes:
         """Canonical; without pairs as the version that knew none wrote it, so that ids stay."""
         document: dict[str, Any] = {"version": 2, "columns": [column.to_json() for column in self.columns]}
-        if self.pairs.n_pairs:
+        if self.pairs.n_sums:
             document |= {"version": 3, "pairs": self.pairs.to_json()}
         return json.dumps(document, ensure_ascii=True).encode()
 

@@ -182,7 +182,7 @@ def _misleading(material: Material, blocks: Blocks, off: Mapping[int, str]) -> s
     noise = (material.row_variance / np.maximum(rows, 1)).mean(axis=0)
     excess = values.var(axis=0, ddof=1) - noise
     steps = np.square(np.diff(values, axis=0)).mean(axis=0) / 2 - noise
-    smooth = (excess > GATE**2) & (steps <= FEW_STEPS / (blocks.n_blocks - 1) * excess) & ~layout.is_pair
+    smooth = (excess > GATE**2) & (steps <= FEW_STEPS / (blocks.n_blocks - 1) * excess) & ~layout.is_together
     n_smooth = np.unique(layout.column[smooth]).size
     if n_smooth > MISLED * n_columns:
         return f"{n_smooth} of {n_columns} columns lie in it as in a sorted file"
@@ -207,7 +207,8 @@ def least_shift(material: Material, calibration: Calibration, allowance: Allowan
     """The smallest shift that is found in four of five cases, within 24 windows and within a period.
 
     By the filter's own response to a shift: what it has not absorbed yet counts. In standard deviations of the level;
-    of the most frequent word's indicator, for words; of pairs, in Fisher's z. NaN where there is nothing to shift.
+    of the most frequent word's indicator, for words; of pairs, in Fisher's z; of joint scores, in their own. NaN where
+    there is nothing to shift.
     """
     layout, null = material.signals, calibration.null
     speaks, columns = _speakers(layout)
@@ -269,7 +270,7 @@ def _speakers(layout: Signals) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The signal that stands for each column's values (level, or the most frequent word), and its column."""
     found: dict[int, int] = {}
     for signal, (column, measure) in enumerate(zip(layout.column.tolist(), layout.measure, strict=True)):
-        if measure in (Measure.LEVEL, Measure.SHARE, Measure.CORRELATION):
+        if measure in (Measure.LEVEL, Measure.SHARE, Measure.CORRELATION, Measure.JOINT):
             found.setdefault(column, signal)
     return np.array(list(found.values()), np.intp), np.array(list(found), np.intp)
 

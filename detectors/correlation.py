@@ -1,4 +1,4 @@
-"""Which pairs of columns a reference has watched, and how far the correlation of each scatters.
+"""Which columns a reference has watched together: in pairs, with how far each correlation scatters, and jointly.
 
 The numeric columns with the strongest correlations are watched, every one of them with every other. Only correlations
 that are surely none of chance count for the choice, so that a correlation is not watched because chance made it large.
@@ -6,13 +6,17 @@ that are surely none of chance count for the choice, so that a correlation is no
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.cells import BELOW, Cells, Counts, Floats
+from detectors.joint import choose as choose_joint
+from detectors.mmd import MOST_SINGLE
 from detectors.pairs import MOST_CORRELATION, Pairs, ranked
+from detectors.profile import Profile
 
 ROWS: Final = 20_000
 """Rows that the scatter is estimated from, and that the choice looks at if columns are few."""
@@ -24,6 +28,24 @@ SURE: Final = 6.0
 LEAST_VARIANCE: Final = 0.05
 
 _TILE: Final = 512
+
+
+def watched(profile: Profile, cells: Cells, importance: Floats, limit: int, *, joint: bool) -> Pairs:
+    """What is watched of several columns at once: pairs of at most `limit` numeric columns, and joint scores if asked.
+
+    profile: of the reference; cells: of its rows, shape (columns, rows). importance: of each column, zero for one that
+    takes no part.
+    """
+    n = profile.bins.n_numeric
+    pairs = choose(profile.counts[:n], cells[:n], importance[:n], limit) if limit else Pairs.none()
+    if not joint:
+        return pairs
+    counts = profile.counts[:, BELOW:]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    keys = np.concatenate((np.zeros(n), profile.bins.singleton_shares)) > MOST_SINGLE
+    taking = (importance > 0) & ~keys & (counts.sum(axis=1) > 0)
+    own = [share if able else share[:0] for share, able in zip(shares, taking.tolist(), strict=True)]
+    return replace(pairs, joint=choose_joint(own, n, cells, BELOW))
 
 
 def choose(counts: Counts, cells: Cells, importance: Floats, limit: int) -> Pairs:

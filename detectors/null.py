@@ -59,7 +59,7 @@ class Null:
     rho's. tail: degrees of freedom of the windows' surprises. most_rows: rows beyond them make a window no surer.
     deadband, gate: shape (signals,). event_rate: an upper bound of each event's rate; event_size: how many come
     together; event_gate: the rate that must be certain; each of shape (..., events). n_windows: windows whose order is
-    known. is_timed: whether that order is time. n_pairs: signals, the last ones, that are of pairs of columns.
+    known. is_timed: whether that order is time. n_pairs: signals, the last ones, that are of several columns.
     """
 
     level: Floats
@@ -112,7 +112,7 @@ class Null:
         return cls(**known, is_timed=bool(facts["is_timed"]), n_pairs=int(facts.get("n_pairs", 0)))
 
     def families(self) -> tuple[slice, slice]:
-        """Signals of single columns, and of pairs: what moves alike is compared within either."""
+        """Signals of single columns, and of several: what moves alike is compared within either."""
         n_single = self.level.shape[-1] - self.n_pairs
         return slice(0, n_single), slice(n_single, None)
 
@@ -129,7 +129,7 @@ def prior(signals: Signals, whole: Reading, row_variance: Floats, blocks: Blocks
         rho_weight=zero, tail=zero + NORMAL_TAIL, most_rows=zero + np.inf,
         deadband=np.where(is_share, DEADBAND_SHARE, DEADBAND) * unit,
         gate=np.where(is_share, GATE_SHARE, GATE) * unit, event_rate=rate, event_size=size,
-        event_gate=2 * rate, n_windows=np.zeros(1), is_timed=False, n_pairs=signals.n_pairs,
+        event_gate=2 * rate, n_windows=np.zeros(1), is_timed=False, n_pairs=int(signals.is_together.sum()),
     )  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def learnt(signals: Signals, blocks: Blocks, season: Season, base: Null) -> Null
 def order_speaks(signals: Signals, blocks: Blocks, row_variance: Floats) -> bool:
     """Whether blocks differ by more than their rows' noise: then the file's order is one of time, or of something."""
     values, rows = signals.values(blocks.windows)
-    single = ~signals.is_pair
+    single = ~signals.is_together
     if blocks.n_blocks < 2 or not single.any():
         return False
     expected = (row_variance / np.maximum(rows, 1)).mean(axis=0)[single]

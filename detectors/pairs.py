@@ -8,13 +8,15 @@ every two columns' scores. All of these are integers, so they add exactly in any
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detectors.joint import Joint
 
 MOST_SCORE: Final = 127
 MOST_CORRELATION: Final = 0.99
@@ -32,16 +34,17 @@ Places = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Which columns are watched two by two.
+    """Which columns are watched two by two, and which joint scores of columns beside them.
 
     columns: rows of the watched columns, ascending. scores: of each of their cells, int8, shape (watched, 256).
     variance: of Fisher's z of each pair, times the rows that it is estimated from, shape (pairs,); pairs come in the
-    order of their first column, then of their second.
+    order of their first column, then of their second. joint: see there; its sums come after those of the pairs.
     """
 
     columns: tuple[int, ...]
     scores: NDArray[np.int8]
     variance: Floats
+    joint: Joint = field(default_factory=Joint.none)
 
     @classmethod
     def none(cls) -> Self:
@@ -58,7 +61,11 @@ class Pairs:
 
     @property
     def n_sums(self) -> int:
-        """Numbers that are kept of a set of rows: a sum of every column, and of every product."""
+        """Numbers that are kept of a set of rows: a sum of every column, of every product, and of every joint score."""
+        return self._n_own + self.joint.n_scores
+
+    @property
+    def _n_own(self) -> int:
         return self.n_columns + self.n_columns * (self.n_columns + 1) // 2
 
     @cached_property
@@ -75,20 +82,19 @@ class Pairs:
 
     def sums(self, cells: Cells) -> Counts:
         """Sums over rows, shape (n_sums,). cells: of all columns, shape (columns, rows)."""
-        return self._sums(cells[list(self.columns)])
+        return np.concatenate((self._sums(cells[list(self.columns)]), self.joint.sums(cells)))
 
     def sums_by(self, cells: Cells, group: Places, n_groups: int) -> Counts:
         """Sums over groups of rows, shape (n_groups, n_sums); group: of each row, negative for none."""
         found = np.zeros((n_groups, self.n_sums), np.int64)
-        if self.n_pairs:
-            own = cells[list(self.columns)]
+        if self.n_sums:
             if (group[1:] < group[:-1]).any():
                 order = np.argsort(group, kind="stable")
-                own, group = own[:, order], group[order]
+                cells, group = cells[:, order], group[order]
             borders = np.searchsorted(group, np.arange(n_groups + 1)).tolist()
             for i, (first, end) in enumerate(pairwise(borders)):
                 if first < end:
-                    found[i] = self._sums(own[:, first:end])
+                    found[i] = self.sums(cells[:, first:end])
         return found
 
     def correlations(self, sums: Counts, n_rows: Counts) -> Floats:
@@ -107,14 +113,21 @@ class Pairs:
         np.divide(covariance, both, out=found, where=both > 0)
         return found
 
+    def joint_means(self, sums: Counts, n_rows: Counts) -> Floats:
+        """Of every joint score, shape (..., scores); see `correlations`. 0 without rows."""
+        return np.asarray(sums[..., self._n_own :] / np.maximum(n_rows, 1)[..., None])
+
     def to_json(self) -> dict[str, Any]:
-        return {"columns": self.columns, "scores": self.scores.tolist(), "variance": self.variance.tolist()}
+        """Without joint scores as before there were any, so that ids stay."""
+        own = {"columns": self.columns, "scores": self.scores.tolist(), "variance": self.variance.tolist()}
+        return own | ({"joint": self.joint.to_json()} if self.joint.n_scores else {})
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave."""
         scores = np.array(document["scores"], np.int8).reshape(-1, 256)
-        return cls(tuple(document["columns"]), scores, np.array(document["variance"], np.float64))
+        joint = Joint.from_json(document["joint"]) if "joint" in document else Joint.none()
+        return cls(tuple(document["columns"]), scores, np.array(document["variance"], np.float64), joint)
 
     def _sums(self, own: Cells) -> Counts:
         """Sums over rows of the watched columns alone."""

@@ -6,7 +6,8 @@ rows every signal has mean 0 and variance 1, so the mean over n rows has varianc
 reference (values outside it, missing ones, values of the wrong kind) has no normal law; it is counted as events.
 
 A pair of columns that are watched together is one more thing that is judged, like a column. Its signal is the
-correlation of their ranks, as Fisher's z, whose scatter over n rows is that of a mean.
+correlation of their ranks, as Fisher's z, whose scatter over n rows is that of a mean. And so are all joint scores
+together (`detectors/joint.py`), each of them a signal, a mean over rows.
 
 All follow from a profile's counts by integer sums, so readings of parts of a window add up to that of the whole.
 """
@@ -48,6 +49,7 @@ class Measure(StrEnum):
     REST = "rest"
     MISSING = "missing"
     CORRELATION = "correlation"
+    JOINT = "mmd"
 
 
 class Event(StrEnum):
@@ -98,7 +100,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """Which signals and events all columns of a reference have, and after them its pairs of columns.
+    """Which signals and events all columns of a reference have, after them its pairs of columns, then its joint scores.
 
     column, measure, cell: of each signal, by columns; cell is the word's, where it is a word's share.
     mean, scale: a signal is (total / rows - mean) * scale, that of a pair (Fisher's z - mean) * scale. weights: rank
@@ -134,7 +136,7 @@ class Signals:
                 missing, kinds = [], (Event.INVALID,)
             found += own + missing
             events += [(row, kind) for kind in kinds]
-        found += _correlations(reference)
+        found += _correlations(reference) + _joint(reference)
         return cls(
             reference.bins,
             np.array([signal[0] for signal in found], np.intp),
@@ -158,17 +160,21 @@ class Signals:
 
     @property
     def n_columns(self) -> int:
-        """Columns and pairs of columns: what evidence is about, and what "columns" in a shape counts."""
-        return self.bins.n_columns + self.n_pairs
+        """Columns, pairs of columns, and one for all joint scores: what evidence is about, and "columns" in shapes."""
+        return self.bins.n_columns + self.n_pairs + bool(self.n_joint)
 
     @property
     def n_pairs(self) -> int:
         return self.pairs.n_pairs
 
+    @property
+    def n_joint(self) -> int:
+        return self.pairs.joint.n_scores
+
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What people call the columns and pairs."""
-        return (*self.bins.names, *self.bins.pair_names[: self.n_pairs])
+        """What people call them."""
+        return (*self.bins.names, *self.bins.together_names[: self.n_columns - self.bins.n_columns])
 
     @cached_property
     def n_parts(self) -> Floats:
@@ -184,11 +190,17 @@ class Signals:
     @cached_property
     def is_share(self) -> NDArray[np.bool_]:
         """Signals that are shares of rows, shape (signals,)."""
-        return np.array([measure not in (*RANKS, Measure.CORRELATION) for measure in self.measure], np.bool_)
+        others = (*RANKS, Measure.CORRELATION, Measure.JOINT)
+        return np.array([measure not in others for measure in self.measure], np.bool_)
 
     @cached_property
     def is_pair(self) -> NDArray[np.bool_]:
-        """Signals of pairs of columns, the last ones, shape (signals,)."""
+        """Signals of pairs of columns, shape (signals,)."""
+        return np.array([measure is Measure.CORRELATION for measure in self.measure], np.bool_)
+
+    @cached_property
+    def is_together(self) -> NDArray[np.bool_]:
+        """Signals of several columns at once, the last ones, shape (signals,)."""
         return np.arange(self.n_signals) >= self._own.size
 
     @cached_property
@@ -272,9 +284,13 @@ class Signals:
         rows[..., :n] = np.where(self.is_fault[:n], reading.n_all[..., None], reading.valid[..., self._own])
         np.divide(reading.totals, np.maximum(rows[..., :n], 1), out=found[..., :n])
         if self.n_pairs:
-            found[..., n:] = fisher(self.pairs.correlations(reading.pairs, reading.n_all))
-            known = np.isfinite(found[..., n:] - self.mean[..., n:])
-            rows[..., n:] = known * np.maximum(reading.n_all[..., None] - 3.0, 0.0)
+            two = slice(n, n + self.n_pairs)
+            found[..., two] = fisher(self.pairs.correlations(reading.pairs, reading.n_all))
+            known = np.isfinite(found[..., two] - self.mean[..., two])
+            rows[..., two] = known * np.maximum(reading.n_all[..., None] - 3.0, 0.0)
+        if self.n_joint:
+            found[..., n + self.n_pairs :] = self.pairs.joint_means(reading.pairs, reading.n_all)
+            rows[..., n + self.n_pairs :] = reading.n_all[..., None]
         return np.where(rows > 0, (found - self.mean) * self.scale, 0.0), rows
 
     def event_rows(self, reading: Reading) -> Floats:
@@ -295,13 +311,22 @@ class Signals:
         return np.maximum(variance, 1e-3)
 
     def troubled(self, changed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Pairs of which a column has changed itself; changed, found: shape (..., columns).
+        """Pairs of which a column has changed itself, joint scores if any column or pair has; changed, found: shape
+        (..., columns).
 
         A correlation follows its columns; it is only told of by itself while they are as they were.
         """
         found = np.zeros(changed.shape, np.bool_)
-        found[..., self.bins.n_columns :] = changed[..., self.pairs.members].any(axis=-2)
+        first = self.bins.n_columns
+        found[..., first : first + self.n_pairs] = changed[..., self.pairs.members].any(axis=-2)
+        if self.n_joint:
+            found[..., -1] = changed[..., :-1].any(axis=-1)
         return found
+
+    def first_of(self, row: int) -> int:
+        """The first signal of a column, pair or the joint scores; `n_signals` where it has none."""
+        place = int(np.searchsorted(self.column, row))
+        return place if place < self.n_signals and self.column[place] == row else self.n_signals
 
     def per_column(self, of_signals: Floats, of_events: Floats) -> Floats:
         """Sums over the parts of each column, shape (..., columns)."""
@@ -313,8 +338,8 @@ class Signals:
 
     @cached_property
     def _own(self) -> Places:
-        """Columns of the signals that are means over rows of one column: all but the pairs', which are the last."""
-        return self.column[: self.n_signals - self.n_pairs]
+        """Columns of the signals that are means over rows of one column; those of several columns are the last."""
+        return self.column[: self.n_signals - self.n_pairs - self.n_joint]
 
     @cached_property
     def _ranked(self) -> Places:
@@ -393,6 +418,16 @@ def _correlations(reference: Profile) -> list[_Signal]:
     scale = 1 / np.sqrt(pairs.variance)
     numbers = enumerate(zip(mean.tolist(), scale.tolist(), strict=True))
     return [(first + pair, Measure.CORRELATION, 0, *two) for pair, two in numbers]
+
+
+def _joint(reference: Profile) -> list[_Signal]:
+    """Of every joint score one signal, all of one thing that comes after the pairs."""
+    pairs, row = reference.bins.pairs, reference.bins.n_columns + reference.bins.pairs.n_pairs
+    if not reference.pairs.size:
+        return []
+    mean = pairs.joint_means(reference.pairs, np.array(reference.n_rows))
+    scale = 1 / np.sqrt(pairs.joint.variance)
+    return [(row, Measure.JOINT, 0, *two) for two in zip(mean.tolist(), scale.tolist(), strict=True)]
 
 
 _Signal = tuple[int, Measure, int, float, float]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -19,7 +19,9 @@ from detectors import Bins
 from detectors.blocks import Cut
 from detectors.calibration import VERSION, Allowance, Calibration
 from detectors.cells import Floats
+from detectors.joint import JOINT_NAME
 from detectors.season import HOUR_MS
+from detectors.signals import Measure
 from monitor.config import PERIODS_MS, Config, Model, Rows
 from monitor.window import WHOLE, Segments
 
@@ -41,12 +43,16 @@ class Calibrations(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Allowances:
-    """What a model's segments may ring. false_alarms, per: the whole budget, in words."""
+    """What a model's segments may ring.
+
+    false_alarms, per: the whole budget, in words. unknown: what is to be watched but cannot be, by its name, and why.
+    """
 
     false_alarms: float
     per: str
     cut: Cut
     by_segment: Mapping[str, Allowance]
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     def key(self, reference: str) -> str:
         """Names everything that a calibration rests on."""
@@ -76,11 +82,19 @@ def of(config: Config, model: Model, bins: Bins) -> Allowances:
         own = weights.copy()
         if segment != WHOLE:
             own[segments.cells[segment][0]] = 0.0  # it has but one value there
-        pairs = _of_pairs(bins, own) * (model.correlations > 0) if segment == WHOLE else np.zeros(0)
-        everything = np.concatenate((own, pairs))
+        everything = own if segment != WHOLE else np.concatenate((own, _together(bins, own, model)))
         shares = everything / max(everything.sum(), 1e-300) / len(segments.order) / n_models
         by_segment[segment] = Allowance(config.budget.false_alarms, period, shares)
-    return Allowances(config.budget.false_alarms, config.budget.per, cut, by_segment)
+    unsealed = Measure.JOINT in model.multivariate and JOINT_NAME not in bins.together_names
+    unknown = {JOINT_NAME: "the reference was sealed without it, or has no two columns for it: build it anew"}
+    return Allowances(config.budget.false_alarms, config.budget.per, cut, by_segment, unknown if unsealed else {})
+
+
+def _together(bins: Bins, importance: Floats, model: Model) -> Floats:
+    """What weighs what is watched of several columns at once: the pairs, and all joint scores as much as a column."""
+    pairs = _of_pairs(bins, importance) * (model.correlations > 0)
+    joint = np.full(len(bins.together_names) - pairs.size, 1.0 * (Measure.JOINT in model.multivariate))
+    return np.concatenate((pairs, joint))
 
 
 def importance(model: Model, bins: Bins) -> dict[str, float]:

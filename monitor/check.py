@@ -14,7 +14,7 @@ from monitor import allowance
 from monitor.allowance import Calibrations
 from monitor.batch import NO_TIME
 from monitor.config import EVIDENCE, Config, Model
-from monitor.decision import CORRELATION, Clock, Decision, Outcome, Place, Scores, Verdict, finite, no_clock
+from monitor.decision import CORRELATION, JOINT, Clock, Decision, Outcome, Place, Scores, Verdict, finite, no_clock
 from monitor.decision.budget import Budget, Ledger
 from monitor.decision.family import Family
 from monitor.decision.rules import Thresholds
@@ -154,7 +154,7 @@ class Judge:
         """
         scores = self._scores(window)
         n_columns = self.reference.bins.n_columns
-        known, of_pairs = before[:n_columns], [v for v in before[n_columns:] if v.measure == CORRELATION]
+        known, together = before[:n_columns], [v for v in before[n_columns:] if v.measure in (CORRELATION, JOINT)]
         said = [decision.again(scores, known) for decision in self.decisions]
         since = {verdict.column: verdict.since_window for verdict in before if verdict.since_window is not None}
         dated = []
@@ -162,7 +162,7 @@ class Judge:
             began = since.get(verdict.column, window.index)
             known_run = verdict.outcome is Outcome.DRIFT or began < window.index
             dated.append(msgspec.structs.replace(verdict, since_window=began) if known_run else verdict)
-        return Judged(window, (*dated, *of_pairs, *unexpected(window)))
+        return Judged(window, (*dated, *together, *unexpected(window)))
 
     def limits(self) -> Mapping[str, Mapping[str, float]]:
         """What the statistics of the whole are held against: by detector, by column."""

@@ -141,16 +141,18 @@ class Fields(_Table):
 
 
 class Labels(_Table):
-    """`[model.labels]`: labels that come later than their predictions, in a topic of their own.
+    """`[model.labels]`: labels that come later than their predictions.
 
-    id, label: dotted paths into its records, those of `[model.fields]` where they are not named. lag: how long a
-    prediction waits for its label; max_waiting: predictions that may wait.
+    topic: of their own, "" where they come among the predictions. id, label: dotted paths into their records, those of
+    `[model.fields]` where they are not named. timestamp: when the label was known, the log's own time where it is not
+    named. lag: how long a prediction waits for its label; max_waiting: predictions that may wait.
     """
 
-    topic: str = Field(min_length=1)
+    topic: str = ""
     format: str | None = None
     id: str | None = None
     label: str | None = None
+    timestamp: str | None = None
     lag: DurationMs = Field(default=_duration("7d"), gt=0)
     max_waiting: int = Field(default=1_000_000, ge=1)
 
@@ -169,7 +171,7 @@ class Model(_Table):
     """`[[model]]`: one model, its log and its reference.
 
     schema_file, schema_registry: for formats whose records only name their schema, one of the two. correlations: how
-    many numeric columns are watched two by two; 0: none.
+    many numeric columns are watched two by two; 0: none. multivariate: ways to watch all columns at once.
     """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
@@ -187,14 +189,15 @@ class Model(_Table):
     segments: tuple[str, ...] = ()
     max_segments: int = Field(default=50, gt=0)
     correlations: int = Field(default=16, ge=0, le=64)
+    multivariate: tuple[Literal["mmd"], ...] = ()
     fields: Fields = Fields()
     labels: Labels | None = None
     columns: Mapping[str, Column] = Field(default_factory=dict)
 
     @property
     def all_topics(self) -> tuple[str, ...]:
-        """Those of its predictions, and that of its labels."""
-        return self.topics if self.labels is None else (*self.topics, self.labels.topic)
+        """Those of its predictions, and that of its labels where they have one."""
+        return (*self.topics, self.labels.topic) if self.labels and self.labels.topic else self.topics
 
     @property
     def without_labels(self) -> Model:
@@ -402,6 +405,9 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
         yield from _unknown(f"model[{i}].format", model.format, known.formats, "format")
         if config.kafka is not None and not model.topics:
             yield Problem(f"model[{i}].topics", "no topic, but there is a [kafka] table; name the topics to read")
+        if model.multivariate and model.decision != "budget":
+            found = f'found {", ".join(model.multivariate)}, which needs the budget; wanted decision = "budget"'
+            yield Problem(f"model[{i}].multivariate", found)
         if model.labels is not None:
             yield from _of_labels(f"model[{i}]", model, model.labels, config.kafka, known)
         if config.kafka is not None and config.kafka.dead_letter_topic in model.all_topics:
@@ -428,7 +434,10 @@ def _of_labels(where: str, model: Model, labels: Labels, kafka: Kafka | None, kn
     if labels.format is not None:
         yield from _unknown(f"{where}.labels.format", labels.format, known.formats, "format")
     if labels.topic in model.topics:
-        yield Problem(f"{where}.labels.topic", f"found {labels.topic!r}, a topic of predictions; wanted one of labels")
+        yield Problem(
+            f"{where}.labels.topic",
+            f"found {labels.topic!r}, a topic of predictions; leave it out: labels come there too",
+        )
     if isinstance(model.window, Rows):
         yield Problem(f"{where}.labels", f'found a window of "{model.window.n_rows} rows", wanted one of event time')
     if kafka is not None and kafka.sample < 1:

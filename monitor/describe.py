@@ -12,6 +12,11 @@ from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN,
 from detectors.columns import CategoricalColumn, NumericColumn
 
 N_WORDS: Final = 2
+JOINT: Final = (
+    "Products of functions of two or three columns, whose means change when columns go together in another way; "
+    "each column by itself may be as it was."
+)
+"""What the joint distribution of columns is watched by."""
 
 
 def change(pair: Pair, row: int, measure: str) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from monitor.alert import Change, Drifting, Episode, Seen, State
 from monitor.batch import NO_TIME, Severity
-from monitor.decision import CORRELATION
+from monitor.decision import CORRELATION, JOINT
 from monitor.window import WHOLE
 
 
@@ -178,7 +178,8 @@ def alert_body(subject: Subject, change: Change, retraining: str | None, approva
 def _title(subject: Subject, episode: Episode) -> str:
     measures = {column.verdict.column: column.verdict.measure for column in episode.columns}
     n_pairs = sum(measure == CORRELATION for measure in measures.values())
-    n_columns = len(measures) - n_pairs
+    n_joint = sum(measure == JOINT for measure in measures.values())
+    n_columns = len(measures) - n_pairs - n_joint
     match episode.state:
         case State.RESOLVED:
             return "the incident is over"
@@ -188,9 +189,12 @@ def _title(subject: Subject, episode: Episode) -> str:
             return "most records cannot be read"
     if not measures:
         return "the model has become too old"
-    pairs = f"{n_pairs} correlation{'s' if n_pairs > 1 else ''} of columns changed"
-    drifted = f"{n_columns} of {subject.n_columns} columns drifted"
-    return pairs if not n_columns else f"{drifted}, {pairs}" if n_pairs else drifted
+    told = [
+        f"{n_columns} of {subject.n_columns} columns drifted" if n_columns else "",
+        f"{n_pairs} correlation{'s' if n_pairs > 1 else ''} of columns changed" if n_pairs else "",
+        "the joint distribution of columns changed" if n_joint else "",
+    ]
+    return ", ".join(filter(None, told))
 
 
 def retrain_body(subject: Subject, change: Change, trigger: str, reason: str) -> RetrainBody:

@@ -21,8 +21,9 @@ import numpy as np
 from detectors import Bins, Kind, Profile
 from detectors.blocks import Cut, Rows
 from detectors.cells import Cells, Floats
-from detectors.correlation import choose
+from detectors.correlation import watched
 from detectors.law import Laws
+from detectors.signals import Measure
 from monitor import past
 from monitor.allowance import Calibrations, cut_of
 from monitor.batch import NO_TIME, Int64s, Partition
@@ -52,7 +53,7 @@ class Slicing:
     """How a reference's rows are cut into windows and segments, as the model's log will be.
 
     time_ms: of each row, NO_TIME where it has none. segments, max_segments, correlations: as in the model's
-    configuration. importance: of columns, where it is not 1.
+    configuration; joint: whether "mmd" is among its `multivariate`. importance: of columns, where it is not 1.
     """
 
     cut: Cut
@@ -60,6 +61,7 @@ class Slicing:
     segments: tuple[str, ...] = ()
     max_segments: int = 50
     correlations: int = 0
+    joint: bool = False
     importance: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -78,7 +80,8 @@ def slicing(frame: pd.DataFrame, model: Model) -> Slicing:
     known = name is not None and name in frame
     time_ms = times(frame[name]) if known else np.full(len(frame), NO_TIME)
     importance = {name: column.importance for name, column in model.columns.items()}
-    return Slicing(cut_of(model), time_ms, model.segments, model.max_segments, model.correlations, importance)
+    joint = Measure.JOINT in model.multivariate
+    return Slicing(cut_of(model), time_ms, model.segments, model.max_segments, model.correlations, joint, importance)
 
 
 def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
@@ -139,11 +142,11 @@ def _counted(
         {LOSS: error_of},
     )
     matrix, cells = counted(frame, bins)
-    profile, n = Profile.of(bins, matrix, cells), bins.n_numeric
-    if slicing is not None and slicing.correlations:
-        importance = np.array([slicing.importance.get(name, 1.0) for name in bins.names[:n]], np.float64)
+    profile = Profile.of(bins, matrix, cells)
+    if slicing is not None and (slicing.correlations or slicing.joint):
+        importance = np.array([slicing.importance.get(name, 1.0) for name in bins.names], np.float64)
         importance[list(bins.errors)] = 0.0  # an error follows its column
-        pairs = choose(profile.counts[:n], cells[:n], importance, slicing.correlations)
+        pairs = watched(profile, cells, importance, slicing.correlations, joint=slicing.joint)
         bins = replace(bins, pairs=pairs)
         profile = replace(profile, bins=bins, pairs=pairs.sums(cells))
     return bins, profile, matrix, cells

@@ -295,12 +295,15 @@ class TimeWindows:
             watermark = max(watermark, max(overdue, default=NO_TIME))
         return watermark
 
-    def beyond_fence(self, batch: Batch) -> Batch:
-        """The batch without rows that a closed window holds already; a fence that was passed is taken down."""
+    def beyond_fence(self, batch: Batch, *, ends: bool = True) -> Batch:
+        """The batch without rows that a closed window holds already; a fence that was passed is taken down.
+
+        ends: whether it may be, which is so unless more is to come of the same records.
+        """
         fence = self.fences.get(batch.partition)
         if fence is None:
             return batch
-        if batch.next_offset >= fence:
+        if ends and batch.next_offset >= fence:
             del self.fences[batch.partition]
         return batch.without((batch.offsets < fence) & (self._ends(batch.time_ms) <= self.closed_until))
 

@@ -172,6 +172,8 @@ def _ledger(ledger: Ledger) -> Iterator[str]:
             ordered = sorted(least.items(), key=itemgetter(1))
             (_, middle), (worst, most) = ordered[len(ordered) // 2], ordered[-1]
             yield f"smallest {what} seen within 24 windows: {middle:.2g} {unit}, {most:.2g} in {worst}"
+    if ledger.least_joint is not None:
+        yield f"smallest change of a joint score seen within 24 windows: {ledger.least_joint:.2g} standard deviations"
 
 
 def _sure(verdict: Verdict) -> Iterator[str]:

@@ -32,6 +32,8 @@ QUALITY: Final = frozenset({"missing", "type_error", "out_of_range", "unseen", "
 """Detectors of faults in the data itself, which a new model would only learn."""
 CORRELATION: Final = str(Measure.CORRELATION)
 """The measure of a verdict that speaks of a pair of columns."""
+JOINT: Final = str(Measure.JOINT)
+"""The measure of a verdict that speaks of all columns at once, and its name in the configuration."""
 
 
 class Outcome(StrEnum):
@@ -176,7 +178,7 @@ class Decision(Protocol):
     def judge(self, scores: Scores, memory: bytes) -> tuple[tuple[Verdict, ...], bytes]:
         """One verdict per column, in the order of `bins.names`, and what to remember; memory is b"" at first.
 
-        After those of the columns may come verdicts on pairs of columns, where there is something to say of them.
+        After those of the columns may come verdicts on several columns at once, where there is something to say.
         """
 
     def again(self, scores: Scores, before: Sequence[Verdict]) -> tuple[Verdict, ...]:

@@ -41,7 +41,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     order: what the order of the reference's rows told.
     n_columns, n_pairs: columns, and pairs of them, that are watched. off: those off paging, and why; calibrating: those
     of which too little is known yet. least: smallest shift that each column shows within 24 windows in four of five
-    cases, in standard deviations; least_pairs: smallest change of each pair's correlation, in Fisher's z.
+    cases, in standard deviations; least_pairs: smallest change of each pair's correlation, in Fisher's z; least_joint:
+    of a joint score, in its standard deviations.
     """
 
     false_alarms: float
@@ -61,6 +62,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     calibrating: tuple[str, ...] = ()
     least: dict[str, float] = {}
     least_pairs: dict[str, float] = {}
+    least_joint: float | None = None
 
 
 class _Kept(msgspec.Struct, frozen=True, tag="budget"):
@@ -143,7 +145,7 @@ class Budget:
             names[c]: max(float(seen.ln_evidence[c]), kept.strongest.get(names[c], -np.inf))
             for c in np.flatnonzero(after.standing.firing).tolist()
         }
-        told = [*range(self.bins.n_columns), *found.pairs(before)]
+        told = [*range(self.bins.n_columns), *found.together(before)]
         verdicts = tuple(self._verdict(scores, found, row, strongest) for row in told)
         book = self._booked(ward, kept.ledger, sight, found)
         data = msgspec.msgpack.encode(_Kept(after.to_bytes(), place.start_ms, book, strongest))
@@ -177,37 +179,42 @@ class Budget:
     def account(self, segment: str) -> Ledger:
         """A segment's ledger before its first window."""
         ward = self.wards[segment]
-        names, calibration = ward.layout.names, ward.calibration
+        layout, calibration = ward.layout, ward.calibration
+        names, first, end = layout.names, self.bins.n_columns, self.bins.n_columns + layout.n_pairs
         return Ledger(
             false_alarms=self.allowances.false_alarms, per=self.allowances.per,
             raised=float(np.exp(calibration.ln_factor)), replayed=finite(calibration.replayed),
             allowed=finite(calibration.allowed), order=calibration.order, n_columns=self.bins.n_columns,
-            n_pairs=ward.layout.n_pairs,
-            off={names[column]: why for column, why in calibration.off.items()},
-            least=_known(self.bins.names, calibration.least[: self.bins.n_columns]),
-            least_pairs=_known(names[self.bins.n_columns :], calibration.least[self.bins.n_columns :]),
+            n_pairs=layout.n_pairs, off=self._off(ward, calibration.off),
+            least=_known(self.bins.names, calibration.least[:first]),
+            least_pairs=_known(names[first:end], calibration.least[first:end]),
+            least_joint=next(iter(_known(names[end:], calibration.least[end:]).values()), None),
         )  # fmt: skip
 
     def _booked(self, ward: Ward, book: Ledger, sight: Sight, found: _Findings) -> Ledger:
         length = 1 + float(np.asarray(sight.gap))
         names = ward.layout.names
-        off = {names[column]: why for column, why in found.off.items()}
         return msgspec.structs.replace(
             book, n_windows=book.n_windows + 1, n_periods=book.n_periods + length / ward.allowance.period,
             expected=book.expected + length / ward.allowance.period * ward.allowance.own,
             pages=book.pages + bool(found.seen.opened.any()), alarms=book.alarms + int(found.seen.alarm.loud.sum()),
-            off=off, calibrating=tuple(names[c] for c in np.flatnonzero(found.calibrating).tolist()),
+            off=self._off(ward, found.off),
+            calibrating=tuple(names[c] for c in np.flatnonzero(found.calibrating).tolist()),
         )  # fmt: skip
 
+    def _off(self, ward: Ward, off: Mapping[int, str]) -> dict[str, str]:
+        """What is off paging, and why, by its name; what the reference was not made for too."""
+        return {**self.allowances.unknown, **{ward.layout.names[column]: why for column, why in off.items()}}
+
     def _verdict(self, scores: Scores, found: _Findings, row: int, strongest: Mapping[str, float]) -> Verdict:
-        pair, column, is_pair = scores.pair, found.ward.layout.names[row], row >= self.bins.n_columns
-        n, m = (pair.reference.n_rows, pair.current.n_rows) if is_pair else (int(pair.n[row]), int(pair.m[row]))
+        pair, column, single = scores.pair, found.ward.layout.names[row], row < self.bins.n_columns
+        n, m = (int(pair.n[row]), int(pair.m[row])) if single else (pair.reference.n_rows, pair.current.n_rows)
         firing = bool(found.firing[row])
         measure, effect, low, high = found.told(row, scores)
         ln_evidence = strongest.get(column, float(found.seen.ln_evidence[row]))
         outcome, reason = Outcome.OK, ""
         if firing:
-            words = found.correlated(row, effect or 0.0) if is_pair else describe.change(pair, row, measure)
+            words = describe.change(pair, row, measure) if single else found.related(row, effect or 0.0)
             empty = not m and measure not in _FAULTS
             outcome, reason = Outcome.DRIFT, "it drifted before, and has no value in this window" if empty else words
         elif row in found.off:
@@ -273,16 +280,20 @@ class _Findings:
         found[:, layout.column[::-1]] = np.stack((size, wide))[:, ::-1]  # the first of each column is left standing
         return found[0], found[1]
 
-    def pairs(self, before: Vigil) -> Iterable[int]:
-        """Rows of the pairs of columns of which there is something to say."""
+    def together(self, before: Vigil) -> Iterable[int]:
+        """Rows of what is watched of several columns at once, where there is something to say of it."""
         standing, first = before.standing, self.ward.layout.bins.n_columns
         told = self.firing | self.held | standing.firing | standing.held
         return (first + np.flatnonzero(told[first:])).tolist()
 
-    def correlated(self, row: int, change: float) -> str:
-        """What became of the correlation of a pair of columns; change: of Fisher's z."""
+    def related(self, row: int, change: float) -> str:
+        """What became of the correlation of a pair of columns, or of a joint score; change: in the effect's unit."""
         layout = self.ward.layout
-        signal = layout.n_signals - layout.n_columns + row
+        signal = layout.first_of(row)
+        if layout.measure[signal] is Measure.JOINT:
+            members = layout.pairs.joint.members(self._changes[row][0] - signal)
+            *others, last = (layout.bins.names[column] for column in members)
+            return f"{', '.join(others)} and {last} no longer go together as they did"
         z = self._expected[signal] / layout.scale[signal] + layout.mean[signal]
         return f"from {np.tanh(z):.2f} to {np.tanh(z + change):.2f}"
 
@@ -291,9 +302,8 @@ class _Findings:
         layout = self.ward.layout
         if row not in self._changes:
             size, error = float(self._now[row]), float(self._error[row])
-            first = np.searchsorted(layout.column, row)
-            known = first < layout.n_signals and layout.column[first] == row
-            measure = str(layout.measure[first]) if known else ""
+            first = layout.first_of(row)
+            measure = str(layout.measure[first]) if first < layout.n_signals else ""
             return measure, finite(size), finite(size - SURE * error), finite(size + SURE * error)
         part, change = self._changes[row]
         size, error = float(change.size[0]), float(change.error[0])

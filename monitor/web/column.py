@@ -9,9 +9,10 @@ from litestar import Request, Response, get
 from litestar.params import FromPath
 
 from detectors import REGISTRY, law, mmd
+from detectors.joint import JOINT_NAME
 from monitor.account import ColumnHistory
 from monitor.decision import Scores
-from monitor.describe import correlations, number, percent
+from monitor.describe import JOINT, correlations, number, percent
 from monitor.history import Compared
 from monitor.null import usual
 from monitor.outline import outline
@@ -94,6 +95,8 @@ def _compared(compared: Compared | None, column_name: str, shown: str) -> Html:
     names = compared.pair.bins.names
     if column_name in compared.pair.bins.pair_names:
         return tag("p", correlations(compared.pair, compared.pair.bins.pair_names.index(column_name)))
+    if column_name == JOINT_NAME:
+        return tag("p", JOINT)
     if column_name not in names:
         return tag("p", "The reference has no such column.")
     row = names.index(column_name)

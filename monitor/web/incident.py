@@ -9,6 +9,7 @@ from typing import Any, Final
 from litestar import Request, Response, get
 from litestar.params import FromPath
 
+from detectors.joint import JOINT_NAME
 from monitor import describe
 from monitor.account import ClosedWindow, ColumnPoint, Explanation, TriggerEntry
 from monitor.alert import Drifting, Episode
@@ -185,6 +186,8 @@ def _column(seen: _Seen, one: Drifting) -> Html:
 def _distribution(compared: Compared | None, column: str, course: Html) -> Html:
     if compared is None:
         why = "This window, or the reference that it was counted on, is not kept any more."
+    elif column == JOINT_NAME:
+        why = describe.JOINT
     elif column in compared.pair.bins.pair_names:
         why = describe.correlations(compared.pair, compared.pair.bins.pair_names.index(column))
     elif column not in compared.pair.bins.names:

@@ -11,7 +11,7 @@ from detectors import Bins, Profile
 from detectors.blocks import Blocks, Rows, cut_by_rows, cut_by_time
 from detectors.calibration import Allowance, Calibration, Material, calibrate
 from detectors.cells import MISSING, UNSEEN, Cells, Floats
-from detectors.correlation import choose
+from detectors.correlation import watched
 from detectors.season import HOUR_MS, MONDAY_MS
 from detectors.signals import Reading, Signals
 from detectors.vigil import Seen, Sight, Vigil
@@ -64,14 +64,14 @@ class Watchman:
     @classmethod
     def of(
         cls, table: Table, n_rows: int, *, hours: bool = False, mend: Callable[[Material], Material] = lambda m: m,
-        correlations: int = 0,
+        correlations: int = 0, joint: bool = False,
     ) -> Watchman:  # fmt: skip
         """Learn from these rows; hours: each window of them is an hour of its own."""
         bins = bins_of(table)
         cells = cells_of(bins, table)
-        if correlations:
-            counts = Profile.of(bins, table.numbers, cells).counts[:N_NUMBERS]
-            bins = replace(bins, pairs=choose(counts, cells[:N_NUMBERS], np.ones(N_NUMBERS), correlations))
+        if correlations or joint:
+            bare = Profile.of(bins, table.numbers, cells)
+            bins = replace(bins, pairs=watched(bare, cells, np.ones(bins.n_columns), correlations, joint=joint))
         profile = Profile.of(bins, table.numbers, cells)
         signals = Signals.of(profile, n_rows)
         times = MONDAY_MS + np.arange(table.n_rows) * HOUR_MS // n_rows if hours else np.full(table.n_rows, NO_TIME)

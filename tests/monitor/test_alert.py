@@ -14,7 +14,7 @@ from detectors import Bins
 from monitor.alert import Change, Episode, Policy, State, advance
 from monitor.batch import Severity
 from monitor.check import Judged
-from monitor.decision import CORRELATION, Outcome, Verdict
+from monitor.decision import CORRELATION, JOINT, Outcome, Verdict
 from monitor.message import Subject, alert_body, retrain_body
 from monitor.window import WHOLE, Window
 
@@ -50,6 +50,11 @@ def test_the_title_tells_columns_and_correlations_apart():
 
     assert titled(judged(1, "a")) == "1 of 30 columns drifted"
     assert titled(of_pairs) == "2 correlations of columns changed"
+    jointly = judged(3, "joint distribution", measure=JOINT)
+    assert titled(jointly) == "the joint distribution of columns changed"
+    assert titled(of_pairs, jointly).endswith(
+        "2 correlations of columns changed, the joint distribution of columns changed"
+    )
     assert titled(of_pairs, judged(2, "a")) == "1 of 30 columns drifted, 2 correlations of columns changed"
 
 
