@@ -109,6 +109,7 @@ class State(_Table):
     """`[state]`: where driftd remembers.
 
     sample_rows: of every window, kept with it; sample_retention: how long, where nothing in the window drifts.
+    max_open_windows: of a model, its segments' included; see `Windows.ahead`.
     """
 
     directory: Path = Path("/var/lib/driftd")
@@ -117,6 +118,7 @@ class State(_Table):
     sample_retention: DurationMs = _duration("7d")
     checkpoint: DurationMs = Field(default=_duration("5s"), gt=0)
     checkpoint_records: int = Field(default=1_000_000, ge=1)
+    max_open_windows: int = Field(default=1_000, ge=10)
     backup: DurationMs = _duration("24h")
 
 

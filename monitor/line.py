@@ -256,6 +256,10 @@ class Line:
         """The incident at hand in a few words; None when there is none, or it is pending."""
         return self._desk.summary()
 
+    def ahead(self) -> frozenset[Partition]:
+        """See `Windows.ahead`."""
+        return self._windows.ahead()
+
     def ready(self, moment: Moment) -> bool:
         """Whether a tick would close a window."""
         return self._windows.ready(moment)
@@ -378,7 +382,7 @@ def _windows(model: Model, reference: Reference, state: State) -> Windows:
     extras = Extras(panes=model.decision == "budget", n_sampled=state.sample_rows)
     if isinstance(model.window, Rows):
         return RowWindows(reference.bins, model.window.n_rows, segments, extras)
-    span = Span(model.window.width_ms, model.lateness, state.retention)
+    span = Span(model.window.width_ms, model.lateness, state.retention, state.max_open_windows)
     return TimeWindows(reference.bins, span, segments, extras)
 
 

@@ -130,6 +130,7 @@ class Metrics:
         self._logged = gauge("kafka_last_record_timestamp_seconds", "When the newest record was logged", "topic")
         self._batch_path = gauge("kafka_batch_path", "Whether whole batches are read; 0 is record by record, slower")
         self._connected = gauge("kafka_connected", "Whether a broker's connection stands")
+        self._waiting = gauge("kafka_partitions_waiting", "Partitions that wait because too many windows are open")
         self._rebalanced = counter("kafka_rebalances", "Times that the group decided whose turn it is")
         self._anew = counter("topics_made_anew", "Topics found deleted and made anew under the same name", "topic")
         self._letters = counter("dead_letters_produced", "Dead letters that Kafka has taken")
@@ -231,6 +232,10 @@ class Metrics:
     def jumped(self, at: Partition, n_lost: int) -> None:
         """Records are gone."""
         self._lost.labels(at.topic).inc(max(n_lost, 0))
+
+    def waiting(self, n_partitions: int) -> None:
+        """So many partitions are not read on for now."""
+        self._waiting.set(n_partitions)
 
     def rebalanced(self) -> None:
         """The group has decided whose turn it is."""
