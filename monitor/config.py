@@ -428,12 +428,7 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
             )
             yield Problem("kafka.dead_letter_topic", told)
     yield from _references(config, known)
-    beats = config.heartbeat
-    if beats is not None and (beats.url_file is None) == (beats.url_env is None):
-        found = "neither" if beats.url_file is None else "both"
-        yield Problem("heartbeat.url_file", f"found {found} of url_file and url_env, wanted one of them")
-    for name in config.http.scores:
-        yield from _unknown("http.scores", name, known.detectors | {EVIDENCE}, "detector")
+    yield from _of_watching(config, known)
     for i, channel in enumerate(config.channel):
         yield from _unknown(f"channel[{i}].kind", channel.kind, known.channels, "kind of channel")
         options = known.channels.get(channel.kind)
@@ -442,6 +437,16 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
                 options.model_validate(channel.model_extra or {})
         except ValidationError as error:
             yield from mistakes(error, options or BaseModel, f"channel[{i}]")
+
+
+def _of_watching(config: Config, known: Known) -> Iterator[Problem]:
+    """What is shown and told to who watches driftd itself."""
+    beats = config.heartbeat
+    if beats is not None and (beats.url_file is None) == (beats.url_env is None):
+        found = "neither" if beats.url_file is None else "both"
+        yield Problem("heartbeat.url_file", f"found {found} of url_file and url_env, wanted one of them")
+    for name in config.http.scores:
+        yield from _unknown("http.scores", name, known.detectors | {EVIDENCE}, "detector")
 
 
 def _of_labels(where: str, model: Model, labels: Labels, kafka: Kafka | None, known: Known) -> Iterator[Problem]:
