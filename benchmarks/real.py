@@ -22,7 +22,7 @@ import pandas as pd
 
 from monitor.cli import read_config
 from monitor.reference import kinds_of, seal, slicing
-from monitor.replay import replay
+from monitor.replay import Log, replay
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SIZES = (200, 500, 1000, 5000)
@@ -78,7 +78,7 @@ def told(case: Case, size: int) -> Told:
         frame = case.reference[list(case.current.columns)]
         reference = seal(frame, kinds_of(frame, {}), home / "reference", slicing(frame, model))
         case.current.to_parquet(home / "log.parquet", index=False)
-        replay(checked, model, reference, [home / "log.parquet"], home / "out")
+        replay(checked, model, reference, Log([home / "log.parquet"]), home / "out")
         firing: set[str] = set()
         alarms, n_windows = [], 0
         drifting: dict[str, list[int]] = {}

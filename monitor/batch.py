@@ -60,7 +60,7 @@ class Records:
     next_offset: where to read on once these records are committed.
     n_passed: records among these that are in the log and were passed over, because only a sample is looked at.
     n_lost: offsets among these whose batch was refused.
-    decoded: by model, what another process made of them; then `values` is empty.
+    decoded: by the key of its reading, what another process made of them; then `values` is empty.
     """
 
     partition: Partition
@@ -91,8 +91,13 @@ class Records:
             offsets=self.offsets[first:],
             timestamps_ms=self.timestamps_ms[first:],
             values=self.values[first:],
-            decoded={model: batch.since(offset) for model, batch in self.decoded.items()},
+            decoded={key: batch.since(offset) for key, batch in self.decoded.items()},
         )
+
+    def without(self, offsets: Int64s) -> Records:
+        """The records less those at these offsets: when which were logged, and no more."""
+        kept = ~np.isin(self.offsets, offsets)
+        return replace(self, offsets=self.offsets[kept], timestamps_ms=self.timestamps_ms[kept], values=(), decoded={})
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class State(_Table):
     """`[state]`: where driftd remembers.
 
     sample_rows: of every window, kept with it; sample_retention: how long, where nothing in the window drifts.
+    max_open_windows: of a model, its segments' included; see `Windows.ahead`.
     """
 
     directory: Path = Path("/var/lib/driftd")
@@ -117,6 +118,7 @@ class State(_Table):
     sample_retention: DurationMs = _duration("7d")
     checkpoint: DurationMs = Field(default=_duration("5s"), gt=0)
     checkpoint_records: int = Field(default=1_000_000, ge=1)
+    max_open_windows: int = Field(default=1_000, ge=10)
     backup: DurationMs = _duration("24h")
 
 
@@ -139,16 +141,18 @@ class Fields(_Table):
 
 
 class Labels(_Table):
-    """`[model.labels]`: labels that come later than their predictions, in a topic of their own.
+    """`[model.labels]`: labels that come later than their predictions.
 
-    id, label: dotted paths into its records, those of `[model.fields]` where they are not named. lag: how long a
-    prediction waits for its label; max_waiting: predictions that may wait.
+    topic: of their own, "" where they come among the predictions. id, label: dotted paths into their records, those of
+    `[model.fields]` where they are not named. timestamp: when the label was known, the log's own time where it is not
+    named. lag: how long a prediction waits for its label; max_waiting: predictions that may wait.
     """
 
-    topic: str = Field(min_length=1)
+    topic: str = ""
     format: str | None = None
     id: str | None = None
     label: str | None = None
+    timestamp: str | None = None
     lag: DurationMs = Field(default=_duration("7d"), gt=0)
     max_waiting: int = Field(default=1_000_000, ge=1)
 
@@ -192,8 +196,8 @@ class Model(_Table):
 
     @property
     def all_topics(self) -> tuple[str, ...]:
-        """Those of its predictions, and that of its labels."""
-        return self.topics if self.labels is None else (*self.topics, self.labels.topic)
+        """Those of its predictions, and that of its labels where they have one."""
+        return (*self.topics, self.labels.topic) if self.labels and self.labels.topic else self.topics
 
     @property
     def without_labels(self) -> Model:
@@ -275,6 +279,17 @@ class Retrain(_Table):
     callback_secret_env: str | None = None
 
 
+class Heartbeat(_Table):
+    """`[heartbeat]`: a POST every so often while all is well, to who notices when it does not come. url: a secret, as
+    such addresses are."""
+
+    url_file: str | None = None
+    url_env: str | None = None
+    every: DurationMs = Field(default=_duration("1m"), ge=10_000)
+    allow_http: bool = False
+    allow_private: bool = False
+
+
 class Http(_Table):
     """`[http]`: health, metrics, page and API."""
 
@@ -298,6 +313,7 @@ class Config(_Table):
     retrain: tuple[Retrain, ...] = ()
     alert: Alert = Alert()
     http: Http = Http()
+    heartbeat: Heartbeat | None = None
 
     @property
     def unsampled(self) -> Config:
@@ -375,7 +391,7 @@ def _keys_at(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The keys that may stand in the table at this location."""
     tables = {
         table.__name__.lower(): table
-        for table in (Kafka, State, Budget, Model, Rule, Channel, Route, Retrain, Alert, Http)
+        for table in (Kafka, State, Budget, Model, Rule, Channel, Route, Retrain, Alert, Http, Heartbeat)
     }
     names = [part for part in location if isinstance(part, str)]
     if not names:
@@ -412,8 +428,7 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
             )
             yield Problem("kafka.dead_letter_topic", told)
     yield from _references(config, known)
-    for name in config.http.scores:
-        yield from _unknown("http.scores", name, known.detectors | {EVIDENCE}, "detector")
+    yield from _of_watching(config, known)
     for i, channel in enumerate(config.channel):
         yield from _unknown(f"channel[{i}].kind", channel.kind, known.channels, "kind of channel")
         options = known.channels.get(channel.kind)
@@ -424,13 +439,26 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
             yield from mistakes(error, options or BaseModel, f"channel[{i}]")
 
 
+def _of_watching(config: Config, known: Known) -> Iterator[Problem]:
+    """What is shown and told to who watches driftd itself."""
+    beats = config.heartbeat
+    if beats is not None and (beats.url_file is None) == (beats.url_env is None):
+        found = "neither" if beats.url_file is None else "both"
+        yield Problem("heartbeat.url_file", f"found {found} of url_file and url_env, wanted one of them")
+    for name in config.http.scores:
+        yield from _unknown("http.scores", name, known.detectors | {EVIDENCE}, "detector")
+
+
 def _of_labels(where: str, model: Model, labels: Labels, kafka: Kafka | None, known: Known) -> Iterator[Problem]:
     """What labels that come later ask of their model."""
     fields = model.fields
     if labels.format is not None:
         yield from _unknown(f"{where}.labels.format", labels.format, known.formats, "format")
     if labels.topic in model.topics:
-        yield Problem(f"{where}.labels.topic", f"found {labels.topic!r}, a topic of predictions; wanted one of labels")
+        yield Problem(
+            f"{where}.labels.topic",
+            f"found {labels.topic!r}, a topic of predictions; leave it out: labels come there too",
+        )
     if isinstance(model.window, Rows):
         yield Problem(f"{where}.labels", f'found a window of "{model.window.n_rows} rows", wanted one of event time')
     if kafka is not None and kafka.sample < 1:

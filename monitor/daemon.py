@@ -108,6 +108,7 @@ class Daemon:
         self._sent: dict[str, Due] = {}
         self._logs: Mapping[str, str] = {}
         self._quiet: dict[Partition, float] = {}
+        self._ahead: frozenset[Partition] = frozenset()
         self._looked = time.monotonic()
         self._n_rows = self._n_committed = 0
         self._n_faults = 0
@@ -175,7 +176,7 @@ class Daemon:
             if anew := self._engine.recognise(logs):
                 self._begin_anew(anew, found)
                 return
-        for i, records in enumerate(found):
+        for i, records in enumerate(self._in_step(found)):
             self._quiet[records.partition] = 0.0
             try:
                 self._engine.step(records, int(now * 1000))
@@ -187,6 +188,19 @@ class Daemon:
         for at, wanted, offset in self._source.losses():  # what was read came before them
             self._engine.jump(at, offset)
             self._outside.metrics.jumped(at, offset - wanted)
+
+    def _in_step(self, found: Sequence[Records]) -> Sequence[Records]:
+        """What is taken now. Partitions that are ahead of others give the same again once these have caught up."""
+        ahead = self._engine.ahead()
+        if ahead and not self._ahead:
+            text = "more windows are open than max_open_windows; %d partitions wait until the others have come as far"
+            log.warning(text, len(ahead), extra={"event": "loop.partitions_wait", "n_partitions": len(ahead)})
+        self._ahead = ahead
+        self._outside.metrics.waiting(len(ahead))
+        if not ahead:
+            return found
+        self._source.seek({each.partition: each.first_offset for each in reversed(found) if each.partition in ahead})
+        return [records for records in found if records.partition not in ahead]
 
     def _begin_anew(self, topics: Sequence[str], found: Sequence[Records]) -> None:
         """Topics were deleted and made anew. What just came may be of either log: all of it is read again."""

@@ -72,6 +72,10 @@ class Engine:
         for line in self._by_topic.get(records.partition.topic, ()):
             line.step(records, now_ms)
 
+    def ahead(self) -> frozenset[Partition]:
+        """See `Windows.ahead`: of any model."""
+        return frozenset().union(*(line.ahead() for line in self.lines))
+
     def jump(self, at: Partition, offset: int) -> None:
         """See `Line.jump`."""
         for line in self._by_topic.get(at.topic, ()):

@@ -29,6 +29,8 @@ from monitor.window import WHOLE, Piece, Segments, TimeWindows
 
 RUN_ROWS: Final = 1 << 18
 """Runs are put together up to so many rows; what is older than the lag is forgotten by whole runs."""
+_LONG_AGO: Final = -(2**62)
+"""Before every event, and still far from what no integer holds."""
 NO_KEY: Final = np.uint64(0)
 _VERSION: Final = 1
 
@@ -232,13 +234,23 @@ class Join:
         self._predictions.add(batch.partition, rows)
         self.counts = self.counts.more(predictions=rows.size)
 
-    def labelled(self, batch: Batch) -> None:
-        """Labels, as a batch on the cells of the output alone."""
-        batch = self.windows.beyond_fence(batch)
+    def clock(self, predictions: Batch, offsets: Int64s) -> Int64s:
+        """The newest event time of their partition's predictions at each of these offsets, before they are taken."""
+        seen = np.append(self._seen(predictions), 0)
+        place = np.searchsorted(predictions.offsets, offsets)
+        before = max(self.windows.newest.get(predictions.partition, NO_TIME), _LONG_AGO)
+        return np.where(place > 0, np.maximum(seen[place - 1], before), before)
+
+    def labelled(self, batch: Batch, seen: Int64s | None = None) -> None:
+        """Labels, as a batch on the cells of the output alone.
+
+        seen: the partition's clock at each, where predictions are its clock; without it labels are their own.
+        """
         if not batch.n_rows:
             return
-        seen = self._seen(batch)
-        self.windows.newest[batch.partition] = int(seen[-1])
+        if seen is None:
+            seen = self._seen(batch)
+            self.windows.newest[batch.partition] = int(seen[-1])
         rows = np.zeros(batch.n_rows, self._labels.type)
         rows["key"], rows["value"] = batch.keys, batch.numbers[0] if batch.numbers.size else labels_of(batch.cells[0])
         rows["time_ms"], rows["offset"] = batch.time_ms, batch.offsets

@@ -20,7 +20,7 @@ from monitor.check import Judge, Judged, Reference
 from monitor.config import Config, Model, Rows, State
 from monitor.decision import Clock
 from monitor.decode import Decoder, Layout, label_layout, layout
-from monitor.decode.reading import Reading, nameable, screened
+from monitor.decode.reading import Reading, decoded, key_of_labels, nameable
 from monitor.desk import Desk, Outcomes
 from monitor.hearing import Hearing
 from monitor.join import Join, Labelled, RunKey, Runs, Terms
@@ -133,8 +133,7 @@ class Line:
         self._join = _join(model, reference, self._windows)
         self.layout = layout(model.fields, reference.bins, ids=self._join is not None)
         self.readings = _readings(model, self.layout, self._windows.needs_time)
-        self.decoders: Mapping[str, Decoder] = {topic: r.decoder() for r in self.readings for topic in r.topics}
-        self._decoder = self.readings[0].decoder()
+        self.decoders: Mapping[str, Decoder] = {reading.key: reading.decoder() for reading in self.readings}
         self._shape = shape(model, reference)
         self._committed = saved
         self._offsets = dict(saved.offsets)
@@ -155,6 +154,16 @@ class Line:
         self._watch.judge = replace(self._watch.judge, clock=clock)
 
     @property
+    def labels(self) -> Layout | None:
+        """Where labels that come later stand in their records; None where there are none to join."""
+        return self.readings[-1].layout if self._join is not None else None
+
+    @property
+    def clock(self) -> Mapping[Partition, int]:
+        """The newest event time of each partition so far."""
+        return self._windows.newest
+
+    @property
     def limits(self) -> Mapping[str, Mapping[str, float]]:
         """See `Judge.limits`."""
         judge: Judge = self._watch.judge
@@ -170,17 +179,40 @@ class Line:
             return
         fresh = records.since(known)
         self._n_lost += records.n_lost
-        batch = fresh.decoded.get(self.name)
-        if batch is None:
-            # Files and rehearsals have names of their own: what is no topic of labels holds predictions.
-            decoder = self.decoders.get(records.partition.topic, self._decoder)
-            batch = screened(decoder.decode(fresh), fresh, now_ms, self._windows.needs_time)
         if records.partition.topic in self.topics - self.own_topics:
-            self._label(batch)
+            self.label(fresh, now_ms)
             return
+        # Files and rehearsals have names of their own: what is no topic of labels holds predictions.
+        found = fresh.decoded or self._decoded(fresh, self.readings[0].topics, now_ms)
+        batch, labels = found[self.name], found.get(key_of_labels(self.name))
         if now_ms is not None:
-            self._hearing = self._hearing.after(fresh, batch.rejects, now_ms)
+            heard = fresh if labels is None or not labels.n_rows else fresh.without(labels.offsets)
+            self._hearing = self._hearing.after(heard, batch.rejects, now_ms)
+        if self._join is None or labels is None or not labels.n_rows:
+            self.add(batch)
+            return
+        # The predictions among them are the clock, and they are what ends the second reading.
+        labels = self._join.windows.beyond_fence(labels, ends=False)
+        seen = self._join.clock(batch, labels.offsets)
         self.add(batch)
+        self._join.labelled(labels, seen)
+        self._rejects += labels.rejects
+
+    def label(self, found: Records | Batch, now_ms: int | None = None) -> None:
+        """Take labels and nothing else, of a log that may have any name."""
+        if isinstance(found, Records):
+            topics = self.readings[-1].topics
+            batches = found.decoded or self._decoded(found, topics, now_ms)
+            found = batches.get(key_of_labels(self.name)) or batches[self.name]
+        if self._join is not None:
+            found = nameable(found)
+            self._join.labelled(self._join.windows.beyond_fence(found))
+        self._read(found)
+
+    def _decoded(self, records: Records, topics: frozenset[str], now_ms: int | None) -> dict[str, Batch]:
+        """Records, as what is read of these topics."""
+        readers = [(reading, self.decoders[reading.key]) for reading in self.readings if reading.topics == topics]
+        return decoded(readers, records, now_ms)
 
     def add(self, batch: Batch) -> None:
         """Take rows that are decoded already."""
@@ -188,12 +220,6 @@ class Line:
             self._join.predicted(batch)
         self._windows.add(batch)
         self._n_rows += batch.n_rows
-        self._read(batch)
-
-    def _label(self, batch: Batch) -> None:
-        if self._join is not None:
-            batch = nameable(batch)
-            self._join.labelled(batch)
         self._read(batch)
 
     def _read(self, batch: Batch) -> None:
@@ -229,6 +255,10 @@ class Line:
     def summary(self) -> DigestLine | None:
         """The incident at hand in a few words; None when there is none, or it is pending."""
         return self._desk.summary()
+
+    def ahead(self) -> frozenset[Partition]:
+        """See `Windows.ahead`."""
+        return self._windows.ahead()
 
     def ready(self, moment: Moment) -> bool:
         """Whether a tick would close a window."""
@@ -352,7 +382,7 @@ def _windows(model: Model, reference: Reference, state: State) -> Windows:
     extras = Extras(panes=model.decision == "budget", n_sampled=state.sample_rows)
     if isinstance(model.window, Rows):
         return RowWindows(reference.bins, model.window.n_rows, segments, extras)
-    span = Span(model.window.width_ms, model.lateness, state.retention)
+    span = Span(model.window.width_ms, model.lateness, state.retention, state.max_open_windows)
     return TimeWindows(reference.bins, span, segments, extras)
 
 
@@ -369,5 +399,6 @@ def _readings(model: Model, places: Layout, needs_time: bool) -> Sequence[Readin
     own = Reading(model.name, frozenset(model.topics), model.format, places, needs_time)
     if model.labels is None or not places.bins.errors:
         return [own]
-    found = label_layout(model, model.labels, places.bins)
-    return [own, Reading(model.name, frozenset({model.labels.topic}), model.labels.format or model.format, found, True)]
+    topics = frozenset({model.labels.topic}) if model.labels.topic else own.topics
+    found, written = label_layout(model, model.labels, places.bins), model.labels.format or model.format
+    return [own, Reading(model.name, topics, written, found, needs_time=True, labels=True)]

@@ -12,10 +12,11 @@ import msgspec
 
 from detectors import REGISTRY
 from monitor.alert import Change, State
-from monitor.batch import Batch, Moment, Partition, Records
+from monitor.batch import NO_TIME, Batch, Moment, Partition, Records
 from monitor.check import Judged, Reference
 from monitor.config import Config, Model
 from monitor.decision import Outcome, Scores, Verdict
+from monitor.errors import SourceError
 from monitor.frozen import freeze, thaw
 from monitor.line import Counts, Line, ModelCommit, Saved
 from monitor.message import Body, Notice, Purpose, rfc3339
@@ -99,15 +100,35 @@ class Summary:
     drifting: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Files that are replayed, in this order. labels: of those that hold labels which came later."""
+
+    rows: Sequence[Path]
+    labels: Sequence[Path] = ()
+
+    def joined(self, model: Model) -> Model:
+        """The model as it reads these files. SourceError where it cannot join their labels."""
+        if not self.labels:
+            return model.without_labels if model.labels is None or model.labels.topic else model
+        if model.labels is None or model.labels.timestamp is None:
+            raise SourceError(
+                f"{self.labels[0]}: the labels of {model.name} cannot be joined: wanted [model.labels] with timestamp, "
+                "which says when each was known; a file has no time of its own"
+            )
+        return model
+
+
 def replay(
     config: Config,
     model: Model,
     reference: Reference,
-    inputs: Sequence[Path],
+    log: Log,
     out: Path,
     progress: Callable[[int, Summary], None] = lambda _n, _s: None,
 ) -> Summary:
     """Replay files as one model's log and write what came of it into `out`. progress: told the rows read so far."""
+    model = log.joined(model)
     out.mkdir(parents=True, exist_ok=True)
     memory: Memory = {}
 
@@ -115,24 +136,53 @@ def replay(
         known = memory.get((segment, start_ms))
         return None if known is None else (thaw(known[0], reference.bins), known[1])
 
-    line = Line(config.unsampled, model.without_labels, reference, Saved(), recall)
+    line = Line(config.unsampled, model, reference, Saved(), recall)
+    labels = _Labels(line, log.labels)
     summary = Summary(Counts())
     with ExitStack() as stack:
         writer = _Writer(model.name, reference, out, stack)
         n_rows = since_tick = 0
-        for file in inputs:
-            moment = Moment(0, frozenset({Partition(str(file), 0)}))
+        for at, file in ((Partition(str(file), 0), file) for file in log.rows):
             for found in files.read(file, line.layout):
                 n_new = _take(line, found)
                 n_rows, since_tick = n_rows + n_new, since_tick + n_new
+                labels.read(line.clock.get(at, NO_TIME))
                 if since_tick >= ROWS_PER_TICK:
                     since_tick = 0
-                    _note(line.tick(moment), writer, summary, memory)
+                    _note(line.tick(Moment(0, labels.left | {at})), writer, summary, memory)
                     progress(n_rows, summary)
-            _note(line.tick(moment), writer, summary, memory)
+            _note(line.tick(Moment(0, labels.left | {at})), writer, summary, memory)
+        while labels.left:
+            labels.read(min(line.clock.get(at, NO_TIME) for at in labels.left) + 1)
+            _note(line.tick(Moment(0, labels.left)), writer, summary, memory)
         _note(line.finish(), writer, summary, memory)
         progress(n_rows, summary)
     return summary
+
+
+class _Labels:
+    """Files of labels, each read as far as the predictions are. left: those that are not at their ends."""
+
+    def __init__(self, line: Line, paths: Sequence[Path]) -> None:
+        self._line = line
+        where = line.labels
+        if paths and where is None:
+            raise SourceError(f"{paths[0]}: the reference has no loss, so that nothing can be made of labels")
+        self._left = {Partition(str(file), 0): files.read(file, where) for file in paths if where is not None}
+
+    @property
+    def left(self) -> frozenset[Partition]:
+        return frozenset(self._left)
+
+    def read(self, until_ms: int) -> None:
+        """Take labels until none is left that was known before this time."""
+        for at, pieces in list(self._left.items()):
+            while at in self._left and self._line.clock.get(at, NO_TIME) < until_ms:
+                piece = next(pieces, None)
+                if piece is None:
+                    del self._left[at]
+                else:
+                    self._line.label(piece)
 
 
 def _take(line: Line, found: Batch | Records) -> int:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from detectors import Bins, Kind
 from detectors.cells import INVALID, MISSING, UNSEEN, Cells, Floats
 from detectors.columns import CategoricalColumn
-from monitor.batch import NO_TIME, Int64s
-from monitor.decode.value import epoch_ms, number, word
+from monitor.batch import NO_TIME, Int64s, Keys
+from monitor.decode.value import epoch_ms, keys, number, word
 from monitor.loss import absolute, from_labels, labels_of
 
 if TYPE_CHECKING:
@@ -167,6 +167,12 @@ def times(column: pd.Series) -> Int64s:
     known = [epoch_ms(_plain(value)) for value in distinct]
     read = np.array([NO_TIME if when is None else when for when in known] + [NO_TIME], np.int64)
     return np.asarray(read[codes])
+
+
+def identities(values: pd.Series) -> Keys:
+    """A number for the id of every row, 0 where it has none: the same that the id has in a record."""
+    codes, texts = words(values)
+    return np.array([*keys(texts), 0], np.uint64)[codes]
 
 
 def _cells(values: pd.Series, column: CategoricalColumn) -> Cells:

@@ -170,18 +170,23 @@ class Windows(Protocol):
     def finish(self) -> list[Window]:
         """Take out everything: the end of a replay."""
 
+    def ahead(self) -> frozenset[Partition]:
+        """Partitions that are better not read on for now: more windows are open than there should be, and these have
+        passed the first of them. Others have not, and must be read for it to close."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
     """How windows of time are cut, in milliseconds.
 
     lateness_ms: how far behind the newest row of its partition a row may come; retention_ms: how much further behind
-    it still amends its window.
+    it still amends its window. max_open: windows, those of segments included, that may be open before partitions wait.
     """
 
     width_ms: int
     lateness_ms: int
     retention_ms: int = 90 * 86_400_000
+    max_open: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +213,7 @@ class TimeWindows:
         self.width_ms = span.width_ms
         self._lateness_ms = span.lateness_ms
         self._retention_ms = span.retention_ms
+        self._max_open = span.max_open
         self._segments = segments
         self._buffer: list[tuple[Batch, NDArray[np.bool_]]] = []
         self._n_waiting = 0
@@ -267,6 +273,13 @@ class TimeWindows:
         """See `Windows.finish`."""
         return self._close(max((window.end_ms for window in self.open.values()), default=NO_TIME))
 
+    def ahead(self) -> frozenset[Partition]:
+        """See `Windows.ahead`."""
+        if len(self.open) <= self._max_open:
+            return frozenset()
+        first_ms = min(window.end_ms for window in self.open.values())
+        return frozenset(at for at, newest in self.newest.items() if newest - self._lateness_ms >= first_ms)
+
     def watermark(self, moment: Moment) -> int:
         """Event time up to which every partition has been read; NO_TIME while one that is not idle has shown none.
 
@@ -282,12 +295,15 @@ class TimeWindows:
             watermark = max(watermark, max(overdue, default=NO_TIME))
         return watermark
 
-    def beyond_fence(self, batch: Batch) -> Batch:
-        """The batch without rows that a closed window holds already; a fence that was passed is taken down."""
+    def beyond_fence(self, batch: Batch, *, ends: bool = True) -> Batch:
+        """The batch without rows that a closed window holds already; a fence that was passed is taken down.
+
+        ends: whether it may be, which is so unless more is to come of the same records.
+        """
         fence = self.fences.get(batch.partition)
         if fence is None:
             return batch
-        if batch.next_offset >= fence:
+        if ends and batch.next_offset >= fence:
             del self.fences[batch.partition]
         return batch.without((batch.offsets < fence) & (self._ends(batch.time_ms) <= self.closed_until))
 
@@ -375,6 +391,10 @@ class RowWindows:
         """See `Windows.finish`."""
         rest, self._full = [*self._full, *self._take()], []
         return rest
+
+    def ahead(self) -> frozenset[Partition]:
+        """See `Windows.ahead`; there is one window, and every partition fills it."""
+        return frozenset()
 
     def _n_open(self) -> int:
         return self.open[WHOLE, 0].n_rows if self.open else 0

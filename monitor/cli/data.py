@@ -77,12 +77,16 @@ def replay_files(
     inputs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON lines, Parquet or CSV, in order.")],
     config: ConfigFile,
     model: ModelName,
-    into: Annotated[Path, typer.Option("--out", help="Where to write windows, verdicts, incidents and notices.")],
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option("--labels", help="Labels that came later, in a file of their own; may be repeated."),
+    ] = None,
     *,
+    into: Annotated[Path, typer.Option("--out", help="Where to write windows, verdicts, incidents and notices.")],
     json: AsJson = False,
 ) -> None:
     """Say of files what the service would have said of a topic. Touches nothing else; the same bytes each time."""
-    from monitor.replay import Summary, replay
+    from monitor.replay import Log, Summary, replay
 
     checked = read_config(config)
     chosen = chosen_model(checked, config, model)
@@ -96,7 +100,7 @@ def replay_files(
             words = f"{n_rows:,} rows, {so_far.windows} windows, {so_far.incidents} incidents"
             bar.update(task, description=words)
 
-        summary = replay(checked, chosen, reference, inputs, into, show)
+        summary = replay(checked, chosen, reference, Log(inputs, labels or []), into, show)
     if json:
         print_json(summary)
         return

@@ -93,7 +93,8 @@ def label_layout(model: Model, labels: Labels, bins: Bins) -> Layout:
     column = bins.columns[output]
     own = Bins((column,), ()) if isinstance(column, NumericColumn) else Bins((), (column,))
     label, identity = labels.label or model.fields.label or "", labels.id or model.fields.id or ""
-    return Layout(own, (_path(label),), id=_path(identity))
+    timestamp = _path(labels.timestamp) if labels.timestamp else None
+    return Layout(own, (_path(label),), timestamp, id=_path(identity))
 
 
 def _named(fields: Fields) -> Iterable[str]:

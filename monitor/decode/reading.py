@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from detectors.cells import MISSING, Floats
 from monitor.batch import NO_TIME, Batch, Records, Reject
 from monitor.decode import REGISTRY, Decoder, Layout, Schemas
 from monitor.loss import labels_of
@@ -20,7 +22,8 @@ _NO_LABEL: Final = ("no_label", "the record has no label, or one that is not of 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How one model's records are read. needs_time: whether a row without event time is of no use."""
+    """How one model's records are read. needs_time: whether a row without event time is of no use. labels: whether it
+    is labels that are read."""
 
     model: str
     topics: frozenset[str]
@@ -28,6 +31,12 @@ class Reading:
     layout: Layout
     needs_time: bool
     schemas: Schemas | None = None
+    labels: bool = False
+
+    @property
+    def key(self) -> str:
+        """Names what is read among all that records hold."""
+        return key_of_labels(self.model) if self.labels else self.model
 
     def decoder(self) -> Decoder:
         """A decoder of the model's own."""
@@ -37,10 +46,43 @@ class Reading:
         return made
 
 
+Reader = tuple[Reading, Decoder]
+
+
+def key_of_labels(model: str) -> str:
+    """The key of a model's labels; no model's name has a blank."""
+    return f"{model} labels"
+
+
+def decoded(readers: Sequence[Reader], records: Records, now_ms: int | None) -> dict[str, Batch]:
+    """What these readers make of records, by their keys. now_ms: see `screened`."""
+    found = {one.key: decoder.decode(records) for one, decoder in readers}
+    for one, _ in readers:
+        if one.labels and one.model in found:
+            found[one.model], found[one.key] = parted(found[one.model], found[one.key])
+    return {one.key: screened(found[one.key], records, now_ms, one.needs_time) for one, _ in readers}
+
+
+def parted(rows: Batch, labels: Batch) -> tuple[Batch, Batch]:
+    """Predictions and labels that come in one log, each without the other: both were read of the same records.
+
+    A record is a label if it has an id, a label, and none of the model's columns.
+    """
+    named = (labels.keys != 0) & ~np.isnan(_values(labels))
+    bare = (rows.cells == MISSING).all(axis=0)
+    mine = bare & np.isin(rows.offsets, labels.offsets[named])
+    others = ~(named & np.isin(labels.offsets, rows.offsets[mine]))
+    return rows.without(mine), replace(labels, rejects=()).without(others)
+
+
+def _values(labels: Batch) -> Floats:
+    """The labels, NaN where there is none."""
+    return labels.numbers[0] if labels.numbers.size else labels_of(labels.cells[0])
+
+
 def nameable(batch: Batch) -> Batch:
     """Labels without those that are none, or have no id to find their prediction by; they become rejects."""
-    values = batch.numbers[0] if batch.numbers.size else labels_of(batch.cells[0])
-    nameless, empty = batch.keys == 0, np.isnan(values)
+    nameless, empty = batch.keys == 0, np.isnan(_values(batch))
     rejects = [
         Reject(batch.partition, int(batch.offsets[row]), *(_NO_ID if nameless[row] else _NO_LABEL), b"")
         for row in np.flatnonzero(nameless | empty).tolist()

@@ -6,7 +6,7 @@ decoder like the records of a topic; Parquet and CSV hold columns already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,7 @@ import numpy as np
 from monitor.batch import NO_TIME, Batch, Partition, Records, Reject
 from monitor.decode import Layout
 from monitor.errors import SourceError
-from monitor.table import counted, times
+from monitor.table import counted, identities, times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,16 +51,26 @@ def _tables(frames: Iterator[pd.DataFrame], file: Path, layout: Layout) -> Itera
     offset = 0
     stamp = None if layout.timestamp is None else ".".join(layout.timestamp)
     label = next((".".join(layout.paths[row]) for row in layout.bins.errors), None)
+    dotted = {".".join(path): name for name, path in zip(layout.bins.names, layout.paths, strict=True)}
+    moved = {path: name for path, name in dotted.items() if path not in {name, label}}
+    identity = None if layout.id is None else ".".join(layout.id)
     for frame in frames:
-        numbers, cells = counted(frame, layout.bins, label)
+        numbers, cells = counted(_named(frame, moved), layout.bins, label)
         offsets = np.arange(offset, offset + len(frame), dtype=np.int64)
         offset += len(frame)
         time_ms = times(frame[stamp]) if stamp in frame else np.full(len(frame), NO_TIME)
-        known = {*layout.bins.names, *layout.ignored, stamp}
+        known = {*layout.bins.names, *layout.ignored, *moved, stamp, identity}
+        keys = identities(frame[identity]) if identity in frame else np.zeros(0, np.uint64)
         unknown = tuple((0, str(name)) for name in frame.columns if name not in known) if len(frame) else ()
         inspected = np.zeros(min(len(frame), 1), np.int64)
         at = Partition(str(file), 0)
-        yield _timed(Batch(at, offsets, time_ms, numbers, cells, offset, (), inspected, unknown), layout)
+        yield _timed(Batch(at, offsets, time_ms, numbers, cells, offset, (), inspected, unknown, keys), layout)
+
+
+def _named(frame: pd.DataFrame, moved: Mapping[str, str]) -> pd.DataFrame:
+    """The table with columns that stand under the dotted path of another one under that one's name."""
+    found = {path: name for path, name in moved.items() if path in frame}
+    return frame.drop(columns=[name for name in found.values() if name in frame]).rename(columns=found)
 
 
 def _timed(batch: Batch, layout: Layout) -> Batch:

@@ -73,14 +73,14 @@ def _raw(values: NDArray[Any]) -> memoryview:
 
 
 def frozen(records: Records, batches: Mapping[str, Batch]) -> FrozenRecords:
-    """Records and what each model's decoder made of them, for the way; arrays are not copied."""
+    """Records and what each reader made of them, by its key, for the way; arrays are not copied."""
     decoded = {
-        model: FrozenBatch(
+        key: FrozenBatch(
             _raw(batch.offsets), _raw(batch.time_ms), _raw(batch.numbers), _raw(batch.cells),
             [(reject.offset, reject.kind, reject.reason, reject.head, reject.row) for reject in batch.rejects],
             _raw(batch.inspected), batch.unknown, _raw(batch.keys),
         )
-        for model, batch in batches.items()
+        for key, batch in batches.items()
     }  # fmt: skip
     return FrozenRecords(
         records.partition, _raw(records.offsets), _raw(records.timestamps_ms), records.next_offset, records.n_passed,
@@ -90,11 +90,11 @@ def frozen(records: Records, batches: Mapping[str, Batch]) -> FrozenRecords:
 
 def thawed(found: FrozenRecords, readings: Sequence[Reading]) -> Records:
     """What `frozen` made, as it was. readings: of all models."""
-    layouts = {reading.model: reading.layout for reading in readings if found.at.topic in reading.topics}
+    layouts = {reading.key: reading.layout for reading in readings if found.at.topic in reading.topics}
     decoded = {}
-    for model, batch in found.decoded.items():
-        bins, offsets = layouts[model].bins, np.frombuffer(batch.offsets, np.int64)
-        decoded[model] = Batch(
+    for key, batch in found.decoded.items():
+        bins, offsets = layouts[key].bins, np.frombuffer(batch.offsets, np.int64)
+        decoded[key] = Batch(
             found.at, offsets, np.frombuffer(batch.time_ms, np.int64),
             np.frombuffer(batch.numbers, np.float64).reshape(bins.n_numeric, offsets.size),
             np.frombuffer(batch.cells, np.uint8).reshape(bins.n_columns, offsets.size),

@@ -20,7 +20,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from monitor.batch import Partition, Records
-from monitor.decode.reading import Reading, screened
+from monitor.decode.reading import Reading
+from monitor.decode.reading import decoded as made_of
 from monitor.errors import SourceError
 from monitor.sources.frames import Frame, FrozenRecords, Order, Place, frozen, thawed
 from monitor.sources.kafka import KafkaSource
@@ -238,8 +239,7 @@ def _work(pipe: Connection, job: Job, share: tuple[int, int]) -> None:
     def decoded(records: Records) -> FrozenRecords:
         now_ms = int(time.time() * 1000)
         readers = [(one, decoder) for one, decoder in decoders if records.partition.topic in one.topics]
-        batches = {one.model: screened(made.decode(records), records, now_ms, one.needs_time) for one, made in readers}
-        return frozen(records, batches)
+        return frozen(records, made_of(readers, records, now_ms))
 
     with contextlib.suppress(EOFError, ConnectionError), contextlib.closing(source):
         order = msgspec.msgpack.decode(pipe.recv_bytes(), type=Order)

@@ -24,7 +24,7 @@ from monitor.decision import CORRELATION, Outcome, Scores
 from monitor.errors import ReferenceFault
 from monitor.frozen import freeze, thaw
 from monitor.reference import kinds_of, seal, slicing, unseal
-from monitor.replay import replay
+from monitor.replay import Log, replay
 from monitor.table import counted
 from monitor.tally import Tally
 from monitor.window import WHOLE, Extras, RowWindows, Segments, Span, TimeWindows, Window
@@ -181,7 +181,7 @@ def test_a_damaged_calibration_is_refused(home: Path, tmp_path: Path):
 def test_a_shift_becomes_one_incident_that_says_all_it_knows(home: Path, config: Config, tmp_path: Path):
     log = pd.concat([rows(2, 30, N_HOURS), rows(3, 12, N_HOURS + 30, shift=0.6)])
     log.to_parquet(tmp_path / "log.parquet")
-    replay(config, config.model[0], unseal(home / "ref"), [tmp_path / "log.parquet"], tmp_path / "out")
+    replay(config, config.model[0], unseal(home / "ref"), Log([tmp_path / "log.parquet"]), tmp_path / "out")
     verdicts = [json.loads(line) for line in (tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()]
     drifting = [v for v in verdicts if v["verdict"] == "drift"]
     assert {v["column"] for v in drifting} == {"age"}
@@ -199,7 +199,7 @@ def test_a_change_of_correlation_alone_is_told_as_such(home: Path, config: Confi
     of_age = -special.log_ndtr(-mixed["age"])  # exponential, as debts are
     mixed["debt"] = np.where(np.random.default_rng(0).random(len(mixed)) < 0.5, of_age, mixed["debt"])
     pd.concat([calm, mixed]).to_parquet(tmp_path / "log.parquet")
-    replay(config, config.model[0], unseal(home / "ref"), [tmp_path / "log.parquet"], tmp_path / "out")
+    replay(config, config.model[0], unseal(home / "ref"), Log([tmp_path / "log.parquet"]), tmp_path / "out")
     verdicts = [json.loads(line) for line in (tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()]
     drifting = [v for v in verdicts if v["verdict"] == "drift" and v["segment"] == "all"]
     assert {v["column"] for v in drifting} == {"correlation of age and debt"}

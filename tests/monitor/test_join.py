@@ -25,14 +25,18 @@ from monitor.check import Judged, Reference
 from monitor.cli import app, read_config
 from monitor.config import Config, Known, _cross_checks
 from monitor.decision import Verdict
+from monitor.decode.reading import decoded
 from monitor.engine import Engine
-from monitor.errors import ConfigError
-from monitor.frozen import freeze
+from monitor.errors import ConfigError, SourceError
+from monitor.frozen import freeze, thaw
 from monitor.history import History
 from monitor.join import Labelled, Run, _Pool, _row_type
 from monitor.line import Line, Saved, shape
 from monitor.loss import LOSS, Loss
+from monitor.message import rfc3339
 from monitor.reference import kinds_of, seal, with_loss
+from monitor.replay import Log as Files
+from monitor.replay import replay
 from monitor.sources.frames import frozen, thawed
 from monitor.store import Store
 from monitor.window import WHOLE
@@ -134,7 +138,7 @@ class Memory(Database):
 
 def run(settings: Config, reference: Reference, found: Log, seed: int, crashes: bool, order: str = "any") -> Memory:
     """Read all logs to their ends in pieces of random size; `order` says which topic is read first, where one can."""
-    rng, memory = random.Random(seed), Memory()
+    rng, memory, everything = random.Random(seed), Memory(), Moment(0, frozenset(found))
 
     def start() -> tuple[Engine, dict[Partition, int]]:
         engine = Engine([Line(settings, settings.model[0], reference, memory.saved, memory.recall)])
@@ -147,15 +151,15 @@ def run(settings: Config, reference: Reference, found: Log, seed: int, crashes: 
         piece = found[at][read[at] : read[at] + rng.randrange(1, 400)]
         engine.step(records(at, piece, read[at]), NEVER)
         read[at] += len(piece)
-        if engine.ready(ALL) or rng.random() < 0.2:
-            commit = engine.tick(ALL)
+        if engine.ready(everything) or rng.random() < 0.2:
+            commit = engine.tick(everything)
             if not (crashes and rng.random() < 0.3):
                 memory.apply(commit)
             else:
                 engine, read = start()
         elif crashes and rng.random() < 0.1:
             engine, read = start()
-    memory.apply(engine.tick(ALL))
+    memory.apply(engine.tick(everything))
     return memory
 
 
@@ -202,6 +206,164 @@ def test_losses_are_those_of_a_dictionary_and_neither_order_nor_crashes_change_a
         assert again.first == plain.first
         assert again.notices == plain.notices
         assert again.saved.state.labelled == counts
+
+
+def mixed(found: Log) -> Log:
+    """Predictions and labels in one topic, each partition in the order of its log."""
+    pairs = zip(PREDICTIONS, LABELS, strict=True)
+    return {one: sorted((*found[one], *found[other]), key=lambda row: row[0]) for one, other in pairs}
+
+
+def by_hand_of_one_topic(found: Log) -> dict[int, list[float]]:
+    """The losses by their windows, label by label; the predictions before it in its partition are its clock."""
+    predictions: dict[str, tuple[int, float]] = {}
+    for rows in found.values():
+        newest = 0
+        for _, row in rows:
+            if "score" in row:
+                newest = max(newest, row["ts"])
+                predictions.setdefault(row["id"], (max(row["ts"], newest - 10_000), row["score"]))
+    losses: dict[int, list[float]] = defaultdict(list)
+    for rows in found.values():
+        newest, seen = 0, set()
+        for at_ms, row in rows:
+            newest = max(newest, row.get("ts", 0))
+            end_ms = at_ms - at_ms % MINUTE + MINUTE
+            if "score" in row or row["id"] in seen or newest - 10_000 >= end_ms:
+                continue
+            seen.add(row["id"])
+            known_ms, score = predictions.get(row["id"], (end_ms, 0.0))
+            if known_ms < end_ms and at_ms - known_ms <= LAG:
+                losses[end_ms - MINUTE].append(abs(row["truth"]["label"] - score))
+    return losses
+
+
+def test_labels_among_the_predictions_make_the_losses_of_a_dictionary_through_crashes(reference: Reference):
+    settings, found = config(labels={"label": "truth.label", "lag": "150s"}), mixed(logs(3_000, 1_800))
+    plain = run(settings, reference, found, 0, crashes=False)
+    wanted, losses = by_hand_of_one_topic(found), plain.losses()
+    closed = [start_ms for segment, start_ms in plain.windows if segment == WHOLE]
+    assert len(closed) > 7
+    for start_ms in closed:
+        counts = losses.get((WHOLE, start_ms), np.zeros(1))
+        assert counts.sum() == len(wanted.get(start_ms, ())), start_ms
+        told = Loss.of(plain.windows[WHOLE, start_ms][0].tally.profile)
+        assert (0.0 if told is None else told.mean) == pytest.approx(np.mean(wanted.get(start_ms) or [0.0]), abs=1e-4)
+    counts = plain.saved.state.counts
+    n_predictions = sum("score" in row for rows in found.values() for _, row in rows)
+    assert (counts.rows, counts.rejected) == (n_predictions, {})
+    assert plain.saved.state.labelled.joined > 1_000
+    for seed, crashes in [(1, False), (2, False), (3, True), (4, True)]:
+        again = run(settings, reference, found, seed, crashes)
+        assert again.first == plain.first
+        assert again.notices == plain.notices
+        assert again.saved.state.labelled == plain.saved.state.labelled
+
+
+@pytest.mark.parametrize(
+    ("body", "is_label"),
+    [
+        ({"id": 1, "truth": {"label": 1}}, True),
+        ({"id": 1, "truth": {"label": 1}, "ts": BEGIN, "model": "m"}, True),
+        ({"id": 1, "truth": {"label": 1}, "plan": "free"}, False),
+        ({"id": 1, "truth": {"label": 1}, "score": 0.5}, False),
+        ({"id": 1, "truth": {"label": None}}, False),
+        ({"id": 1, "truth": {"label": "one"}}, False),
+        ({"truth": {"label": 1}}, False),
+        ({"id": 1}, False),
+    ],
+)
+def test_a_label_among_predictions_has_an_id_a_label_and_no_column(
+    reference: Reference, body: dict[str, Any], is_label: bool
+):
+    settings = config(labels={"label": "truth.label"})
+    line = Line(settings, settings.model[0], reference, Saved(), lambda *_: None)
+    found = records(PREDICTIONS[0], [(BEGIN, {"id": 1, "ts": BEGIN, "score": 0.5, "plan": "free"}), (BEGIN, body)], 0)
+    readers = [(reading, line.decoders[reading.key]) for reading in line.readings]
+    batches = decoded(readers, found, NEVER)
+    sent = thawed(frozen(found, batches), line.readings).decoded
+    assert {key: batch.offsets.tolist() for key, batch in sent.items()} == {
+        "m": [0] if is_label else [0, 1], "m labels": [1] if is_label else [],
+    }  # fmt: skip
+    line.step(replace(found, values=(), decoded=sent), NEVER)
+    commit = line.tick(Moment(0, frozenset(PREDICTIONS)))
+    assert (commit.state.labelled.labels, commit.state.counts.rows) == (int(is_label), 1 if is_label else 2)
+    assert commit.state.counts.rejected == {}
+
+
+def test_labels_among_predictions_break_no_silence(reference: Reference):
+    settings = config(labels={"label": "truth.label"}, silent_after="1h")
+    line = Line(settings, settings.model[0], reference, Saved(), lambda *_: None)
+    line.step(records(PREDICTIONS[0], [(BEGIN, {"id": 1, "score": 0.5, "plan": "free", "ts": BEGIN})], 0), BEGIN)
+    later = BEGIN + 7_200_000
+    line.step(records(PREDICTIONS[0], [(later, {"id": 1, "truth": {"label": 1}})], 1), later)
+    commit = line.tick(Moment(later, frozenset(PREDICTIONS), frozenset(PREDICTIONS)))
+    assert [change.episode.state for change in commit.out.changes] == ["nodata"]
+
+
+def replayed(folder: Path, settings: Config, reference: Reference, rows: Path, labels: list[Path]) -> dict[str, bytes]:
+    replay(settings, settings.model[0], reference, Files([rows], labels), folder / "out")
+    return {file.name: file.read_bytes() for file in (folder / "out").iterdir()}
+
+
+def test_a_replay_joins_labels_from_files_as_the_service_does_from_topics(reference: Reference, tmp_path: Path):
+    labels = {"topic": "outcomes", "label": "truth.label", "timestamp": "known", "lag": "150s"}
+    settings, found = config(labels=labels, decision="family"), logs(3_000, 1_800)
+    one, other = Partition("t", 0), Partition("outcomes", 0)
+    log = {
+        at: sorted((row for part in parts for row in found[part]), key=lambda row: row[0])
+        for at, parts in ((one, PREDICTIONS), (other, LABELS))
+    }
+    log[other] = [(at_ms, {**body, "known": at_ms}) for at_ms, body in log[other]]
+    live = run(settings, reference, log, 0, crashes=False)
+    for at, both in log.items():
+        lines = [json.dumps(body) for _, body in both]
+        (tmp_path / f"{at.topic}.jsonl").write_text("\n".join(lines))
+    said = replayed(tmp_path, settings, reference, tmp_path / "t.jsonl", [tmp_path / "outcomes.jsonl"])
+    told = [json.loads(line) for line in said["windows.jsonl"].splitlines()]
+    first = {(row["segment"], row["start"]): row["profile_id"] for row in told if not row["revision"]}
+    same = [
+        first[segment, rfc3339(start_ms)] == thaw(frozen_window, reference.bins).tally.profile.id
+        for (segment, start_ms), (frozen_window, _) in live.first.items()
+    ]
+    assert len(same) > 20
+    assert all(same)
+    frames = {at: pd.json_normalize([body for _, body in log[at]]) for at in log}
+    frames[one].to_parquet(tmp_path / "t.parquet")
+    half = len(frames[other]) // 2
+    frames[other][:half].to_csv(tmp_path / "first.csv", index=False)
+    frames[other][half:].to_parquet(tmp_path / "second.parquet")
+    again = replayed(
+        tmp_path, settings, reference, tmp_path / "t.parquet", [tmp_path / "first.csv", tmp_path / "second.parquet"]
+    )
+    assert again["windows.jsonl"] == said["windows.jsonl"]
+    assert again["verdicts.jsonl"] == said["verdicts.jsonl"]
+    assert b'"loss"' in b"".join(line for line in said["incidents.jsonl"].splitlines() if b"firing" in line)
+    without = replayed(tmp_path, settings, reference, tmp_path / "t.jsonl", [])
+    assert b'"loss"' not in without["incidents.jsonl"]
+
+
+def test_a_replay_of_one_file_finds_the_labels_among_its_predictions(reference: Reference, tmp_path: Path):
+    settings = config(labels={"label": "truth.label", "timestamp": "known", "lag": "150s"}, decision="family")
+    rows = [
+        {**row, "known": at_ms} if "truth" in row else row
+        for at_ms, row in sorted((row for part in logs(3_000, 1_800).values() for row in part), key=lambda row: row[0])
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    said = replayed(tmp_path, settings, reference, tmp_path / "t.jsonl", [])
+    assert b'"loss"' in said["incidents.jsonl"]
+    told = [json.loads(line) for line in said["windows.jsonl"].splitlines()]
+    n_rows = sum(row["n_rows"] for row in told if row["segment"] == WHOLE and not row["revision"])
+    assert n_rows + sum(row["n_late"] for row in told if row["segment"] == WHOLE) >= sum("score" in row for row in rows)
+
+
+@pytest.mark.parametrize("labels", [None, {"topic": "outcomes"}])
+def test_labels_from_files_must_say_when_they_were_known(
+    reference: Reference, tmp_path: Path, labels: dict[str, Any] | None
+):
+    settings = config(labels=labels)
+    with pytest.raises(SourceError, match=r"wanted \[model.labels\] with timestamp"):
+        replayed(tmp_path, settings, reference, tmp_path / "t.jsonl", [tmp_path / "outcomes.csv"])
 
 
 def test_the_loss_of_late_labels_alone_opens_an_incident_and_what_it_rests_on_is_named(reference: Reference):
@@ -286,8 +448,8 @@ def test_a_process_of_its_own_reads_labels_too(reference: Reference):
     line = Line(settings, settings.model[0], reference, Saved(), lambda *_: None)
     rows = [(BEGIN, {"id": "a", "truth": {"label": 1}}), (BEGIN, {"id": "b", "truth": {"label": None}})]
     found = records(LABELS[1], rows, 5)
-    batch = line.decoders["outcomes"].decode(found)
-    sent = thawed(frozen(found, {"m": batch}), line.readings).decoded["m"]
+    batch = line.decoders["m labels"].decode(found)
+    sent = thawed(frozen(found, {"m labels": batch}), line.readings).decoded["m labels"]
     for name in ("keys", "numbers", "cells", "offsets", "time_ms"):
         np.testing.assert_array_equal(getattr(sent, name), getattr(batch, name))
 
@@ -344,7 +506,7 @@ def test_a_pool_finds_what_waits_and_forgets_the_oldest(batches: list[list[int]]
         ({"window": "100 rows"}, "event time"),
         ({"fields": {"score": "s", "label": "y"}}, "fields.id"),
         ({"fields": {"id": "i", "label": "y"}}, "fields.score"),
-        ({"labels": {"topic": "t"}}, "a topic of predictions"),
+        ({"labels": {"topic": "t"}}, "labels come there too"),
         ({"labels": {"topic": "o", "format": "jsno"}}, "did you mean 'json'"),
     ],
 )

@@ -30,7 +30,7 @@ from monitor.decode import REGISTRY, Layout, layout
 from monitor.glance import Glance
 from monitor.loss import LOSS, Loss
 from monitor.reference import build, kinds_of, seal, slicing, unseal, with_loss
-from monitor.replay import replay
+from monitor.replay import Log, replay
 from monitor.sources import files
 from monitor.window import WHOLE, Window
 
@@ -321,7 +321,7 @@ def test_the_car_loan_models_loss_rises_where_its_data_drift(tmp_path: Path):
     log = pd.read_parquet(CAR_LOAN / "analysis.parquet").merge(pd.read_parquet(CAR_LOAN / "analysis_target.parquet"))
     log.loc[::4, "repaid"] = np.nan
     log.to_parquet(tmp_path / "log.parquet")
-    replay(Config(model=(model,)), model, reference, [tmp_path / "log.parquet"], tmp_path / "out")
+    replay(Config(model=(model,)), model, reference, Log([tmp_path / "log.parquet"]), tmp_path / "out")
     said = [json.loads(line) for line in (tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()]
     own = {each["window"]: each for each in said if each["column"] == LOSS}
     assert [own[window]["verdict"] for window in range(10)] == ["ok"] * 5 + ["drift"] * 5

@@ -180,7 +180,7 @@ def test_records_wait_for_a_registry_that_is_away(tmp_path: Path, monkeypatch: p
             raise SourceError("the schema registry does not answer")
         return json.dumps(SCHEMA)
 
-    line.decoders["t"].look_up(away_at_first)
+    line.decoders[line.name].look_up(away_at_first)
     store = Store(tmp_path)
     source = Log(avro([row(i) for i in range(20)]))
     rounds = iter([True] * 40)

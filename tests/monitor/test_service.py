@@ -27,7 +27,7 @@ from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.demo.world import table
 from monitor.frozen import thaw
 from monitor.reference import kinds_of, seal, unseal
-from monitor.replay import replay
+from monitor.replay import Log, replay
 
 TOKEN, SECRET = "xoxb-canary-5f1e", "whsec_c2lnbmluZy1rZXktY2FuYXJ5"
 CONFIG = """
@@ -213,7 +213,7 @@ def test_a_real_broker_gives_the_verdicts_of_a_replay(real_broker: Any, setting:
     lines = setting.home / "log.jsonl"
     lines.write_text("".join(json.dumps(record) + "\n" for record in log))
     checked = read_config(config)
-    replay(checked, checked.model[0], unseal(setting.home / "reference"), [lines], setting.home / "out")
+    replay(checked, checked.model[0], unseal(setting.home / "reference"), Log([lines]), setting.home / "out")
     with running(config) as child:
         until(lambda: settled(config, len(log)), child)
         child.send_signal(signal.SIGTERM)

@@ -172,6 +172,31 @@ def test_how_partitions_are_interleaved_does_not_change_what_a_window_closes_wit
         assert run(order) == first
 
 
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(rows_of_two_partitions, st.integers(0, 300), st.integers(1, 4))
+def test_partitions_that_wait_for_others_keep_few_windows_open_and_change_none(rows, lateness, max_open):
+    logs = {p: [time for number, time in rows if number == p.number] for p in (P0, P1)}
+
+    def run(span: Span) -> tuple[list[tuple[int, bytes]], int]:
+        windows, read, closed, most = TimeWindows(BINS, span, NONE), {P0: 0, P1: 0}, [], 0
+        while todo := [p for p in (P0, P1) if read[p] < len(logs[p])]:
+            # The first is read as far as it may be; one that was read to its end is idle.
+            partition = min(set(todo) - windows.ahead(), default=todo[0])
+            windows.add(batch(partition, [logs[partition][read[partition]]], read[partition]))
+            read[partition] += 1
+            windows.settle()
+            closed += windows.close(moment(P0, P1))
+            if set(todo) - windows.ahead():
+                most = max(most, len(windows.open))
+        closed += windows.finish()
+        return [(w.start_ms, w.tally.profile.to_bytes()) for w in closed if w.n_rows], most
+
+    free, _ = run(Span(WIDTH, lateness))
+    held, most = run(Span(WIDTH, lateness, max_open=max_open))
+    assert held == free
+    assert most <= max_open + 1 + lateness // WIDTH + 2  # the other's own windows, while it catches up
+
+
 @pytest.mark.parametrize("cut", range(1, 9))
 def test_how_a_log_is_cut_into_batches_does_not_matter(cut: int):
     times = [5, 101, 20, 130, 99, 210, 180, 305, 310]
