@@ -99,7 +99,8 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class TriggerEntry(msgspec.Struct, frozen=True):
-    """A retraining trigger with its evidence. step: where it stands; history: how it came there."""
+    """A retraining trigger with its evidence. step: where it stands; history: how it came there; run: what the job's
+    system calls the run that was started, None where it did not say."""
 
     id: str
     incident: str
@@ -112,6 +113,7 @@ class TriggerEntry(msgspec.Struct, frozen=True):
     history: tuple[Past, ...]
     version: str | None = None
     reference: str | None = None
+    run: str | None = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -224,9 +224,10 @@ def unexpected(window: Window) -> tuple[Verdict, ...]:
 
 
 def _merged(verdicts: Sequence[Verdict]) -> Verdict:
-    """One verdict out of several decisions' on one column: drift before ok before unknown, then the graver one."""
+    """One verdict out of several decisions' on one column: drift before ok before unknown, then the graver one, then a
+    fault of the data before drift. A column with a fault is faulty, whatever else is said of it."""
     order = (Outcome.DRIFT, Outcome.OK, Outcome.UNKNOWN)
-    first = min(verdicts, key=lambda verdict: (order.index(verdict.outcome), -verdict.severity.rank))
+    first = min(verdicts, key=lambda v: (order.index(v.outcome), -v.severity.rank, not v.faulty))
     quality = dict.fromkeys(fact for verdict in verdicts for fact in verdict.quality)
     alike = [verdict for verdict in verdicts if verdict.outcome is first.outcome]
-    return msgspec.structs.replace(first, quality=tuple(quality), faulty=all(verdict.faulty for verdict in alike))
+    return msgspec.structs.replace(first, quality=tuple(quality), faulty=any(verdict.faulty for verdict in alike))

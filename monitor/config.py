@@ -279,6 +279,17 @@ class Retrain(_Table):
     callback_secret_env: str | None = None
 
 
+class Heartbeat(_Table):
+    """`[heartbeat]`: a POST every so often while all is well, to who notices when it does not come. url: a secret, as
+    such addresses are."""
+
+    url_file: str | None = None
+    url_env: str | None = None
+    every: DurationMs = Field(default=_duration("1m"), ge=10_000)
+    allow_http: bool = False
+    allow_private: bool = False
+
+
 class Http(_Table):
     """`[http]`: health, metrics, page and API."""
 
@@ -302,6 +313,7 @@ class Config(_Table):
     retrain: tuple[Retrain, ...] = ()
     alert: Alert = Alert()
     http: Http = Http()
+    heartbeat: Heartbeat | None = None
 
     @property
     def unsampled(self) -> Config:
@@ -379,7 +391,7 @@ def _keys_at(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The keys that may stand in the table at this location."""
     tables = {
         table.__name__.lower(): table
-        for table in (Kafka, State, Budget, Model, Rule, Channel, Route, Retrain, Alert, Http)
+        for table in (Kafka, State, Budget, Model, Rule, Channel, Route, Retrain, Alert, Http, Heartbeat)
     }
     names = [part for part in location if isinstance(part, str)]
     if not names:
@@ -416,8 +428,7 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
             )
             yield Problem("kafka.dead_letter_topic", told)
     yield from _references(config, known)
-    for name in config.http.scores:
-        yield from _unknown("http.scores", name, known.detectors | {EVIDENCE}, "detector")
+    yield from _of_watching(config, known)
     for i, channel in enumerate(config.channel):
         yield from _unknown(f"channel[{i}].kind", channel.kind, known.channels, "kind of channel")
         options = known.channels.get(channel.kind)
@@ -426,6 +437,16 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
                 options.model_validate(channel.model_extra or {})
         except ValidationError as error:
             yield from mistakes(error, options or BaseModel, f"channel[{i}]")
+
+
+def _of_watching(config: Config, known: Known) -> Iterator[Problem]:
+    """What is shown and told to who watches driftd itself."""
+    beats = config.heartbeat
+    if beats is not None and (beats.url_file is None) == (beats.url_env is None):
+        found = "neither" if beats.url_file is None else "both"
+        yield Problem("heartbeat.url_file", f"found {found} of url_file and url_env, wanted one of them")
+    for name in config.http.scores:
+        yield from _unknown("http.scores", name, known.detectors | {EVIDENCE}, "detector")
 
 
 def _of_labels(where: str, model: Model, labels: Labels, kafka: Kafka | None, known: Known) -> Iterator[Problem]:

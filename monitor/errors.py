@@ -66,6 +66,10 @@ class ChildFault(DriftdError):
     """Work in a process of its own came to nothing."""
 
 
+class HeartbeatFault(DriftdError):
+    """A sign of life was not taken."""
+
+
 class SourceError(DriftdError):
     """Records cannot be read."""
 

@@ -182,8 +182,9 @@ class History:
     ) -> tuple[TriggerEntry, ...]:
         """Retraining triggers, the one of that name, or those of an incident; the latest first."""
         rows = self._db.execute(
-            """SELECT model, body FROM triggers WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR incident = ?2)
-            ORDER BY made_ms DESC, id LIMIT ?3""",
+            """SELECT t.model, t.body, nullif(o.receipt, '') FROM triggers AS t LEFT JOIN outbox AS o ON o.id = t.id
+            WHERE (?1 IS NULL OR t.id = ?1) AND (?2 IS NULL OR t.incident = ?2)
+            ORDER BY t.made_ms DESC, t.id LIMIT ?3""",
             (identity, incident, limit),
         )
         return tuple(_trigger(*row) for row in rows)
@@ -317,12 +318,12 @@ def _told(
     )  # fmt: skip
 
 
-def _trigger(model: str, body: bytes) -> TriggerEntry:
+def _trigger(model: str, body: bytes, run: str | None) -> TriggerEntry:
     trigger = msgspec.json.decode(body, type=Trigger)
     return TriggerEntry(
         trigger.id, trigger.incident, model, trigger.channel, trigger.step, rfc3339(trigger.history[0].at_ms),
         trigger.body.reason,
-        trigger.body.columns, trigger.history, trigger.version, trigger.reference,
+        trigger.body.columns, trigger.history, trigger.version, trigger.reference, run,
     )  # fmt: skip
 
 

@@ -74,6 +74,27 @@ class _Columns:
         self._shown[group] = set(worst)
 
 
+class _References:
+    """What is shown of references."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        words = "The reference in force"
+        self._info = Gauge("driftd_reference_info", words, ("model", "reference"), registry=registry)
+        words = "Time since the reference in force was made"
+        self._age = Gauge("driftd_reference_age_seconds", words, ("model",), registry=registry)
+        words = "Whether the disk holds another reference than the one in force, or none"
+        self.outdated = Gauge("driftd_reference_outdated", words, ("model",), registry=registry)
+
+    def configured(self, models: Mapping[str, Watched]) -> None:
+        """See `Metrics.configured`."""
+        for gauge in (self._info, self._age, self.outdated):
+            gauge.clear()
+        for model, watched in models.items():
+            self._info.labels(model, watched.reference).set(1)
+            self._age.labels(model).set_function(partial(_seconds_since, watched.sealed_at))
+            self.outdated.labels(model).set(0)
+
+
 class _Features:
     """What is shown of single columns."""
 
@@ -157,8 +178,7 @@ class Metrics:
             "column_status", "Columns by verdict in the last window: ok, drift or unknown", "model", "verdict"
         )
         self._errors = counter("check_errors", "Columns on which a detector failed", "model", "detector")
-        self._reference = gauge("reference_info", "The reference in force", "model", "reference")
-        self._age = gauge("reference_age_seconds", "Time since the reference in force was made", "model")
+        self._references = _References(registry)
         self._incidents = gauge("alerts", "Incidents by state", "model", "state")
         self._notified = counter("notifications", "Notices delivered", "receiver")
         self._failed = counter("notifications_failed", "Attempts that did not deliver", "receiver", "reason")
@@ -191,12 +211,9 @@ class Metrics:
         self._features.configured(models, n_scores)
         self._reload_ok.set(1)
         self._reload_time.set(time.time())
-        self._reference.clear()
-        self._age.clear()
+        self._references.configured(models)
         self._circuit.clear()
-        for model, watched in models.items():
-            self._reference.labels(model, watched.reference).set(1)
-            self._age.labels(model).set_function(partial(_seconds_since, watched.sealed_at))
+        for model in models:
             for state in (State.FIRING, State.NODATA, State.ERROR):
                 self._incidents.labels(model, state).set(0)
 
@@ -232,6 +249,10 @@ class Metrics:
     def jumped(self, at: Partition, n_lost: int) -> None:
         """Records are gone."""
         self._lost.labels(at.topic).inc(max(n_lost, 0))
+
+    def outdated(self, model: str, yes: bool) -> None:
+        """Whether a model's reference on the disk is not the one in force."""
+        self._references.outdated.labels(model).set(yes)
 
     def waiting(self, n_partitions: int) -> None:
         """So many partitions are not read on for now."""

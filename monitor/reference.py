@@ -203,17 +203,26 @@ def facts(directory: Path) -> Facts:
         raise ReferenceFault(f"{directory / _FACTS}: {error}") from error
 
 
-def unseal(directory: Path) -> Reference:
-    """Open a sealed reference. ReferenceFault when it is absent, damaged or of another version."""
+def verified(directory: Path) -> Facts:
+    """What a sealed reference says of itself, when its files are what they were. ReferenceFault as in `unseal`."""
     known = facts(directory)
     try:
         found = _content_id(directory)
-        if known.version != 1:
-            raise ReferenceFault(f"{directory}: reference of version {known.version}; this driftd reads version 1")
-        if found != known.id:
-            raise ReferenceFault(
-                f"{directory}: its files do not match its id {known.id[:12]} (found {found[:12]}); build it anew"
-            )
+    except OSError as error:
+        raise ReferenceFault(f"{directory}: {error.filename} cannot be read: {error.strerror}") from error
+    if known.version != 1:
+        raise ReferenceFault(f"{directory}: reference of version {known.version}; this driftd reads version 1")
+    if found != known.id:
+        raise ReferenceFault(
+            f"{directory}: its files do not match its id {known.id[:12]} (found {found[:12]}); build it anew"
+        )
+    return known
+
+
+def unseal(directory: Path) -> Reference:
+    """Open a sealed reference. ReferenceFault when it is absent, damaged or of another version."""
+    try:
+        known = verified(directory)
         bins = Bins.from_json((directory / "bins.json").read_bytes())
         profile = Profile.from_bytes(bins, (directory / "profile.bin").read_bytes())
         windows = directory / _WINDOWS

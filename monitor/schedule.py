@@ -37,7 +37,7 @@ class Job:
     """Something to be done again and again.
 
     every_ms: how often; or daily: at this time of day, UTC, as "08:00". deadline_seconds: a run that takes longer is
-    told of; it cannot be stopped, but never keeps other jobs from running.
+    told of; it cannot be stopped, but keeps neither other jobs from running nor, from then on, its own next run.
     """
 
     name: str
@@ -55,9 +55,12 @@ class Housekeeping:
     ) -> None:
         self._jobs = {job.name: job for job in jobs}
         self._ran = ran
+        leases = {job.name: job.deadline_seconds for job in jobs}
         # A job that was late is done once, however late it is.
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-        self._scheduler = BackgroundScheduler(timezone=UTC, executors={"default": _Threads()}, job_defaults=defaults)
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC, executors={"default": _Threads(leases)}, job_defaults=defaults
+        )
         self._scheduler.add_listener(self._heard, sum(_OUTCOMES))
         for job in jobs:
             trigger = _trigger(job)
@@ -94,7 +97,23 @@ class Housekeeping:
 
 
 class _Threads(BaseExecutor):  # type: ignore[misc]
-    """A thread for each run. The library's pools would be waited for at the end of the process, hung jobs included."""
+    """A thread for each run. The library's pools would be waited for at the end of the process, hung jobs included.
+
+    leases: seconds after which a run that has not ended does not count as running any more, by job.
+    """
+
+    def __init__(self, leases: Mapping[str, float]) -> None:
+        super().__init__()
+        self._leases = leases
+        self._begun: dict[str, float] = {}
+
+    def submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        now = time.monotonic()
+        if now - self._begun.get(job.id, now) > self._leases[job.id]:
+            with self._lock:
+                self._instances.pop(job.id, None)
+        super().submit_job(job, run_times)
+        self._begun[job.id] = now
 
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
         def run() -> None:

@@ -21,6 +21,7 @@ from monitor.board import Board
 from monitor.channels import REGISTRY as CHANNELS
 from monitor.channels import TOOLS, Channel, Tools
 from monitor.check import Reference
+from monitor.chores import Estate, Place, housekeeping
 from monitor.config import Channel as ChannelTable
 from monitor.config import Config, Model
 from monitor.daemon import Daemon, Outside, Pace
@@ -39,6 +40,7 @@ from monitor.errors import (
     StoreFenced,
     StoreLocked,
 )
+from monitor.heartbeat import Heartbeat
 from monitor.line import Line, shape
 from monitor.message import Notice
 from monitor.metrics import Watched
@@ -47,8 +49,6 @@ from monitor.outbox import Courier
 from monitor.page import Door, Page, door
 from monitor.picture import picture
 from monitor.reference import unseal
-from monitor.schedule import Housekeeping
-from monitor.schedule import Job as Chore
 from monitor.secret import secrets
 from monitor.sources.group import Member
 from monitor.sources.kafka import KafkaSource
@@ -56,18 +56,15 @@ from monitor.sources.letters import Letterbox
 from monitor.sources.registry import Registry, SchemaFile
 from monitor.sources.sample import Sample
 from monitor.sources.workers import Job, Workers
-from monitor.store import Store, backup
+from monitor.store import Store
 from monitor.systemd import Notifier
-from monitor.tune import give_back, settle
+from monitor.tune import settle
 
 log = logging.getLogger(__name__)
 
 STEP_SECONDS: Final = 300.0
 """How long one step of the start may take; large states are read and checked as a whole."""
 STAND_BY_SECONDS: Final = 0.2
-RETENTION_MS: Final = 3_600_000
-RETENTION_STEP_MS: Final = 2 * RETENTION_MS
-"""What grows old does so at most twice as fast as it should, however wrong the clock is."""
 FENCED_SECONDS: Final = 2.0
 """How long a member that was refused keeps off the state; the group will tell it why."""
 _KAFKA_FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"}
@@ -84,6 +81,7 @@ class Prepared:
     schemas: Mapping[str, Schemas]
     kafka: Mapping[str, object]
     door: Door
+    heartbeat: Heartbeat | None
 
     @property
     def directory(self) -> Path:
@@ -110,12 +108,17 @@ def prepare(file: Path, config: Config) -> Prepared:
         opening = door(config, folder)
     except ConfigError as fault:
         problems += [problem for problem in fault.problems if problem not in problems]
+    heartbeat = None
+    try:
+        heartbeat = _heartbeat(config, folder)
+    except ConfigError as fault:
+        problems += fault.problems
     if config.kafka is None:
         problems.append(Problem("kafka", "there is no [kafka] table; the service needs one to read from"))
     problems += _not_ours(folder / config.state.directory)
     if problems:
         raise ConfigError(str(file), problems)
-    return Prepared(config, folder, references, channels, schemas, kafka, opening)
+    return Prepared(config, folder, references, channels, schemas, kafka, opening, heartbeat)
 
 
 def _of_models(
@@ -150,6 +153,16 @@ def channel(table: ChannelTable, folder: Path, where: str) -> Callable[[Tools], 
     except ValueError as error:
         raise ConfigError(str(folder), [Problem(where, str(error))]) from None
     return opened
+
+
+def _heartbeat(config: Config, folder: Path) -> Heartbeat | None:
+    table = config.heartbeat
+    if table is None:
+        return None
+    try:
+        return Heartbeat(table, secrets(table.model_dump(), folder, "heartbeat"))
+    except ValueError as error:
+        raise ConfigError(str(folder), [Problem("heartbeat", str(error))]) from None
 
 
 def assemble(prepared: Prepared, store: Store, outside: Outside) -> Daemon:
@@ -308,35 +321,10 @@ class Control:
         return False
 
 
-def housekeeping(prepared: Prepared, store: Store, outside: Outside) -> Housekeeping:
-    """The jobs of a configuration; what writes is handed to the loop."""
-    config, chores = prepared.config, outside.inbox.chores
-
-    def prune() -> None:
-        now_ms, kept = int(time.time() * 1000), config.state
-
-        def forget(_: Engine, store: Store) -> None:
-            at_ms = store.paced(now_ms, RETENTION_STEP_MS)
-            store.prune(at_ms - kept.retention, at_ms - kept.sample_retention)
-            store.database.give_back()
-
-        chores.put(forget)
-
-    def summarise() -> None:
-        jobs = {retrain.channel for retrain in config.retrain}
-        channels = [table.name for table in config.channel if table.name not in jobs]
-        chores.put(lambda engine, _: engine.digest(channels, int(time.time() * 1000)))
-
-    def ran(name: str, outcome: str, at_ms: int) -> None:
-        outside.metrics.job(name, outcome)
-        chores.put(lambda _, store: store.ran(name, outcome, at_ms))
-
-    jobs = [Chore("retention", prune, every_ms=RETENTION_MS), Chore("memory", give_back, every_ms=300_000)]
-    if config.state.backup:
-        jobs.append(Chore("backup", partial(backup, prepared.directory), every_ms=config.state.backup))
-    if config.alert.digest:
-        jobs.append(Chore("digest", summarise, daily=config.alert.digest))
-    return Housekeeping(jobs, store.jobs(), ran, int(time.time() * 1000))
+def _estate(prepared: Prepared, store: Store) -> Estate:
+    """What housekeeping keeps in order."""
+    places = {name: Place(each.directory, each.reference.id) for name, each in _in_force(prepared, store).items()}
+    return Estate(prepared.config, prepared.directory, places, prepared.heartbeat)
 
 
 def serve(file: Path, read: Callable[[Path], Config]) -> None:
@@ -472,7 +460,7 @@ def _not_ours(directory: Path) -> list[Problem]:
 def _work(control: Control, shift: Shift, store: Store, outside: Outside, notifier: Notifier) -> None:
     """One configuration at work, until a stop or another one is wanted."""
     daemon = assemble(control.prepared, store, outside)
-    jobs = housekeeping(control.prepared, store, outside)
+    jobs = housekeeping(_estate(control.prepared, store), store, outside)
     jobs.start()
     prepared = control.prepared
     letterbox = _letterbox(prepared, outside)

@@ -237,7 +237,10 @@ def _delivery(one: Delivery) -> tuple[str, ...]:
 
 def _print_trigger(trigger: TriggerEntry) -> None:
     columns = ", ".join(column.column for column in trigger.columns)
-    out.print(f"{trigger.id}: {trigger.step}; {trigger.channel}; {trigger.reason} ({columns})", markup=False)
+    why = f"{trigger.reason} ({columns})" if columns else trigger.reason
+    out.print(f"{trigger.id}: {trigger.step}; {trigger.channel}; {why}", markup=False)
+    if trigger.run is not None:
+        out.print(f"  run: {trigger.run}", markup=False)
     for past in trigger.history:
         note = f": {past.note}" if past.note else ""
         out.print(f"  {rfc3339(past.at_ms)} {past.step} by {past.by}{note}", markup=False)

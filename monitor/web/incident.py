@@ -212,7 +212,12 @@ def _trigger(request: Request[Any, Any, Any], entry: TriggerEntry) -> Html:
     ]  # fmt: skip
     return tag(
         "div",
-        tag("p", badge(entry.step, entry.step.replace("_", " ")), f" {entry.channel}"),
+        tag(
+            "p",
+            badge(entry.step, entry.step.replace("_", " ")),
+            f" {entry.channel}",
+            f", run {entry.run}" if entry.run else "",
+        ),
         trigger_forms(request, entry),
         tag("ol", steps, class_="timeline"),
     )

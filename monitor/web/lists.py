@@ -48,7 +48,8 @@ def _trigger(request: Asked, entry: TriggerEntry) -> Html:
     return section(
         entry.id,
         tag("p", badge(entry.step, entry.step.replace("_", " ")), " for ", model_link(entry.model), " to ",
-            entry.channel, ", because of ", incident_link(entry.incident), ": ", entry.reason),
+            entry.channel, f" (run {entry.run})" if entry.run else "", ", because of ", incident_link(entry.incident),
+            ": ", entry.reason),
         trigger_forms(request, entry),
         table(("step", "when", "by", "note"), steps, f"Steps of {entry.id}"),
         tag("details", tag("summary", f"Evidence: {len(columns)} columns"),

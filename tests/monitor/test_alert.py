@@ -93,6 +93,14 @@ def test_for_windows_keeps_an_incident_pending_and_a_calm_window_ends_it_untold(
     ]  # fmt: skip
 
 
+def test_an_incident_fires_for_so_long_after_its_last_drift_however_calm_the_windows_are():
+    policy = Policy(clear_windows=2, keep_firing_ms=5 * HOUR)
+    _, told = play([judged(0, "a"), *(judged(hour) for hour in range(1, 4)), judged(4, "a")], policy)
+    assert [change.change for change in told] == ["opened"]
+    _, told = play([judged(0, "a"), *(judged(hour) for hour in range(1, 9))], policy)
+    assert [(change.change, change.window) for change in told] == [("opened", 0), ("resolved", 5)]
+
+
 def test_a_window_that_says_nothing_neither_resolves_nor_opens():
     silent = Judged(judged(2).window, (verdict("y", Outcome.UNKNOWN),))
     episode, told = play([judged(0, "a"), silent, silent, silent])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 
 from detectors import REGISTRY, Bins, Pair, Profile, Score
+from monitor.batch import Severity
+from monitor.check import _merged
 from monitor.config import Rule
 from monitor.decision import Outcome, Scores, Verdict
 from monitor.decision.family import Family
@@ -104,6 +107,22 @@ def test_a_rule_fires_after_so_many_windows_and_holds_until_it_is_cleared():
         verdicts, memory = Thresholds((rule,)).judge(Scores(pair), memory)
         said.append(verdicts[0].outcome)
     assert said == ["ok", "ok", "drift", "drift", "ok", "ok"]
+
+
+def test_a_fault_of_a_column_outranks_its_drift():
+    said = Verdict(column="a", outcome=Outcome.DRIFT, reason="", n_reference=9, n_current=9, measure="psi")
+    fault = msgspec.structs.replace(said, measure="missing", faulty=True)
+    graver = msgspec.structs.replace(said, severity=Severity.CRITICAL)
+    calm = msgspec.structs.replace(said, outcome=Outcome.OK)
+    for verdicts, measure, faulty in (
+        ((said, fault), "missing", True),
+        ((fault, graver), "psi", True),
+        ((calm, fault), "missing", True),
+        ((calm, said), "psi", False),
+    ):
+        for order in (verdicts, verdicts[::-1]):
+            merged = _merged(order)
+            assert (merged.outcome, merged.measure, merged.faulty) == (Outcome.DRIFT, measure, faulty)
 
 
 def test_rules_alone_say_nothing_of_columns_that_no_rule_names():

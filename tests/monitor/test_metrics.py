@@ -43,6 +43,7 @@ def lived() -> Metrics:
     metrics = Metrics()
     metrics.configured({"m": Watched("abc", time.time() - 100, {"psi": {"a": 0.2}})}, 1)
     metrics.rebalanced()
+    metrics.outdated("m", True)
     metrics.refused()
     metrics.recovered()
     metrics.came_round({AT: 7}, True)
@@ -96,6 +97,7 @@ def test_what_happened_is_counted():
     assert [value for key, value in found.items() if key[0] == "driftd_drift_threshold"] == [0.2]
     assert found["driftd_reference_age_seconds", "m"] == pytest.approx(100, abs=50)
     assert found["driftd_kafka_rebalances_total",] == 1
+    assert found["driftd_reference_outdated", "m"] == 1
     assert found["driftd_config_last_reload_successful",] == 0
     assert found["driftd_scheduler_runs_total", "backup", "ok"] == 1
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
@@ -69,6 +70,25 @@ def test_a_job_that_fails_or_hangs_is_told_and_holds_up_no_other(caplog: pytest.
     assert time.monotonic() - began < 2
     hang.set()
     assert "division by zero" in caplog.text
+
+
+def test_a_job_that_hangs_does_not_end_its_schedule():
+    ran: list[tuple[str, str]] = []
+    hang, begun = threading.Event(), []
+
+    def work() -> None:
+        begun.append(time.monotonic())
+        hang.wait(10)
+
+    with running([Job("hangs", work, every_ms=50, deadline_seconds=0.3)], ran):
+        until(ran, ("hangs", "still_running"))
+        deadline = time.monotonic() + 10
+        while len(begun) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        hang.set()
+        until(ran, ("hangs", "ok"))
+    assert all(later - before > 0.25 for before, later in pairwise(begun[:3]))
 
 
 def test_a_job_that_hangs_does_not_hold_up_the_end_of_the_process():

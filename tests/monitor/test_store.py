@@ -25,8 +25,10 @@ from monitor.desk import Outcomes
 from monitor.engine import Commit
 from monitor.errors import StoreError, StoreFull, StoreLocked, StoreNewer
 from monitor.frozen import unchecked
+from monitor.history import History
 from monitor.line import Counts, LineState, ModelCommit
-from monitor.message import Notice
+from monitor.message import Notice, Purpose
+from monitor.message import notice as queued
 from monitor.outbox import Dead, Delivered, Pending
 from monitor.rowsample import RowSample, lots
 from monitor.store import Store, backup
@@ -34,6 +36,7 @@ from monitor.tally import Tally
 from monitor.transaction import N_DEAD_LETTERS
 from monitor.window import Window
 from tests.bodies import make_alert, make_notice
+from tests.monitor.test_retrain import opened, trigger
 
 BINS = Bins.of({"x": np.arange(10.0)}, {})
 AT = Partition("t", 0)
@@ -97,6 +100,17 @@ def test_the_outbox_gives_each_incidents_notices_in_order_and_one_at_a_time(stor
     (second,) = [due for due in store.due(22_000) if due.notice.channel == "ops"]
     assert (second.notice.id, second.parent) == ("inc/ops/2", "C1/17.5")
     assert second.notice == msgspec.structs.replace(notice(2), id="inc/ops/2")
+
+
+def test_what_the_job_calls_its_run_is_told_with_its_trigger(store: Store, tmp_path: Path):
+    one = trigger(opened(1))
+    called = queued(one.id, "job", Purpose.RETRAIN, one.body)
+    store.apply(commit(1, out=Outcomes(triggers=[one], notices=[called])))
+    history = History(tmp_path / "state")
+    assert [entry.run for entry in history.triggers()] == [None]
+    store.settle([(one.id, Delivered("https://github.com/acme/models/actions/runs/7"))], 2_000)
+    assert [entry.run for entry in history.triggers(one.id)] == ["https://github.com/acme/models/actions/runs/7"]
+    history.close()
 
 
 def test_a_notice_is_queued_once_however_often_it_is_committed(store: Store):
