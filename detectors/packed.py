@@ -62,7 +62,7 @@ def sparse(numbers: NDArray[np.integer[Any]]) -> bytes:
     kept = flat[there]
     low, high = (int(kept.min()), int(kept.max())) if kept.size else (0, 0)
     size = next(size for size in (1, 2, 4, 8) if -(1 << 8 * size - 1) <= low and high < 1 << 8 * size - 1)
-    return _SPARSE.pack(size, flat.size) + np.packbits(there).tobytes() + kept.astype(f"<i{size}").tobytes()
+    return b"".join((_SPARSE.pack(size, flat.size), np.packbits(there).tobytes(), kept.astype(f"<i{size}").tobytes()))
 
 
 def dense(data: bytes, at: int = 0) -> tuple[Integers, int]:
