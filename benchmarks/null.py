@@ -49,6 +49,8 @@ CONDITIONS = (
     C("no time, iid", is_timed=False, season=0, wobble=(0, 0), traffic=0),
     C("no time, wobble .02-.08", is_timed=False, season=0),
     C("no time, wobble .2/.95", is_timed=False, season=0, wobble=(0.2, 0.2), rho=0.95, rows=1000),
+    C("joint, iid", joint=True, season=0, wobble=(0, 0), traffic=0),
+    C("joint, daily cycle", joint=True),
     C("random walk", walk=0.004),
 )
 HARD = {"no time, wobble .2/.95", "random walk"}

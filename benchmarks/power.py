@@ -23,6 +23,8 @@ from benchmarks.streams import N_COLUMNS, N_NUMBERS, N_PAIRED, TOGETHER, WEEK, C
 
 BEGINS, AFTER = 24, WEEK
 SEASON = Condition("season, 4 weeks timed")
+JOINTLY = replace(SEASON, name="... joint", joint=True)
+ENTWINED = replace(JOINTLY, entwined=0.4)
 CALM = Condition("no season, 4 weeks timed", season=0)
 BARE = Condition("no time, quiet, n=1,000", is_timed=False, season=0, wobble=(0, 0), traffic=0, rows=1000)
 SMALL = Condition("no time, quiet, n=200", is_timed=False, season=0, wobble=(0, 0), traffic=0, rows=200)
@@ -57,6 +59,8 @@ QUESTIONS = (
     Question(SEASON, Change("level", 0.5, lasts=1), "0.5 sd for one window"),
     Question(SEASON, Change("correlation", 0.2, TOGETHER.size), "correlation only, 0.2 z"),
     Question(SEASON, Change("correlation", 0.3, TOGETHER.size), "correlation only, 0.3 z"),
+    Question(ENTWINED, Change("joint", -0.2, 1), "three columns come apart"),
+    Question(JOINTLY, Change("joint", 0.4, 1), "three columns come together"),
     Question(CALM, Change("level", 0.2), "0.2 sd in 10", median=6),
     Question(BARE, Change("level", 0.2), "0.2 sd in 10", median=3),
     Question(BARE, Change("level", 0.3), "0.3 sd in 10"),
@@ -72,6 +76,8 @@ def moved(change: Change) -> np.ndarray:
     if change.kind == "correlation":
         first, second = np.triu_indices(N_PAIRED, 1)
         return N_COLUMNS + np.flatnonzero((first % 2 == 0) & (second == first + 1))[: change.n_columns]
+    if change.kind == "joint":
+        return np.array([N_COLUMNS + N_PAIRED * (N_PAIRED - 1) // 2])
     first_column = N_NUMBERS if change.kind in {"new", "words"} else 0
     return first_column + np.arange(change.n_columns)
 
@@ -98,9 +104,9 @@ def one(question: Question, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str
 
 
 def _widened(flags: np.ndarray) -> np.ndarray:
-    """Of single columns: a pair is found when one of its columns is."""
+    """Of single columns: a pair is found when one of its columns is, the joint distribution when any is."""
     members = np.stack(np.triu_indices(N_PAIRED, 1))
-    return np.concatenate((flags, flags[:, members].any(axis=1)), axis=1)
+    return np.concatenate((flags, flags[:, members].any(axis=1), flags.any(axis=1, keepdims=True)), axis=1)
 
 
 def _delays(alarms: np.ndarray, change: Change) -> np.ndarray:

@@ -7,7 +7,8 @@ have traffic, and every cell of it is what rows drawn one by one would give.
 
 The first 16 columns of numbers are watched two by two. Columns 0 and 1, 2 and 3 and so on are correlated, and Fisher's
 z of their correlation moves as columns do, season, wobble and all. Sums of products come from rows drawn one by one, of
-the same number and under the same shifts as the counts, but not the same rows.
+the same number and under the same shifts as the counts, but not the same rows. So do, where a condition asks for them,
+the sums of joint scores, which are of these 16 columns.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from scipy.special import ndtr, ndtri
 from detectors import Bins, Profile
 from detectors.blocks import Blocks, folded, panes_of
 from detectors.calibration import Allowance, Calibration, Material, calibrate
-from detectors.cells import MISSING, N_CELLS, UNSEEN
+from detectors.cells import BELOW, MISSING, N_CELLS, UNSEEN
 from detectors.correlation import choose
+from detectors.joint import choose as choose_joint
 from detectors.null import Null
 from detectors.profile import N_SUMS
 from detectors.season import HOUR_MS, MONDAY_MS
@@ -52,6 +54,8 @@ class Condition:
     rows: per hour, on average. season, wobble: ranges of amplitudes over columns, in standard deviations. rho: from
     hour to hour. common: share of the wobble that all columns have in common. weeks: of reference. jump: of the traffic
     after the reference. is_timed: whether the reference's rows have a time; else it is `rows_untimed` rows in no order.
+    joint: whether the joint distribution is watched; entwined: share of rows in which three columns go together, and no
+    two of them show it.
     """
 
     name: str
@@ -70,14 +74,16 @@ class Condition:
     weeks: int = 4
     is_timed: bool = True
     rows_untimed: int = 20_000
+    joint: bool = False
+    entwined: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What happens to the first `n_columns` columns of a kind from the 25th hour on.
 
-    kind: level | spread | shape | new | missing | correlation (of the first `n_columns` correlated pairs). ramp: hours
-    until the full size is reached. lasts: hours, 0 for good.
+    kind: level | spread | shape | new | missing | correlation (of the first `n_columns` correlated pairs) | joint (by
+    how much the share of entwined rows grows). ramp: hours until the full size is reached. lasts: hours, 0 for good.
     """
 
     kind: str
@@ -125,6 +131,8 @@ def simulate(condition: Condition, hours: int, seed: int, change: Change | None 
         counts[week] = rng.poisson(rows[week, :, None, None] * share)
     reference, live = counts[:n_reference], counts[n_reference:]
     together = _Together(condition, seed, n_hours, n_panes)
+    if change is not None and change.kind == "joint":
+        together.entwined[n_reference:] += grown[n_reference:] * change.size
     if change is not None and change.kind == "correlation":
         together.z[:, :, : change.n_columns] += grown[:, None, None] * change.size
     pairs = together.sums(shift, counts)
@@ -140,6 +148,7 @@ def simulate(condition: Condition, hours: int, seed: int, change: Change | None 
 
 class _Together:
     """Rows of the columns that are watched two by two. z: Fisher's z of the correlated pairs, shape (hours, panes, 8).
+    entwined: share of rows in which the sign of column 7 is that of the product of columns 0 and 6, shape (hours,).
 
     Draws of its own, so that the counts are what they would be without it.
     """
@@ -147,12 +156,16 @@ class _Together:
     def __init__(self, condition: Condition, seed: int, hours: int, n_panes: int) -> None:
         self._rng = np.random.default_rng([seed, N_PAIRED])
         self._base = np.arctanh(TOGETHER)
+        self.entwined = np.full(hours, condition.entwined)
         self.z = self._base + _latent(condition, self._rng, hours, n_panes)[:, :, : TOGETHER.size]
         bins = _bins()
         self._cell = _places(bins)[0].astype(np.uint8)
-        cells = self._cell[1 + self._values(np.zeros(N_PAIRED), self._base, 20_000)]
+        cells = self._cell[1 + self._values(np.zeros(N_PAIRED), self._base, 20_000, condition.entwined)]
         counts = np.stack([np.bincount(row, minlength=N_CELLS) for row in cells])
-        self.bins = replace(bins, pairs=choose(counts, cells, np.ones(N_PAIRED), N_PAIRED))
+        pairs = choose(counts, cells, np.ones(N_PAIRED), N_PAIRED)
+        if condition.joint:
+            pairs = replace(pairs, joint=choose_joint(list(counts[:, BELOW:] / cells.shape[1]), N_PAIRED, cells, BELOW))
+        self.bins = replace(bins, pairs=pairs)
 
     def sums(self, shift: np.ndarray | None, counts: np.ndarray) -> np.ndarray:
         """Of as many rows as the first column's counts have, shape (hours, panes, sums); without a shift none moves."""
@@ -160,14 +173,18 @@ class _Together:
         found = np.empty((*n_rows.shape, self.bins.pairs.n_sums), np.int64)
         for place in np.ndindex(n_rows.shape):
             level, z = (np.zeros(N_PAIRED), self._base) if shift is None else (shift[place][:N_PAIRED], self.z[place])
-            found[place] = self.bins.pairs.sums(self._cell[1 + self._values(level, z, int(n_rows[place]))])
+            entwined = float(self.entwined[place[0]])
+            found[place] = self.bins.pairs.sums(self._cell[1 + self._values(level, z, int(n_rows[place]), entwined)])
         return found
 
-    def _values(self, level: np.ndarray, z: np.ndarray, n_rows: int) -> np.ndarray:
+    def _values(self, level: np.ndarray, z: np.ndarray, n_rows: int, entwined: float = 0.0) -> np.ndarray:
         """Which of the 32 values each row has, shape (16, rows)."""
         rows = self._rng.standard_normal((N_PAIRED, n_rows), np.float32)
         r = np.tanh(z).astype(np.float32)[:, None]
         rows[1::2] = r * rows[::2] + np.sqrt(1 - r * r) * rows[1::2]
+        if entwined:
+            mine = self._rng.random(n_rows) < entwined
+            rows[7, mine] = (np.abs(rows[7]) * np.sign(rows[0] * rows[6]))[mine]
         rows += level.astype(np.float32)[:, None]
         return (ndtr(rows) * np.float32(N_VALUES)).astype(np.intp).clip(max=N_VALUES - 1)
 
@@ -259,7 +276,7 @@ class Line:
             Blocks(reading, starts, np.zeros(N_COLUMNS, np.int64), 1.0, timed), HOUR_MS,
         )  # fmt: skip
         weights = np.ones(self.signals.n_columns)
-        weights[N_COLUMNS:] = 1 / (N_PAIRED - 1)
+        weights[N_COLUMNS : N_COLUMNS + self.signals.n_pairs] = 1 / (N_PAIRED - 1)
         self.allowance = Allowance(alarms, float(WEEK), weights / weights.sum())
         self.calibration: Calibration = calibrate(self.material, self.allowance)
         self.live = self.read(stream.live, stream.live_pairs)

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, combinations, zip_longest
+from math import comb
 from typing import Any, Final, Self
 
 import numpy as np
@@ -36,7 +38,10 @@ UNIT: Final = 32
 MOST: Final = 127
 FREQUENCIES: Final = np.array([0.7, 0.2, 0.1])
 """How often a function of a column is its first, second and third."""
-N_CANDIDATES: Final = 4096
+N_DRAWN: Final = 2048
+MOST_LISTED: Final = 5000
+"""Scores that the choice looks at: so many random ones, and all of first functions, no more than so many of each size.
+Three of 32 columns are fewer."""
 ROWS: Final = 20_000
 """Rows that the choice looks at."""
 SURE: Final = 6.0
@@ -135,8 +140,8 @@ class Joint:
 def choose(shares: Sequence[Floats], n_numeric: int, cells: Cells, first: int) -> Joint:
     """The scores to be watched, half of two columns, half of three.
 
-    Of random ones, those come first that the reference's rows show to be surely not 0, at most half: what belongs
-    together can come apart. The others stand for all that may begin to.
+    Those come first that the reference's rows show to be surely not 0, at most half: what belongs together can come
+    apart. The others are random, and stand for all that may begin to.
 
     shares: of each column's rows in its cells from `first` on, which lies outside of the reference; empty for a column
     that takes no part; the first `n_numeric` columns are of numbers. cells: of the reference's rows, shape (columns,
@@ -157,10 +162,15 @@ def choose(shares: Sequence[Floats], n_numeric: int, cells: Cells, first: int) -
             tables.append(table)
     if len(by_column) < 2:
         return Joint.none()
-    drawn = dict.fromkeys(_drawn(by_column, rng) for _ in range(N_CANDIDATES))
-    every = Joint(tuple(columns), np.array(tables), np.array(list(drawn), np.intp), np.zeros(len(drawn)))
+    listed = rng.permutation(np.array(list(_listed(by_column, rng)), np.intp))
+    drawn = np.array([_drawn(by_column, rng) for _ in range(N_DRAWN)], np.intp)
+    in_turn = chain.from_iterable(zip_longest(listed.tolist(), drawn.tolist()))
+    scores = np.array(list(dict.fromkeys(tuple(each) for each in in_turn if each)), np.intp)
+    every = Joint(tuple(columns), np.array(tables), scores, np.zeros(len(scores)))
     n_rows = min(cells.shape[1], ROWS)
-    mean, variance = every.moments(cells[:, np.arange(n_rows) * cells.shape[1] // n_rows])
+    some = cells[:, np.arange(n_rows) * cells.shape[1] // n_rows]
+    parts = (replace(every, scores=scores[at : at + _BLOCK]) for at in range(0, len(scores), _BLOCK))
+    mean, variance = np.concatenate([part.moments(some) for part in parts], axis=1)
     whole = np.where(every.scores[:, 2] < 0, UNIT**4, UNIT**6)
     able = variance > LEAST_VARIANCE * whole
     strength = np.where(able, np.abs(mean) * np.sqrt(n_rows / np.maximum(variance, 1)), 0.0).round(3)
@@ -170,6 +180,16 @@ def choose(shares: Sequence[Floats], n_numeric: int, cells: Cells, first: int) -
         sure = mine[np.argsort(-strength[mine], kind="stable")][: N_SCORES // 4]
         chosen += list(dict.fromkeys([*sure[strength[sure] > SURE].tolist(), *mine.tolist()]))[: N_SCORES // 2]
     return every.only(chosen, variance[chosen].round(4))
+
+
+def _listed(by_column: Mapping[int, list[int]], rng: np.random.Generator) -> Iterator[tuple[int, int, int]]:
+    """The products of columns' first functions, all or some."""
+    first = [functions[0] for functions in by_column.values()]
+    for size in (2, 3):
+        few = comb(len(first), size) <= MOST_LISTED
+        drawn = (sorted(rng.choice(first, size, replace=False).tolist()) for _ in range(MOST_LISTED))
+        for one in combinations(first, size) if few else drawn:
+            yield one[0], one[1], one[2] if size > 2 else -1
 
 
 def _drawn(by_column: Mapping[int, list[int]], rng: np.random.Generator) -> tuple[int, int, int]:

@@ -137,7 +137,9 @@ class Desk:
         """Time went by: repeat what goes on, tell what was held back, end what waited too long."""
         episode = self.state.episode
         if episode is not None:
-            decision = notify.review(self._model.name, episode, self._board.silences, self._manners, now_ms)
+            decision = notify.review(
+                self._model.name, episode, self._board.silences, self._manners, now_ms, replaced=self._replaced
+            )
             if decision is not None:
                 change = "opened" if episode.told is None else "repeated"
                 self._settle(alert.went_on(episode, change, decision.reason)[1], now_ms)
@@ -193,7 +195,7 @@ class Desk:
         if change is None:
             return
         words = self._retrain(change, now_ms)
-        decision = notify.decide(self._model.name, change, self._board.silences, now_ms)
+        decision = notify.decide(self._model.name, change, self._board.silences, now_ms, replaced=self._replaced)
         channels = self._channels(change, now_ms) if decision.told else ()
         if decision.told:
             columns = tuple(column.key for column in change.episode.columns)
@@ -205,6 +207,12 @@ class Desk:
         body = alert_body(self._named(), change, words, self._approvable(change.episode))
         for channel in channels:
             self._queue(f"{change.episode.id}/{change.episode.n_changes}/{channel}", channel, Purpose.ALERT, body)
+
+    @property
+    def _replaced(self) -> bool:
+        """Whether a new model is ready, and waits for a person to let its reference take over."""
+        latest = self.state.retraining.latest
+        return latest is not None and latest.step is Step.SUCCEEDED and latest.under_way
 
     def _approvable(self, episode: Episode) -> str | None:
         """The incident's trigger, where it waits for a person's word."""

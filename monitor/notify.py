@@ -2,7 +2,8 @@
 
 Silence of a topic outranks unreadable records, which outrank faults and drift of columns: while the graver trouble
 lasts, nothing new is told of the lesser one. An acknowledged incident is quiet unless it gets graver, a silenced or
-snoozed one until that ends; then what is still true is told. What was never told is not resolved aloud.
+snoozed one until that ends; then what is still true is told. While a new model waits to take over, nothing new is told
+of the drift of the old one. What was never told is not resolved aloud.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Final
 
 from monitor.alert import Change, Drifting, Episode, State
 from monitor.order import Silence
@@ -30,8 +32,11 @@ class Decision:
     reason: str
 
 
-def decide(model: str, change: Change, silences: Sequence[Silence], now_ms: int) -> Decision:
-    """What becomes of a change at this time by the wall clock."""
+REPLACED: Final = "held: a new model is ready, and its reference waits for approval"
+
+
+def decide(model: str, change: Change, silences: Sequence[Silence], now_ms: int, *, replaced: bool = False) -> Decision:
+    """What becomes of a change at this time by the wall clock. replaced: whether the model's successor is ready."""
     episode = change.episode
     if episode.state is State.PENDING:
         return Decision(False, "pending")
@@ -45,16 +50,22 @@ def decide(model: str, change: Change, silences: Sequence[Silence], now_ms: int)
     if change.change in {"opened", "updated"} and episode.told and episode.state in {State.NODATA, State.ERROR}:
         trouble = "the topic is silent" if episode.state is State.NODATA else "records cannot be read"
         return Decision(False, f"inhibited: {trouble}")
+    if replaced and change.change in {"opened", "updated"} and _is_drift_alone(episode):
+        return Decision(False, REPLACED)
     return Decision(True, _why(episode, change.reason))
 
 
-def review(model: str, episode: Episode, silences: Sequence[Silence], manners: Manners, now_ms: int) -> Decision | None:
+def review(
+    model: str, episode: Episode, silences: Sequence[Silence], manners: Manners, now_ms: int, *, replaced: bool = False
+) -> Decision | None:  # fmt: skip
     """Whether an incident in which nothing happened is to be told now: a repeat, or what was held back; else None."""
     if episode.state in {State.PENDING, State.RESOLVED} or holding(model, episode, silences, now_ms):
         return None
     told = episode.told
     if told is None or _is_graver(episode) or set(_keys(episode)) - set(told.columns):
         if told is not None and episode.state in {State.NODATA, State.ERROR}:
+            return None
+        if replaced and _is_drift_alone(episode):
             return None
         return Decision(True, _why(episode, "held back until now"))
     if manners.repeat_ms and not episode.acknowledged and now_ms - told.at_ms >= manners.repeat_ms:
@@ -91,6 +102,12 @@ def _matches(silence: Silence, column: Drifting) -> bool:
 def _is_graver(episode: Episode) -> bool:
     told = episode.told
     return told is not None and episode.severity.rank > told.severity.rank
+
+
+def _is_drift_alone(episode: Episode) -> bool:
+    """Whether there is nothing in it that a new model would not end: the log is well, and it is no graver than told."""
+    faulty = any(column.verdict.faulty for column in episode.columns)
+    return episode.state is State.FIRING and not faulty and not _is_graver(episode)
 
 
 def _keys(episode: Episode) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The family-wise decision: p-values by null law, corrected together over all columns and tests of the window.
 
-It is the simplest decision that is right for rows which are independent of each other. A floor under the effect keeps
-changes too small to matter from counting, however many rows prove them.
+It is the simplest decision that is right for rows which are independent of each other, however many they are. A floor
+under the effect keeps changes too small to matter from counting, however many rows prove them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,15 @@ from detectors.correction import holm
 from monitor import describe
 from monitor.decision import MIN_ROWS, Outcome, Scores, Verdict, finite
 
-FLOORS: Final = {"ks": 0.04, "tv": 0.02, "missing": 0.02, "type_error": 0.001, "out_of_range": 0.001, "unseen": 0.001}
-"""The smallest effect worth telling: the KS distance of a normal column that moves by 0.1 standard deviations; shares
-of rows elsewhere."""
+FLOORS: Final = {
+    "ks": 0.04, "wasserstein": 0.1, "variance": 0.1,
+    "tv": 0.02, "missing": 0.02, "type_error": 0.001, "out_of_range": 0.001, "unseen": 0.001,
+}  # fmt: skip
+"""The smallest effect worth telling: of a normal column that moves by 0.1 standard deviations, or whose deviation
+changes by a tenth; shares of rows elsewhere."""
+_SHAPES: Final = ("ks", "wasserstein", "variance")
+"""Of numbers. The first has its law for any rows; the others see less in the middle and more of the level, the tails
+and the spread, where their laws were drawn. Words have one test in place of the three."""
 _RATES: Final = ("missing", "type_error", "out_of_range", "unseen")
 
 
@@ -39,10 +45,11 @@ class Family:
         """See `Decision.judge`."""
         p, effects, low, high = self._tests(scores)
         numeric = _numeric(scores.pair)
-        floors = np.stack([np.where(numeric, FLOORS["ks"], FLOORS["tv"])] + [numeric * 0.0 + FLOORS[n] for n in _RATES])
+        first = np.where(numeric, FLOORS[_SHAPES[0]], FLOORS["tv"])
+        floors = np.stack([first, *(numeric * 0.0 + FLOORS[name] for name in (*_SHAPES[1:], *_RATES))])
         with np.errstate(invalid="ignore"):
             real = (p < self.alpha) & (np.abs(effects) >= floors)
-        real[0] &= scores.pair.m >= self.min_rows  # of a few rows a shape says nothing
+        real[: len(_SHAPES)] &= scores.pair.m >= self.min_rows  # of a few rows a shape says nothing
         table = np.stack([p, effects, low, high])
         verdicts = (self._verdict(scores, i, real[:, i], table[:, :, i]) for i in range(scores.pair.bins.n_columns))
         return tuple(verdicts), memory
@@ -56,22 +63,24 @@ class Family:
         return {}
 
     def _tests(self, scores: Scores) -> tuple[Floats, Floats, Floats, Floats]:
-        """Corrected p-values, effects and their 95 % intervals: shape (tests, columns), the change of shape first."""
+        """Corrected p-values, effects and their 95 % intervals: shape (tests, columns), changes of shape first."""
         pair, numeric = scores.pair, _numeric(scores.pair)
         shape = np.where(numeric, scores["ks"].p_value, scores["chi2_pooled"].p_value)
-        p = np.stack([shape, *(scores[name].p_value for name in _RATES)])
+        others = (*_SHAPES[1:], *_RATES)
+        p = np.stack([shape, *(scores[name].p_value for name in others)])
         size = np.where(numeric, scores["ks"].effect, scores["tv"].effect)
-        effects = np.stack([size, *(scores[name].effect for name in _RATES)])
+        effects = np.stack([size, *(scores[name].effect for name in others)])
         errors = np.full(effects.shape, np.nan)
         errors[0, : pair.bins.n_numeric] = _ks_error(pair)
-        for i, name in enumerate(_RATES, start=1):
+        for i, name in enumerate(_RATES, start=len(_SHAPES)):
             errors[i] = _share_error(scores[name])
         return holm(p), effects, effects - 1.96 * errors, effects + 1.96 * errors
 
     def _verdict(self, scores: Scores, row: int, real: NDArray[np.bool_], numbers: Floats) -> Verdict:
         pair = scores.pair
-        names = ("ks" if row < pair.bins.n_numeric else "tv", *_RATES)
-        quality = tuple(describe.change(pair, row, name) for i, name in enumerate(names) if i and real[i])
+        first = len(_SHAPES)
+        names = (_SHAPES[0] if row < pair.bins.n_numeric else "tv", *_SHAPES[1:], *_RATES)
+        quality = tuple(describe.change(pair, row, names[i]) for i in range(first, len(names)) if real[i])
         told = _telling(real, numbers[1])
         p, effect, low, high = (finite(value) for value in numbers[:, told])
         n_current = int(pair.m[row])
@@ -88,13 +97,13 @@ class Family:
         return Verdict(
             column=pair.bins.names[row], outcome=outcome, reason=reason, n_reference=int(pair.n[row]),
             n_current=n_current, measure=names[told], effect=effect, effect_low=low, effect_high=high, p_value=p,
-            quality=quality, faulty=outcome is Outcome.DRIFT and told > 0,
+            quality=quality, faulty=outcome is Outcome.DRIFT and told >= first,
         )  # fmt: skip
 
 
 def _telling(real: NDArray[np.bool_], effects: Floats) -> int:
     """Which test speaks for a column: the change of shape, unless new words are the better half of it."""
-    unseen = 1 + _RATES.index("unseen")
+    unseen = len(_SHAPES) + _RATES.index("unseen")
     if real[0] and real[unseen] and effects[unseen] >= effects[0] / 2:
         return unseen
     return int(np.argmax(real))

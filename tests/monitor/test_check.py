@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from detectors import REGISTRY, Bins, Pair, Profile, Score
+from detectors.law import Laws
 from monitor.batch import Severity
 from monitor.check import _merged
 from monitor.config import Rule
 from monitor.decision import Outcome, Scores, Verdict
-from monitor.decision.family import Family
+from monitor.decision.family import FLOORS, Family
 from monitor.decision.rules import Thresholds
 from monitor.reference import build, kinds_of
 from monitor.table import counted
@@ -67,6 +68,50 @@ def test_without_drift_few_windows_have_any_verdict_of_drift(n_rows: int):
         bins, normal = build(frame, kinds_of(frame, {}))
         alarms += sum(bool(drifting(normal, profile(bins, table(rng, n_rows)))) for _ in range(10))
     assert alarms <= 4  # 80 windows at a family-wise 1 %: more than 4 has a chance below 0.2 %
+
+
+def of_many_laws(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
+    return {
+        "normal": rng.normal(size=n), "skewed": rng.exponential(size=n), "heavy": np.exp(rng.normal(size=n)),
+        "flat": rng.uniform(size=n), "tails": rng.standard_t(3, n), "counts": rng.poisson(3, n) * 1.0,
+    }  # fmt: skip
+
+
+def of_numbers(bins: Bins, numbers: np.ndarray) -> Profile:
+    return Profile.of(bins, numbers, bins.cells(numbers, np.zeros((0, 0), np.uint8)))
+
+
+def with_laws(reference: Profile, current: Profile, laws: Laws) -> tuple[Verdict, ...]:
+    return Family().judge(Scores(Pair(reference, current, laws)), b"")[0]
+
+
+@pytest.mark.parametrize(("n_rows", "n_windows"), [(50, 20), (1_000_000, 2)])
+def test_p_values_of_few_rows_and_of_a_million_are_honest(n_rows: int, n_windows: int, monkeypatch: pytest.MonkeyPatch):
+    for name in FLOORS:  # which would hide what a million rows prove
+        monkeypatch.setitem(FLOORS, name, 0.0)
+    rng, alarms = np.random.default_rng(n_rows), 0
+    for _ in range(4):
+        before = of_many_laws(rng, 5_000)
+        bins = Bins.of(before, {})
+        normal = of_numbers(bins, np.stack(list(before.values())))
+        laws = Laws.of(normal)
+        for _ in range(n_windows):
+            current = of_numbers(bins, np.stack(list(of_many_laws(rng, n_rows).values())))
+            alarms += any(v.outcome is Outcome.DRIFT for v in with_laws(normal, current, laws))
+    assert alarms <= (4 if n_windows > 2 else 1)  # at 1 %: of 80 windows more than 4, and of 8 more than 1, below 0.3 %
+
+
+def test_a_wider_spread_is_found_by_drawn_laws_where_the_distance_of_ranks_shows_little():
+    rng = np.random.default_rng(3)
+    before = rng.normal(size=(10, 20_000))
+    bins = Bins.of({f"x{i}": row for i, row in enumerate(before)}, {})
+    normal, rows = of_numbers(bins, before), rng.normal(size=(10, 1_000))
+    rows[4] *= 1.2
+    current = of_numbers(bins, rows)
+    assert not drifting(normal, current)  # without drawn laws, as a segment is judged
+    told = [v for v in with_laws(normal, current, Laws.of(normal)) if v.outcome is Outcome.DRIFT]
+    assert [(v.column, v.faulty) for v in told] == [("x4", False)]
+    assert told[0].measure in ("wasserstein", "variance")
 
 
 def test_missing_values_invalid_values_and_new_words_are_drift_with_a_quality_fact():

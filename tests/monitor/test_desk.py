@@ -18,7 +18,8 @@ from monitor.check import Judged
 from monitor.config import Config
 from monitor.desk import Desk
 from monitor.message import AlertBody, Notice, Subject
-from monitor.order import Acknowledge, Approve, CallBack, ExpireSilence, Order, Resolve, Silence, Snooze
+from monitor.notify import REPLACED
+from monitor.order import Acknowledge, Approve, CallBack, ExpireSilence, Order, Refuse, Resolve, Silence, Snooze
 from monitor.retrain import Retraining, Step, Trigger
 from tests.monitor.test_alert import HOUR, judged
 
@@ -279,6 +280,56 @@ def test_the_retraining_loop_closes():
     story.at(6)
     assert story.desk.state.retraining.latest.step == "effective"
     assert story.at(7, Approve(trigger=trigger, by="ana")).done is False
+
+
+def test_the_old_models_alarms_are_held_while_its_successor_waits_and_told_if_that_is_refused():
+    story = Story()
+    story.window(1, "a")
+    trigger = f"{story.incident}-retrain"
+    story.at(2, Approve(trigger=trigger, by="ana"))
+    story.at(3, CallBack(trigger=trigger, status="succeeded", version="4", reference="references/v4"))
+    before = list(story.said)
+    story.window(4, "a", "b")
+    story.restart()
+    story.at(4)
+    assert (story.said, story.why[-1]) == (before, (4, "updated", REPLACED))
+    story.window(5, "a", severity=Severity.CRITICAL)
+    story.window(6, "c", faulty=True, severity=Severity.CRITICAL)
+    story.hear(7, silent_since=6)
+    assert [said[2] for said in story.said[len(before) :]] == ["updated", "updated", "nodata"]
+    story.hear(8)
+    story.window(9, "d", severity=Severity.CRITICAL)
+    story.at(10, Refuse(trigger=trigger, by="ana"))
+    assert [said for said in story.said if said[0] > 8] == [(9, "slack", "updated"), (10, "slack", "retraining")]
+
+
+def test_what_opened_while_a_successor_waited_is_told_once_it_is_refused():
+    story = Story()
+    story.window(1, "a")
+    trigger = f"{story.incident}-retrain"
+    story.at(2, Approve(trigger=trigger, by="ana"))
+    story.at(3, CallBack(trigger=trigger, status="succeeded", version="4", reference="references/v4"))
+    for hour in (4, 5):
+        story.window(hour)
+    story.window(6, "b")
+    story.at(7)
+    assert story.said[-1] == (5, "slack", "resolved")
+    assert story.why[-1] == (6, "opened", REPLACED)
+    story.at(8, Refuse(trigger=trigger, by="ana"))
+    assert story.said[-1] == (8, "slack", "opened")
+
+
+def test_a_silent_topic_outranks_records_that_cannot_be_read():
+    story = Story()
+    story.hear(3, broken="150 of 200 records cannot be read: 150 not_json")
+    story.hear(5, silent_since=3, broken="150 of 200 records cannot be read: 150 not_json")
+    assert story.desk.state.episode.state is State.NODATA
+    story.window(6, "a")
+    assert story.why[-1] == (6, "updated", "inhibited: the topic is silent")
+    story.hear(7, broken="150 of 200 records cannot be read: 150 not_json")
+    story.window(8, "b")
+    assert story.why[-1] == (8, "updated", "inhibited: records cannot be read")
+    assert [said[2] for said in story.said] == ["opened", "nodata", "recovered"]
 
 
 def test_drift_that_comes_back_after_a_retraining_pages_and_doubles_the_cool_down():
