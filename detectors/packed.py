@@ -15,7 +15,10 @@ _HEAD: Final = struct.Struct("<4sHI")
 _MAGIC: Final = b"DRAR"
 _VERSION: Final = 1
 
+_SPARSE: Final = struct.Struct("<BI")
+
 Arrays = Mapping[str, NDArray[Any]]
+Integers = NDArray[np.int64]
 
 
 def pack(facts: Mapping[str, Any], arrays: Arrays, *, level: int = 0) -> bytes:
@@ -47,3 +50,27 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         arrays[name] = np.frombuffer(body, dtype, size, at).reshape(shape)
         at += size * np.dtype(dtype).itemsize
     return facts, arrays
+
+
+def sparse(numbers: NDArray[np.integer[Any]]) -> bytes:
+    """Integers of any shape as bytes: how many, which of them are not 0, and these in as few bytes each as all fit in.
+
+    Hardly longer than what compression makes of counts, in a fraction of the time.
+    """
+    flat = numbers.ravel()
+    there = flat != 0
+    kept = flat[there]
+    low, high = (int(kept.min()), int(kept.max())) if kept.size else (0, 0)
+    size = next(size for size in (1, 2, 4, 8) if -(1 << 8 * size - 1) <= low and high < 1 << 8 * size - 1)
+    return b"".join((_SPARSE.pack(size, flat.size), np.packbits(there).tobytes(), kept.astype(f"<i{size}").tobytes()))
+
+
+def dense(data: bytes, at: int = 0) -> tuple[Integers, int]:
+    """Read what `sparse` wrote and stands at this place, and where it ends. ValueError when it ends too early."""
+    size, n = _SPARSE.unpack_from(data, at)
+    at += _SPARSE.size
+    there = np.unpackbits(np.frombuffer(data, np.uint8, (n + 7) // 8, at), count=n).astype(np.bool_)
+    at += (n + 7) // 8
+    found = np.zeros(n, np.int64)
+    found[there] = np.frombuffer(data, f"<i{size}", np.count_nonzero(there), at)
+    return found, at + size * int(np.count_nonzero(there))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -21,10 +21,11 @@ from detectors.bins import Q_LIMIT, Bins
 from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, N_CELLS, UNSEEN, Cells, Counts, Floats
 from detectors.columns import CategoricalColumn, NumericColumn
 from detectors.lookup import BLOCK
+from detectors.packed import dense, sparse
 from detectors.pairs import together
 
 _MAGIC: Final = b"DRPF"
-_VERSION: Final = 2
+_VERSION: Final = 3
 _HEAD: Final = struct.Struct("<4sH32sIIQ")
 
 SUM, SQUARES, INFINITE, SHIFTS = range(4)
@@ -151,14 +152,14 @@ class Profile:
         """SHA-256 of the content: equal counts on equal cells have equal ids."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
-    def to_bytes(self) -> bytes:
-        """Versioned, checksummed bytes; equal profiles give equal bytes."""
+    def to_bytes(self, level: int = 1) -> bytes:
+        """Versioned, checksummed bytes; equal profiles give equal bytes. level: of compression, 0 for none."""
         parts = (self.counts, self.sums[:, :SHIFTS], self.sums[:, SHIFTS:], self.pairs)
-        body = b"".join(map(_narrowed, parts))
+        body = b"".join(map(sparse, parts))
         head = _HEAD.pack(
             _MAGIC, _VERSION, bytes.fromhex(self.bins.id), len(self.counts), len(self.sums), self.n_windows
         )
-        packed = zlib.compress(body, level=1)
+        packed = zlib.compress(body, level)
         return head + packed + struct.pack("<I", zlib.crc32(head + packed))
 
     @classmethod
@@ -170,12 +171,12 @@ class Profile:
         if checksum != zlib.crc32(data[:-4]):
             raise ValueError("damaged profile: its checksum does not match its content")
         _, version, bins_id, n_columns, n_numeric, n_windows = _HEAD.unpack_from(data)
-        if version not in (1, _VERSION):
-            raise ValueError(f"profile of version {version}; this driftd reads versions 1 and {_VERSION}")
+        if version not in _READERS:
+            raise ValueError(f"profile of version {version}; this driftd reads versions 1 to {_VERSION}")
         if bins_id.hex() != bins.id:
             raise ValueError(f"profile on bins {bins_id.hex()[:12]}, wanted {bins.id[:12]}: another reference made it")
         body = zlib.decompress(data[_HEAD.size : -4])
-        counts, *sums, pairs = (_old if version == 1 else _parts)(body, n_columns, n_numeric)
+        counts, *sums, pairs = _READERS[version](body, n_columns, n_numeric)
         return cls(bins, counts, np.concatenate(sums, axis=1), n_windows, pairs)
 
 
@@ -280,15 +281,17 @@ def _fixed_point(bins: Bins, numbers: Floats, sums: Counts) -> Floats:
     return q
 
 
-def _narrowed(numbers: Counts) -> bytes:
-    """Integers in as few bytes each as all of them fit in, after one byte that says how many: less to compress."""
-    low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
-    size = next(size for size in (1, 2, 4, 8) if -(1 << 8 * size - 1) <= low and high < 1 << 8 * size - 1)
-    return bytes([size]) + numbers.astype(f"<i{size}").tobytes()
-
-
 def _parts(body: bytes, n_columns: int, n_numeric: int) -> list[Counts]:
-    """Counts, the two halves of the sums, and the pairs, as `_narrowed` wrote them one after the other."""
+    """Counts, the two halves of the sums, and the pairs, as `to_bytes` wrote them one after the other."""
+    found, at = [], 0
+    for shape in ((n_columns, N_CELLS), (n_numeric, SHIFTS), (n_numeric, N_CELLS), (-1,)):
+        part, at = dense(body, at)
+        found.append(part.reshape(shape))
+    return found
+
+
+def _narrow_parts(body: bytes, n_columns: int, n_numeric: int) -> list[Counts]:
+    """The same from version 2: every part is all of its integers, after one byte that says how long each is."""
     found, at = [], 0
     for rows, columns in ((n_columns, N_CELLS), (n_numeric, SHIFTS), (n_numeric, N_CELLS)):
         size = body[at]
@@ -305,3 +308,7 @@ def _old(body: bytes, n_columns: int, n_numeric: int) -> list[Counts]:
     sums[:, _SUMS_OF_VERSION_1] = numbers[split:end].reshape(n_numeric, -1)
     sums[:, SHIFTS + BELOW] *= -1
     return [numbers[:split].reshape(n_columns, N_CELLS), sums, numbers[end:]]
+
+
+_READERS: Final[Mapping[int, Callable[[bytes, int, int], list[Counts]]]] = {1: _old, 2: _narrow_parts, _VERSION: _parts}
+"""How the body of each version is taken apart."""

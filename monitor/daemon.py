@@ -23,6 +23,7 @@ from monitor.engine import Commit, Engine
 from monitor.errands import Errands
 from monitor.errors import SourceError, StoreFull
 from monitor.health import Health
+from monitor.message import Purpose
 from monitor.metrics import Metrics
 from monitor.order import Answer, Drop, Order, Resend
 from monitor.outbox import PATIENCE, TOO_LATE, Courier, Held, after
@@ -288,11 +289,11 @@ class Daemon:
         self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)), self._courier.failing)
         now = time.time()
         found = {due.notice.id: due for due in self._store.due(int(now * 1000)) if due.notice.id not in self._sent}
-        late = [identity for identity, due in found.items() if _expires_at(due) <= now]
+        late = [identity for identity, due in found.items() if _is_stale(due, now)]
         self._store.claim([identity for identity in found if identity not in late])
         self._sent |= found
         for identity, due in found.items():
-            if identity in late:  # driftd was not there in time
+            if identity in late:
                 self._answers.append((identity, TOO_LATE))
             else:
                 self._courier.submit(due.notice, due.attempt)
@@ -325,6 +326,12 @@ class Daemon:
         except StoreFull as fault:
             text = "%s; what was not written is read again at the next start"
             log.error(text, fault, extra={"event": "drain.failed"})
+
+
+def _is_stale(due: Due, now: float) -> bool:
+    """Whether it must not even be tried: a job that starts so late trains on the wrong rows. What people are told is
+    still news, and a clock that is wrong must not silence it."""
+    return due.notice.purpose is Purpose.RETRAIN and _expires_at(due) <= now
 
 
 def _expires_at(due: Due) -> float:

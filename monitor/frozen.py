@@ -11,11 +11,12 @@ import numpy as np
 
 from detectors import Bins, Profile
 from detectors.cells import N_CELLS
+from detectors.packed import dense, sparse
 from monitor.batch import Partition
 from monitor.tally import Extent, Extents, Panes, Tally, union
 from monitor.window import OPEN, Window
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class _Tally(msgspec.Struct, frozen=True, array_like=True):
@@ -41,12 +42,16 @@ class _Window(msgspec.Struct, frozen=True, array_like=True):
 
 
 def freeze(window: Window) -> bytes:
-    """A window as bytes; profiles carry their own check sums, as the whole does. Panes are kept of open ones only."""
-    waiting = _frozen_tally(window.waiting) if window.waiting.n_rows else None
+    """A window as bytes; profiles carry their own check sums, as the whole does.
+
+    Open windows are written again and again, so they are not compressed. Panes are kept of these only.
+    """
+    level = 0 if window.index == OPEN else 1
+    waiting = _frozen_tally(window.waiting, level) if window.waiting.n_rows else None
     tally = window.tally if window.index == OPEN else replace(window.tally, panes=None)
     body = msgspec.msgpack.encode(
         _Window(
-            _VERSION, window.segment, window.start_ms, window.end_ms, _frozen_tally(tally), waiting,
+            _VERSION, window.segment, window.start_ms, window.end_ms, _frozen_tally(tally, level), waiting,
             window.n_late, window.index, window.revision,
         )
     )  # fmt: skip
@@ -59,11 +64,12 @@ def thaw(data: bytes, bins: Bins) -> Window:
         found = msgspec.msgpack.decode(unchecked(data), type=_Window)
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a window: {error}") from error
-    if found.version != _VERSION:
-        raise ValueError(f"a window of version {found.version}; this driftd reads version {_VERSION}")
-    waiting = Tally.empty(bins) if found.waiting is None else _thawed_tally(found.waiting, bins)
+    if found.version not in (1, _VERSION):
+        raise ValueError(f"a window of version {found.version}; this driftd reads versions 1 and {_VERSION}")
+    compressed = found.version == 1
+    waiting = Tally.empty(bins) if found.waiting is None else _thawed_tally(found.waiting, bins, compressed)
     return Window(
-        found.segment, found.start_ms, found.end_ms, _thawed_tally(found.tally, bins), waiting,
+        found.segment, found.start_ms, found.end_ms, _thawed_tally(found.tally, bins, compressed), waiting,
         found.n_late, found.index, found.revision,
     )  # fmt: skip
 
@@ -90,21 +96,23 @@ def unchecked(data: bytes) -> bytes:
     return data[4:]
 
 
-def _frozen_tally(tally: Tally) -> _Tally:
+def _frozen_tally(tally: Tally, level: int) -> _Tally:
     extents = tuple((at.topic, at.number, extent.first, extent.last) for at, extent in sorted(tally.extents.items()))
     counts = pairs = b""
     if tally.panes is not None:
-        counts = zlib.compress(tally.panes.counts.astype("<i4").tobytes(), level=1)
+        counts = sparse(tally.panes.counts)
         pairs = tally.panes.pairs.astype("<i8").tobytes()
     return _Tally(
-        tally.profile.to_bytes(), extents, dict(tally.unknown), tally.n_inspected, tally.n_rows, counts, pairs
+        tally.profile.to_bytes(level), extents, dict(tally.unknown), tally.n_inspected, tally.n_rows, counts, pairs
     )  # fmt: skip
 
 
-def _thawed_tally(found: _Tally, bins: Bins) -> Tally:
+def _thawed_tally(found: _Tally, bins: Bins, compressed: bool) -> Tally:
+    """compressed: whether the panes are, as the first version had them."""
     panes = None
     if found.panes:
-        counts = np.frombuffer(zlib.decompress(found.panes), "<i4").reshape(-1, bins.n_columns, N_CELLS)
+        flat = np.frombuffer(zlib.decompress(found.panes), "<i4") if compressed else dense(found.panes)[0]
+        counts = flat.astype(np.int32).reshape(-1, bins.n_columns, N_CELLS)
         panes = Panes(counts, np.frombuffer(found.pane_pairs, "<i8").reshape(len(counts), -1))
     profile = Profile.from_bytes(bins, found.profile)
     return Tally(profile, _thawed_extents(found), found.unknown, found.n_inspected, panes)

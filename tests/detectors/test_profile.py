@@ -138,11 +138,33 @@ def test_profiles_of_the_first_version_are_read_and_add_to_new_ones():
     assert Profile.from_bytes(bins, both.to_bytes()) == both
 
 
+def second_version(profile: Profile) -> bytes:
+    """The profile as driftd wrote it when it compressed all numbers, those that are 0 too: here in 8 bytes each."""
+    parts = (profile.counts, profile.sums[:, :SHIFTS], profile.sums[:, SHIFTS:], profile.pairs)
+    body = b"".join(b"\x08" + part.astype("<i8").tobytes() for part in parts)
+    sizes = (len(profile.counts), len(profile.sums), profile.n_windows)
+    head = struct.pack("<4sH32sIIQ", b"DRPF", 2, bytes.fromhex(profile.bins.id), *sizes)
+    packed = zlib.compress(body, level=1)
+    return head + packed + struct.pack("<I", zlib.crc32(head + packed))
+
+
+def test_profiles_of_the_second_version_are_read_as_they_were():
+    rng = np.random.default_rng(8)
+    window = profile_of(one_column(rng.normal(size=500)), rng.normal(0, 3, 300))
+    assert Profile.from_bytes(window.bins, second_version(window)) == window
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_profile_is_the_same_however_it_was_compressed(level: int):
+    window = profile_of(one_column(np.arange(50.0)), np.arange(40.0) * 1.5)
+    assert Profile.from_bytes(window.bins, window.to_bytes(level)) == window
+
+
 def test_a_profile_of_an_unknown_version_says_which_ones_are_read():
     data = bytearray(profile_of(one_column(np.arange(9.0)), np.arange(5.0)).to_bytes())
     data[4] = 9
     data[-4:] = struct.pack("<I", zlib.crc32(data[:-4]))
-    with pytest.raises(ValueError, match="version 9; this driftd reads versions 1 and 2"):
+    with pytest.raises(ValueError, match="version 9; this driftd reads versions 1 to 3"):
         Profile.from_bytes(one_column(np.arange(9.0)), bytes(data))
 
 

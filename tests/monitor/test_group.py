@@ -12,6 +12,7 @@ import pytest
 from broker.realbroker import RealBroker
 from hypothesis import given
 from hypothesis import strategies as st
+from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 
 from monitor.database import Turn, identity, is_locked
 from monitor.engine import Commit
@@ -106,6 +107,17 @@ def test_one_member_gets_everything_and_it_is_the_one_that_had_it_last(held: lis
     chosen = members[held.index(max(held))].member_id
     for member, assignment in assigned.items():
         assert [at.partition for at in assignment.partitions()] == (sorted(numbers) if member == chosen else [])
+
+
+def test_every_decision_of_the_group_is_told():
+    told: list[int] = []
+    member = OneForAll("s", lambda: told.append(1))
+    everything = ConsumerProtocolAssignment(0, [("t", [0])], b"")
+    for generation, assignment in enumerate([everything, ConsumerProtocolAssignment(0, [], b""), everything], start=1):
+        member.on_assignment(assignment, generation)
+    assert (len(told), member.turn) == (3, 3)
+    member.lose()
+    assert len(told) == 3
 
 
 def test_on_a_real_broker_the_turn_passes_on_and_is_never_had_twice(
