@@ -3,8 +3,8 @@
     python -m benchmarks.watch
 
 The update is what one closed window costs once it is counted: evidence, filter, trail and alarms of all columns, for
-windows of one pane and of four. Beside it stands what counting the window's rows costs. Four weeks of hourly windows of
-50 columns are what is calibrated.
+windows of one pane and of four. Beside it stands what counting the window's rows costs, and what the sums of joint
+scores add to that. Four weeks of hourly windows of 50 columns are what is calibrated.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from benchmarks.streams import Condition, Line, simulate
 from detectors import Bins, Profile
 from detectors.alarm import Terms
 from detectors.calibration import Allowance
+from detectors.cells import ABOVE, BELOW, FIRST
+from detectors.joint import choose
 from detectors.null import prior
 from detectors.profile import N_SUMS
 from detectors.signals import Reading, Signals
@@ -36,6 +38,9 @@ def main() -> None:
             if n_columns == FEWER:
                 share = seconds / counting(n_columns)
                 print(f"{f'... of what counting its {N_ROWS:,} rows costs':56} {share:8.1%}", flush=True)
+    together = jointly(25)
+    told = f"{together / N_ROWS * 1e6:.2f} us a row, {together / counting(25):.0%} of counting"
+    print(f"{'joint scores of 25 columns':56} {told}", flush=True)
     stream = simulate(Condition("four weeks"), 1, 0)
     line = Line(stream)
     from detectors.calibration import calibrate
@@ -49,6 +54,15 @@ def counting(n_columns: int) -> float:
     numbers = np.random.default_rng(0).integers(0, 250, (n_columns, N_ROWS)).astype(np.float64)
     words = np.zeros((0, N_ROWS), np.uint8)
     return cpu_seconds(lambda: Profile.of(bins, numbers, bins.cells(numbers, words)), 9)
+
+
+def jointly(n_columns: int) -> float:
+    """Seconds for the sums of joint scores of one window's rows."""
+    cells = np.random.default_rng(0).integers(FIRST, ABOVE, (n_columns, N_ROWS)).astype(np.uint8)
+    share = np.full(ABOVE - BELOW + 1, 1 / (ABOVE - FIRST))
+    share[[0, -1]] = 0
+    joint = choose([share] * n_columns, n_columns, cells, BELOW)
+    return cpu_seconds(lambda: joint.sums(cells), 9)
 
 
 def update(n_columns: int, n_panes: int) -> float:

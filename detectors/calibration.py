@@ -24,8 +24,9 @@ from detectors.evidence import N_FACTORS
 from detectors.learning import Learning
 from detectors.null import GATE, Null, learnt, order_speaks, prior
 from detectors.packed import pack, unpack
+from detectors.parts import Measure
 from detectors.season import Season
-from detectors.signals import Measure, Reading, Signals
+from detectors.signals import Reading, Signals
 from detectors.vigil import Sight, Vigil
 
 VERSION: Final = 1

@@ -148,25 +148,17 @@ def choose(shares: Sequence[Floats], n_numeric: int, cells: Cells, first: int) -
     rows). Equal rows give equal scores.
     """
     rng = np.random.default_rng(0)
-    columns: list[int] = []
-    tables: list[Tables] = []
+    columns, tables = functions(shares, n_numeric, first, rng)
     by_column: dict[int, list[int]] = {}
-    for column, share in enumerate(shares):
-        numeric = column < n_numeric
-        for function in (_waves if numeric else _signs)(share, rng):
-            table = np.zeros(256, np.int8)
-            table[first : first + share.size] = function
-            table[first] *= numeric  # a word that the reference never held is in the middle
-            by_column.setdefault(column, []).append(len(columns))
-            columns.append(column)
-            tables.append(table)
+    for function, column in enumerate(columns):
+        by_column.setdefault(column, []).append(function)
     if len(by_column) < 2:
         return Joint.none()
     listed = rng.permutation(np.array(list(_listed(by_column, rng)), np.intp))
     drawn = np.array([_drawn(by_column, rng) for _ in range(N_DRAWN)], np.intp)
     in_turn = chain.from_iterable(zip_longest(listed.tolist(), drawn.tolist()))
     scores = np.array(list(dict.fromkeys(tuple(each) for each in in_turn if each)), np.intp)
-    every = Joint(tuple(columns), np.array(tables), scores, np.zeros(len(scores)))
+    every = Joint(columns, tables, scores, np.zeros(len(scores)))
     n_rows = min(cells.shape[1], ROWS)
     some = cells[:, np.arange(n_rows) * cells.shape[1] // n_rows]
     parts = (replace(every, scores=scores[at : at + _BLOCK]) for at in range(0, len(scores), _BLOCK))
@@ -180,6 +172,23 @@ def choose(shares: Sequence[Floats], n_numeric: int, cells: Cells, first: int) -
         sure = mine[np.argsort(-strength[mine], kind="stable")][: N_SCORES // 4]
         chosen += list(dict.fromkeys([*sure[strength[sure] > SURE].tolist(), *mine.tolist()]))[: N_SCORES // 2]
     return every.only(chosen, variance[chosen].round(4))
+
+
+def functions(
+    shares: Sequence[Floats], n_numeric: int, first: int, rng: np.random.Generator
+) -> tuple[tuple[int, ...], Tables]:
+    """Functions of single columns, up to three of each: the column of each, and its values by cell; see `choose`."""
+    columns: list[int] = []
+    tables: list[Tables] = []
+    for column, share in enumerate(shares):
+        numeric = column < n_numeric
+        for function in (_waves if numeric else _signs)(share, rng):
+            table = np.zeros(256, np.int8)
+            table[first : first + share.size] = function
+            table[first] *= numeric  # a word that the reference never held is in the middle
+            columns.append(column)
+            tables.append(table)
+    return tuple(columns), np.array(tables, np.int8).reshape(-1, 256)
 
 
 def _listed(by_column: Mapping[int, list[int]], rng: np.random.Generator) -> Iterator[tuple[int, int, int]]:

@@ -48,7 +48,7 @@ def discrepancy(profile: Profile, reference: Cells, current: Cells, seed: int = 
     shape (columns, rows). None where a side has no row, or no column is anything but a key.
     """
     n, m = reference.shape[1], current.shape[1]
-    kept = _kept(profile)
+    kept = kept_columns(profile)
     if not (n and m and kept.any()):
         return None
     rows = features(profile, np.concatenate((reference, current), axis=1), seed)
@@ -65,7 +65,7 @@ def discrepancy(profile: Profile, reference: Cells, current: Cells, seed: int = 
 
 def features(profile: Profile, cells: Cells, seed: int = 0, n_features: int = N_FEATURES) -> Floats:
     """f of every row, shape (rows, features), as float32; cells: shape (columns, rows)."""
-    kept = np.flatnonzero(_kept(profile))
+    kept = np.flatnonzero(kept_columns(profile))
     phase = np.zeros((cells.shape[1], n_features), np.float32)
     for row in kept.tolist():
         phase += _phases(profile, row, seed, n_features, kept.size)[cells[row]]
@@ -84,7 +84,7 @@ def _phases(profile: Profile, row: int, seed: int, n_features: int, n_kept: int)
     return np.asarray((found / np.sqrt(n_kept)).astype(np.float32))
 
 
-def _kept(profile: Profile) -> Bools:
+def kept_columns(profile: Profile) -> Bools:
     """Columns that are no keys and no errors, shape (columns,)."""
     bins = profile.bins
     kept = np.concatenate((np.ones(bins.n_numeric, np.bool_), bins.singleton_shares <= MOST_SINGLE))

@@ -20,8 +20,8 @@ from detectors.blocks import Cut
 from detectors.calibration import VERSION, Allowance, Calibration
 from detectors.cells import Floats
 from detectors.joint import JOINT_NAME
+from detectors.parts import Measure
 from detectors.season import HOUR_MS
-from detectors.signals import Measure
 from monitor.config import PERIODS_MS, Config, Model, Rows
 from monitor.window import WHOLE, Segments
 

@@ -23,7 +23,7 @@ from detectors.blocks import Cut, Rows
 from detectors.cells import Cells, Floats
 from detectors.correlation import watched
 from detectors.law import Laws
-from detectors.signals import Measure
+from detectors.parts import Measure
 from monitor import past
 from monitor.allowance import Calibrations, cut_of
 from monitor.batch import NO_TIME, Int64s, Partition

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from detectors import REGISTRY, Detector, Pair, Score
-from detectors.signals import Measure
+from detectors.parts import Measure
 from monitor import describe
 from monitor.batch import NO_TIME, Severity
 from monitor.tally import Panes

@@ -15,8 +15,9 @@ from detectors.alarm import Terms
 from detectors.blocks import PANE_ROWS, folded
 from detectors.calibration import Allowance, Calibration, calibrate
 from detectors.cells import Bools, Floats
+from detectors.parts import Event, Measure
 from detectors.season import Season
-from detectors.signals import Event, Measure, Signals
+from detectors.signals import Signals
 from detectors.vigil import Seen, Sight, Vigil
 from monitor import describe
 from monitor.allowance import Allowances

@@ -30,8 +30,9 @@ from monitor.batch import Int64s, Partition, Records
 from monitor.errors import SourceError
 from monitor.sources.kafkaclient import Attempt, Client, Topic, client_options
 from monitor.sources.kafkafaults import PERMANENT, advice, text_of
-from monitor.sources.kafkawatch import Cuts, LogIds, Reporter, StallGuard
-from monitor.sources.recordbatch import Refused, batch_reader, everything, frame, record_frames, sound
+from monitor.sources.kafkalost import Cuts, Lost, missing, n_refused
+from monitor.sources.kafkawatch import LogIds, Reporter, StallGuard
+from monitor.sources.recordbatch import batch_reader, everything, frame, record_frames, sound
 from monitor.sources.recordwise import Recordwise
 from monitor.sources.sample import Sample
 
@@ -244,7 +245,9 @@ class KafkaSource:
             fetched = client.poll(seconds)
         except (OffsetOutOfRangeError, LogTruncationError) as fault:
             if not self._made_anew(client):
-                self._move(client, fault)
+                latest = self._out_of_range == "latest"
+                for lost in missing(client, fault, self._next, self._cuts, latest=latest):
+                    self._lose(client, lost)
             return []
         finally:
             self._ids.note(client.log_ids)
@@ -263,7 +266,7 @@ class KafkaSource:
         if self._reader is None:
             frames, next_offset = record_frames(pieces, keep), pieces[-1].offset + 1
             return _noted(
-                Records(partition, *frames, next_offset=next_offset, n_lost=_refused(partition, pieces)), seen
+                Records(partition, *frames, next_offset=next_offset, n_lost=n_refused(partition, pieces)), seen
             )
         try:
             frames = frame(pieces, keep)
@@ -278,7 +281,7 @@ class KafkaSource:
             seen.clear()
             frames, pieces = frame(good, keep), good
         next_offset = pieces[-1].next_offset
-        return _noted(Records(partition, *frames, next_offset=next_offset, n_lost=_refused(partition, pieces)), seen)
+        return _noted(Records(partition, *frames, next_offset=next_offset, n_lost=n_refused(partition, pieces)), seen)
 
     def _note_positions(self, client: Client) -> None:
         lag = {}
@@ -354,51 +357,13 @@ class KafkaSource:
         self._ask(client)
         return self._ids.known != before
 
-    def _move(self, client: Client, fault: OffsetOutOfRangeError | LogTruncationError) -> None:
-        if isinstance(fault, LogTruncationError):
-            self._follow_truncation(client, fault.divergent_offsets)
-        else:
-            self._regain(client, {Partition(key.topic, key.partition): at for key, at in fault.args[0].items()})
-
-    def _regain(self, client: Client, asked: Mapping[Partition, int]) -> None:
-        """Moves partitions whose offset is not in the log to one that is, and notes what was lost."""
-        first, end = client.first_offsets(asked), client.end_offsets(asked)
-        for partition, offset in asked.items():
-            if offset < first[partition]:
-                onward = end[partition] if self._out_of_range == "latest" else first[partition]
-                self._lose(client, partition, offset, onward, "Kafka deleted them before they were read")
-            elif offset > end[partition] and self._cuts.certain(partition):
-                self._lose(client, partition, offset, first[partition], "the log was cut or made anew")
-
-    def _follow_truncation(self, client: Client, diverged: Mapping[Any, Any]) -> None:
-        """After an unclean change of leader: reads on where the new leader's log parts from the one that was read."""
-        unknown = {}
-        for key, divergence in diverged.items():
-            partition = Partition(key.topic, key.partition)
-            offset = self._next.get(partition, 0)
-            if divergence is None:
-                unknown[partition] = offset
-            elif divergence.offset == offset:  # the new leader's log is the same up to here
-                client.seek(partition, offset)
-            else:
-                self._lose(client, partition, offset, divergence.offset, "a new leader never had them")
-        if unknown:
-            self._regain(client, unknown)
-
-    def _lose(self, client: Client, partition: Partition, asked: int, onward: int, cause: str) -> None:
+    def _lose(self, client: Client, lost: Lost) -> None:
         if self._out_of_range == "stop":
-            text = (
-                f"{partition.topic}[{partition.number}]: offset {asked} is not in the log ({cause}; the next would be "
-            )
-            raise SourceError(f'{text}{onward}); out_of_range is "stop": set "earliest" or "latest" to go on')
-        text = "%s[%d]: records are gone, offset %d is not in the log (%s); reading on at %d, %d offsets are lost"
-        n_lost = max(0, onward - asked)
-        lost = {"event": "kafka.records_lost", "topic": partition.topic, "partition": partition.number}
-        lost |= {"asked_offset": asked, "next_offset": onward, "n_lost": n_lost}
-        _LOGGER.warning(text, partition.topic, partition.number, asked, cause, onward, n_lost, extra=lost)
-        self._losses.append((partition, asked, onward))
-        self._next[partition] = onward
-        client.seek(partition, onward)
+            raise SourceError(f'{lost}; out_of_range is "stop": set "earliest" or "latest" to go on')
+        lost.log()
+        self._losses.append((lost.partition, lost.asked, lost.onward))
+        self._next[lost.partition] = lost.onward
+        client.seek(lost.partition, lost.onward)
 
     # -- faults
 
@@ -447,20 +412,6 @@ class KafkaSource:
             client.close()
         if attempt is not None:
             attempt.abandon()
-
-
-def _refused(partition: Partition, pieces: Sequence[Any]) -> int:
-    """How many offsets are lost to us in batches too large to be unpacked."""
-    n_lost = 0
-    for batch in pieces:
-        if not isinstance(batch, Refused):
-            continue
-        text = "%s[%d]: the record batch at offset %d is passed over: %s"
-        lost = {"event": "kafka.batch_refused", "topic": partition.topic, "partition": partition.number}
-        lost |= {"offset": batch.base_offset, "n_lost": batch.next_offset - batch.base_offset}
-        _LOGGER.error(text, *partition, batch.base_offset, batch.reason, extra=lost)
-        n_lost += batch.next_offset - batch.base_offset
-    return n_lost
 
 
 def _noted(records: Records, seen: Sequence[int]) -> Records | None:

@@ -13,7 +13,6 @@ from monitor.batch import Partition
 _LOGGER: Final = logging.getLogger("driftd.source")
 REPEAT_SECONDS: Final = 300.0
 POLLS_BETWEEN_CHECKS: Final = 5
-CUT_SECONDS: Final = 2.0
 
 
 class Reporter:
@@ -68,22 +67,6 @@ class LogIds:
             if log and log != before and log not in self._left:
                 self._left.add(before)
                 self.known[topic] = log
-
-
-class Cuts:
-    """Logs that seem shorter than what was read of them, and are so only if that lasts: brokers need a moment to tell
-    each other of a topic that was made anew."""
-
-    def __init__(self) -> None:
-        self._seen: dict[Partition, float] = {}
-
-    def certain(self, partition: Partition) -> bool:
-        """Whether it has been so for long enough; then that is forgotten."""
-        now = time.monotonic()
-        if now - self._seen.setdefault(partition, now) < CUT_SECONDS:
-            return False
-        del self._seen[partition]
-        return True
 
 
 class StallGuard:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from litestar import Request, Response, get
 from litestar.params import FromPath
 
-from detectors import REGISTRY, law, mmd
+from detectors import REGISTRY, domain, law, mmd
 from detectors.joint import JOINT_NAME
 from monitor.account import ColumnHistory
 from monitor.decision import Scores
@@ -133,6 +133,10 @@ def _statistics(scores: Scores) -> Html:
     return table(head, rows, caption, shown=True)
 
 
+TOLD_APART: Final = 0.01
+"""A classifier that chance explains leans on nothing in particular."""
+
+
 def _together(compared: Compared | None, rows: tuple[RowSample, RowSample] | None) -> Html:
     """All columns at once, of the rows that are kept."""
     if compared is None or rows is None:
@@ -143,7 +147,18 @@ def _together(compared: Compared | None, rows: tuple[RowSample, RowSample] | Non
     sizes = f"{found.n_current:,} rows of this window beside {found.n_reference:,} of the reference"
     said = f"All columns together: MMD {number(found.statistic)}, p {found.p_value:.2g}, of {sizes}. "
     said += "It also sees columns that change only with each other."
-    return tag("div", tag("h3", "Whole rows"), tag("p", said))
+    return tag("div", tag("h3", "Whole rows"), tag("p", said), _told_apart(compared, rows))
+
+
+def _told_apart(compared: Compared, rows: tuple[RowSample, RowSample]) -> Html:
+    """How well a classifier tells the window's rows from the reference's, and by which columns."""
+    found = domain.tell(compared.pair.reference, rows[0].cells, rows[1].cells)
+    if found is None:
+        return Html()
+    said = f"A classifier tells them apart with AUC {found.auc:.2f} (0.5 is not at all), p {found.p_value:.2g}. "
+    names = compared.pair.bins.names
+    leans = ", ".join(f"{names[column]} {percent(share)}" for column, share in found.columns.items())
+    return tag("p", said, f"It leans on {leans}." if leans and found.p_value < TOLD_APART else None)
 
 
 def _windows(found: ColumnHistory) -> Html:

@@ -13,8 +13,9 @@ from detectors import Profile
 from detectors.blocks import Rows, cut_by_rows, cut_by_time, panes_of, sorted_by
 from detectors.cells import INVALID
 from detectors.packed import pack, unpack
+from detectors.parts import Measure
 from detectors.season import DAY_MS, HOUR_MS, MONDAY_MS, Season
-from detectors.signals import Measure, Signals
+from detectors.signals import Signals
 from tests.detectors.weeks import Table, bins_of, cells_of, drawn, without_values
 
 laws = settings(max_examples=30, derandomize=True, deadline=None)

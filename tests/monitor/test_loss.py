@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from detectors import REGISTRY as DETECTORS
 from detectors import Bins, Kind, Pair, Profile
 from detectors.cells import FIRST, INVALID, MISSING, Floats
-from detectors.signals import Event, Measure, Signals
+from detectors.parts import Event, Measure
+from detectors.signals import Signals
 from monitor.batch import Batch, Partition, Records
 from monitor.check import Judge, Judged, Reference
 from monitor.config import Config, Fields, Model

@@ -115,6 +115,8 @@ def test_from_the_overview_to_the_incident_to_a_column(world: World, opened: Ope
         shown = page.get_by_role("row", name=re.compile("^wasserstein ")).get_by_role("cell").all_inner_texts()
         assert float(shown[-2]) < 1e-6  # the chance of its drawn law
         assert page.get_by_text(re.compile(r"All columns together: MMD [\d.]+, p 0\.00[12], of \d+ rows")).is_visible()
+        told = page.get_by_text(re.compile(r"A classifier tells them apart with AUC 0\.[6-9]\d")).inner_text()
+        assert "car_value" in told  # it leans on what drifts
 
 
 def test_the_overview_has_the_ledger_of_the_budget_and_the_flow_of_records(world: World, opened: Opened):
