@@ -107,6 +107,7 @@ class Daemon:
         self._unwritten: Commit | None = None
         self._answers: list[tuple[str, Outcome | Held]] = []
         self._sent: dict[str, Due] = {}
+        self._stale: frozenset[str] = frozenset()
         self._logs: Mapping[str, str] = {}
         self._quiet: dict[Partition, float] = {}
         self._ahead: frozenset[Partition] = frozenset()
@@ -123,6 +124,8 @@ class Daemon:
         progress: told, every time the loop comes round, how things stand.
         """
         try:
+            now = time.time()
+            self._stale = frozenset(due.notice.id for due in self._store.due(int(now * 1000)) if _is_stale(due, now))
             self._source.seek(self._engine.positions())
             while wanted() and not self._outdated:
                 self._turn()
@@ -289,12 +292,12 @@ class Daemon:
         self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)), self._courier.failing)
         now = time.time()
         found = {due.notice.id: due for due in self._store.due(int(now * 1000)) if due.notice.id not in self._sent}
-        late = [identity for identity, due in found.items() if _is_stale(due, now)]
-        self._store.claim([identity for identity in found if identity not in late])
+        self._store.claim([identity for identity in found if identity not in self._stale])
         self._sent |= found
         for identity, due in found.items():
-            if identity in late:
+            if identity in self._stale:
                 self._answers.append((identity, TOO_LATE))
+                self._stale -= {identity}  # whoever sends it again means it
             else:
                 self._courier.submit(due.notice, due.attempt)
 
@@ -329,8 +332,8 @@ class Daemon:
 
 
 def _is_stale(due: Due, now: float) -> bool:
-    """Whether it must not even be tried: a job that starts so late trains on the wrong rows. What people are told is
-    still news, and a clock that is wrong must not silence it."""
+    """Whether it must not even be tried, since driftd was away for so long: a job that starts so late trains on the
+    wrong rows. What people are told is still news. While driftd runs, a clock that jumps makes nothing stale."""
     return due.notice.purpose is Purpose.RETRAIN and _expires_at(due) <= now
 
 

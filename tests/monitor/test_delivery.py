@@ -142,7 +142,7 @@ def test_a_picture_follows_its_message_and_holds_up_no_other(
         assert all(isinstance(outcome, Sent) for outcome in outcomes.values())
         assert (len(slack.messages), len(slack.uploads)) == (4, 0)
         gate.set()
-        until(lambda: len(slack.uploads) == 3)
+        until(lambda: sum(bool(upload.channel) for upload in slack.uploads.values()) == 3)
         courier.close(10)
         shown = {upload.content.decode(): f"{upload.channel}/{upload.thread}" for upload in slack.uploads.values()}
     wanted = {f"{name}/0": outcomes[f"{name}/0"] for name in names[:3]}
@@ -179,6 +179,7 @@ def test_what_is_too_old_after_a_long_absence_is_not_sent(tmp_path: Path) -> Non
     store.apply(commit(1, [job, changes("a", 1)[0]], now_ms=now_ms - 5 * 24 * 3_600_000))
     daemon = Daemon(Engine([]), Nothing(), store, Courier({"ops": ops}), Outside(), Pace())
     daemon.run(lambda: not is_empty(store), lambda _: None)
+    assert ops.names == ["a/0"]
     rows = store.database.rows("SELECT id, state, reason LIKE 'expired: not sent%' FROM outbox ORDER BY id")
     store.close()
     assert rows == [("a/0", "sent", 0), ("job", "dead", 1)]
@@ -219,9 +220,11 @@ class Gated(Channel):
 
     def __init__(self) -> None:
         self.begun, self.gate = threading.Event(), threading.Event()
+        self.names: list[str] = []
 
     def send(self, notice: Notice, attempt: Attempt) -> Outcome:
         self.begun.set()
+        self.names.append(notice.id)
         return Sent("c/1") if self.gate.wait(30) else Retry("x")
 
 

@@ -16,7 +16,7 @@ BOOT = Path(__file__).with_name("boot.sh")
 SYSTEMD = Path("/lib/systemd/systemd")
 TOOLS = ("unshare", "nsenter", "setpriv", "mount", "pivot_root", "ip", "systemctl", "journalctl")
 SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin"
-BOOT_SECONDS = 30.0
+BOOT_SECONDS = 90.0
 
 
 class CannotBoot(Exception):

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from systemd.box import Box
 
-PATIENCE = 20.0
+PATIENCE = 60.0
+"""Seconds; what has not come by then, on however busy a machine, does not come."""
 QUERY = """
 import json, sqlite3, sys
 db = sqlite3.connect(f"file:{sys.argv[1]}/driftd.db?mode=ro", uri=True, timeout=10)
