@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,12 +171,13 @@ def test_what_was_kept_decides_as_what_is_learnt_anew(home: Path, config: Config
 
 
 def test_a_damaged_calibration_is_refused(home: Path, tmp_path: Path):
-    for file in (home / "ref").iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    data = (tmp_path / "calibration.bin").read_bytes()
-    (tmp_path / "calibration.bin").write_bytes(data[:-5])
+    copied = tmp_path / "home"
+    shutil.copytree(home, copied)
+    assert driftd("calibrate", "--config", copied / "driftd.toml", "--model", "credit").returncode == 0
+    kept = copied / "ref" / "calibration.bin"
+    kept.write_bytes(kept.read_bytes()[:-5])
     with pytest.raises(ReferenceFault, match="driftd calibrate"):
-        unseal(tmp_path)
+        unseal(copied / "ref")
 
 
 def test_a_shift_becomes_one_incident_that_says_all_it_knows(home: Path, config: Config, tmp_path: Path):
