@@ -17,7 +17,7 @@ from monitor.cli import read_config
 from monitor.config import Config, Known, load
 from monitor.errors import ConfigError
 from monitor.reference import unseal
-from monitor.replay import replay
+from monitor.replay import Log, replay
 from tests.monitor.test_cli import driftd
 
 CONFIG = """
@@ -60,7 +60,7 @@ def config(home: Path) -> Config:
 def replayed(home: Path, config: Config, log: pd.DataFrame, out: Path) -> tuple[list[dict], list[dict]]:
     """Verdicts of drift and incidents of a log."""
     log.to_parquet(out / "log.parquet")
-    replay(config, config.model[0], unseal(home / "ref"), [out / "log.parquet"], out / "out")
+    replay(config, config.model[0], unseal(home / "ref"), Log([out / "log.parquet"]), out / "out")
     verdicts, incidents = (
         [json.loads(line) for line in (out / "out" / f"{name}.jsonl").read_text().splitlines()]
         for name in ("verdicts", "incidents")
