@@ -106,7 +106,8 @@ def scipy_kernels(reference: tuple[Arrays, Arrays], current: tuple[Arrays, Array
 def deciles(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     edges = np.unique(np.quantile(x, np.linspace(0.1, 0.9, 9), method="inverted_cdf"))
     size = edges.size + 1
-    return tuple(np.bincount(np.searchsorted(edges, side), minlength=size) for side in (x, y))  # type: ignore[return-value]
+    of_x, of_y = (np.bincount(np.searchsorted(edges, side), minlength=size) for side in (x, y))
+    return of_x, of_y
 
 
 def divergences(p: np.ndarray, q: np.ndarray) -> None:

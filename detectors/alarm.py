@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from detectors.cells import Bools, Floats
+from detectors.cells import Bools, Floats, Places
 
 HOLD: Final = 12.0
 """Alarms of a column this near each other, in windows, belong to one incident."""
@@ -28,8 +28,6 @@ STEP: Final = 3.0
 """The most of it that one window gives."""
 LEADING: Final = 0.05
 """A part speaks for its column if it holds this share of the column's evidence."""
-
-Places = np.ndarray[tuple[int, ...], np.dtype[np.intp]]
 
 
 @dataclass(frozen=True, eq=False)

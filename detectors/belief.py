@@ -11,9 +11,8 @@ from typing import Final, Self
 
 import numpy as np
 
-from detectors.cells import Bools, Floats
+from detectors.cells import Bools, Floats, Places
 from detectors.null import Null
-from detectors.signals import Places
 
 CLIP: Final = 3.0
 """A surprise moves the belief as if it were at most so many standard deviations."""

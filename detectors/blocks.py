@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.cells import ABOVE, FIRST, N_CELLS, Cells, Counts, Floats
-from detectors.signals import Places, Reading, Signals
+from detectors.cells import ABOVE, FIRST, N_CELLS, Cells, Counts, Floats, Places
+from detectors.signals import Reading, Signals
 
 MAX_NUMBERS: Final = 8_000_000
 """Integers kept of one set of blocks; what is older goes first."""

@@ -150,7 +150,7 @@ def calibrate(material: Material, allowance: Allowance, progress: Progress = lam
     """Learn, replay, and take off paging what cannot be held to the budget. progress: told the share that is done."""
     blocks = None if material.misleading else material.blocks
     null, trusted = _fit(material, blocks)
-    off = _unsteady(material, null) if trusted else {}
+    off = _unsteady(material, blocks, null) if trusted and blocks is not None else {}
     proof = _Proof(0.0, False, float("nan"), float("nan"), {})
     if blocks is not None and blocks.n_blocks >= MIN_REPLAY and blocks.scale == 1:
         proof = _prove(material, blocks, null, allowance, off, progress)
@@ -276,10 +276,9 @@ def _speakers(layout: Signals) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return np.array(list(found.values()), np.intp), np.array(list(found), np.intp)
 
 
-def _unsteady(material: Material, null: Null) -> dict[int, str]:
+def _unsteady(material: Material, blocks: Blocks, null: Null) -> dict[int, str]:
     """Columns whose level in long stretches of the reference differs by more than their wobble explains."""
-    layout, blocks = material.signals, material.blocks
-    assert blocks is not None  # noqa: S101  # for the type checker: there is an order only with blocks
+    layout = material.signals
     n_long = min(8, blocks.n_blocks // 7)
     if n_long < MIN_LONG_BLOCKS:
         return {}

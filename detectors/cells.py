@@ -25,4 +25,5 @@ N_REGULAR: Final = ABOVE - FIRST
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Cells = NDArray[np.uint8]
+Places = NDArray[np.intp]
 Bools = NDArray[np.bool_]

@@ -28,7 +28,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.cells import Cells, Counts, Floats
+from detectors.cells import Cells, Counts, Floats, Places
 
 JOINT_NAME: Final = "joint distribution"
 """What people call all joint scores."""
@@ -52,7 +52,6 @@ LEAST_VARIANCE: Final = 0.01
 _BLOCK: Final = 1024
 _TRIES: Final = 20
 
-Places = NDArray[np.intp]
 Tables = NDArray[np.int8]
 
 
@@ -182,7 +181,7 @@ def functions(
     tables: list[Tables] = []
     for column, share in enumerate(shares):
         numeric = column < n_numeric
-        for function in (_waves if numeric else _signs)(share, rng):
+        for function in _waves(share) if numeric else _signs(share, rng):
             table = np.zeros(256, np.int8)
             table[first : first + share.size] = function
             table[first] *= numeric  # a word that the reference never held is in the middle
@@ -209,7 +208,7 @@ def _drawn(by_column: Mapping[int, list[int]], rng: np.random.Generator) -> tupl
     return found[0], found[1], found[2] if size > 2 else -1
 
 
-def _waves(share: Floats, rng: np.random.Generator) -> Iterator[NDArray[np.int8]]:  # noqa: ARG001  # as `_signs`
+def _waves(share: Floats) -> Iterator[Tables]:
     """Cosines of the rank; what lies outside the reference's range has the value of its end."""
     used = np.flatnonzero(share)
     if used.size < 2:
@@ -220,7 +219,7 @@ def _waves(share: Floats, rng: np.random.Generator) -> Iterator[NDArray[np.int8]
         yield from _whole(np.cos(np.pi * j * rank), share)
 
 
-def _signs(share: Floats, rng: np.random.Generator) -> Iterator[NDArray[np.int8]]:
+def _signs(share: Floats, rng: np.random.Generator) -> Iterator[Tables]:
     """The most frequent word against all others, then random signs; different ones as far as there are."""
     before: list[bytes] = []
     most = int(share.argmax()) if share.size else 0
@@ -236,7 +235,7 @@ def _signs(share: Floats, rng: np.random.Generator) -> Iterator[NDArray[np.int8]
             return
 
 
-def _whole(function: Floats, share: Floats) -> Iterator[NDArray[np.int8]]:
+def _whole(function: Floats, share: Floats) -> Iterator[Tables]:
     """Of mean 0 and variance 1 over the reference, in whole numbers."""
     centred = function - share @ function
     deviation = float(np.sqrt(share @ centred**2))

@@ -27,13 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from detectors.cells import ABOVE, BELOW, FIRST, Counts, Floats
+from detectors.cells import ABOVE, BELOW, FIRST, Counts, Floats, Places
 from detectors.columns import NumericColumn
 from detectors.detector import REGISTRY, Drawn
 from detectors.packed import pack, unpack
 from detectors.profile import Profile
-
-Places = NDArray[np.intp]
 
 SIZES: Final = (30, 100, 1_000, 10_000, 1 << 30)
 """Rows of the windows that laws are drawn for. The last stands for any number beyond: it draws the source alone."""

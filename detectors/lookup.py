@@ -19,15 +19,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.cells import Cells, Floats
+
 BLOCK: Final = 32_768
 """Values worked on together: they and what is made of them stay in the processor's cache."""
 SEARCH: Final = 256
 """Added to the cell of a code: numbers below the cell's upper edge are to be searched for."""
 ONE: Final = 127 << 23
 """The bits of the float32 1.0."""
-
-Floats = NDArray[np.float64]
-Cells = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

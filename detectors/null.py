@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy import special
 
 from detectors.blocks import Blocks
-from detectors.cells import Bools, Floats
+from detectors.cells import Bools, Floats, Places
 from detectors.parts import Event
 from detectors.season import Season
-from detectors.signals import Places, Reading, Signals
+from detectors.signals import Reading, Signals
 
 PRIOR_DEVIATION: Final = 0.05
 """Standard deviation of the wobble that is expected of a column nothing is known of."""

@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.cells import Cells, Counts, Floats, Places
 from detectors.joint import Joint
 
 MOST_SCORE: Final = 127
@@ -25,11 +26,6 @@ LEAST_ROWS: Final = 10
 """Fewer rows show no correlation."""
 _BLOCK: Final = 1024
 """Rows worked on together: float32 holds sums of so many products exactly, and BLAS finds them too few for threads."""
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
-Cells = NDArray[np.uint8]
-Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)

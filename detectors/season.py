@@ -7,8 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.cells import Counts
-from detectors.signals import Places
+from detectors.cells import Counts, Places
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS

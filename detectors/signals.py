@@ -23,12 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.bins import Bins
-from detectors.cells import ABOVE, BELOW, INVALID, MISSING, N_CELLS, Cells, Counts, Floats
+from detectors.cells import ABOVE, BELOW, INVALID, MISSING, N_CELLS, Cells, Counts, Floats, Places
 from detectors.pairs import Pairs, fisher
 from detectors.parts import RANKS, Event, Measure, listed
 from detectors.profile import Profile
-
-Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

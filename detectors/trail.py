@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 from scipy import special
@@ -22,8 +22,6 @@ N_LENGTHS: Final = 6
 SURE: Final = 1.96
 LIKELY: Final = 1.92
 """What a beginning's log likelihood may lack of the best one's to be within the 95 % interval."""
-
-Places = np.ndarray[Any, np.dtype[np.intp]]
 
 
 @dataclass(frozen=True, eq=False)

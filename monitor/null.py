@@ -49,14 +49,13 @@ def usual(pair: Pair, row: int, names: Iterable[str], seed: int = 0) -> dict[str
 def _drawn(pair: Pair, row: int, rng: np.random.Generator) -> Pair:
     """Every draw is a column of its own, so that each detector scores all of them in one call."""
     column = pair.bins.columns[row]
-    numeric = isinstance(column, NumericColumn)
     bins = Bins((column,) * N_DRAWS, ()) if isinstance(column, NumericColumn) else Bins((), (column,) * N_DRAWS)
     counts = pair.reference.counts[row]
     shares = counts / counts.sum()
     sides = []
     for side in (pair.reference, pair.current):
         drawn = rng.multinomial(int(side.counts[row].sum()), shares, N_DRAWS).astype(np.int64)
-        sums = _sums(drawn, column) if numeric else np.zeros((0, N_SUMS), np.int64)  # type: ignore[arg-type]
+        sums = _sums(drawn, column) if isinstance(column, NumericColumn) else np.zeros((0, N_SUMS), np.int64)
         sides.append(Profile(bins, drawn, sums, side.n_windows))
     return Pair(sides[0], sides[1])
 

@@ -20,10 +20,11 @@ from detectors.cells import FIRST, INVALID, MISSING, N_CELLS, UNSEEN, Cells, Flo
 from monitor.batch import Batch, Moment, Partition
 from monitor.board import Board
 from monitor.check import Reference
-from monitor.config import Config, DurationMs, mistakes
+from monitor.config import Config, DurationMs
 from monitor.errors import ConfigError, Problem
 from monitor.line import Line, ModelCommit, Saved
 from monitor.message import AlertBody, Notice
+from monitor.mistakes import mistakes
 from monitor.order import Acknowledge, Order, Resolve, Silence, Snooze
 
 MINUTE_MS: Final = 60_000

@@ -20,7 +20,8 @@ from rich.console import Console
 
 from detectors import REGISTRY as DETECTORS
 from monitor.channels import REGISTRY as CHANNELS
-from monitor.config import Config, Known, Model, load
+from monitor.config import Config, Model
+from monitor.configfile import Known, load
 from monitor.decode import REGISTRY as DECODERS
 from monitor.errors import ConfigError, DriftdError, StoreNewer
 from monitor.history import History

@@ -10,8 +10,8 @@ import typer
 
 from detectors import REGISTRY as DETECTORS
 from monitor.cli import AsJson, app, out, print_json
-from monitor.config import nearest
 from monitor.decision import Outcome
+from monitor.mistakes import nearest
 from monitor.sources.tables import read
 
 

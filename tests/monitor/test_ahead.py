@@ -16,6 +16,7 @@ from monitor.engine import Commit, Engine
 from monitor.line import Line, Saved
 from monitor.outbox import Courier
 from monitor.store import Store
+from tests.monitor.stand_in import Silent
 
 WIDTH_MS = 60_000
 START_MS = 1_700_000_040_000
@@ -24,12 +25,11 @@ BINS = Bins.of({"x": np.arange(100.0)}, {})
 REFERENCE = Reference("r", BINS, Profile.empty(BINS))
 
 
-class Uneven:
+class Uneven(Silent):
     """Two partitions with a row for every minute; a poll gives eight records of one, but one of the other."""
 
-    connected = True
-
     def __init__(self, n_records: int) -> None:
+        super().__init__(FAST, SLOW)
         self.n_records, self.at, self.n_back = n_records, {FAST: 0, SLOW: 0}, 0
 
     def poll(self, timeout_seconds: float) -> Sequence[Records]:
@@ -45,24 +45,6 @@ class Uneven:
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         self.n_back += any(self.at[partition] > offset for partition, offset in offsets.items())
         self.at |= offsets
-
-    def log_ids(self) -> Mapping[str, str]:
-        return {}
-
-    def assigned(self) -> frozenset[Partition]:
-        return frozenset({FAST, SLOW})
-
-    def caught_up(self) -> frozenset[Partition]:
-        return frozenset()
-
-    def lag(self) -> Mapping[Partition, int]:
-        return {}
-
-    def losses(self) -> Sequence[tuple[Partition, int, int]]:
-        return []
-
-    def close(self) -> None:
-        return
 
 
 class Noted(Store):

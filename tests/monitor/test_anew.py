@@ -20,6 +20,7 @@ from monitor.engine import Commit, Engine
 from monitor.line import Line, Saved, shape
 from monitor.outbox import Courier
 from monitor.store import Store
+from tests.monitor.stand_in import Silent
 
 AT = Partition("t", 0)
 BINS = Bins.of({"x": np.arange(100.0)}, {})
@@ -27,12 +28,11 @@ REFERENCE = Reference("r", BINS, Profile.empty(BINS))
 CONFIG = Config.model_validate({"model": ({"name": "m", "topics": ("t",), "reference": "r", "window": "9999 rows"},)})
 
 
-class Topic:
+class Topic(Silent):
     """A log under a name. What it gives next is at the reader's offset in whichever log is there."""
 
-    connected = True
-
     def __init__(self, name: str, n_records: int) -> None:
+        super().__init__(AT)
         self.name, self.n_records, self.at = name, n_records, 0
 
     def make_anew(self, n_records: int) -> None:
@@ -50,21 +50,6 @@ class Topic:
 
     def log_ids(self) -> Mapping[str, str]:
         return {"t": self.name}
-
-    def assigned(self) -> frozenset[Partition]:
-        return frozenset({AT})
-
-    def caught_up(self) -> frozenset[Partition]:
-        return frozenset()
-
-    def lag(self) -> Mapping[Partition, int]:
-        return {}
-
-    def losses(self) -> Sequence[tuple[Partition, int, int]]:
-        return []
-
-    def close(self) -> None:
-        return
 
 
 def work(directory: Path, topic: Topic, n_rounds: int, anew_at: int = -1, n_records: int = 0) -> None:

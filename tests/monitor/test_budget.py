@@ -29,7 +29,7 @@ from monitor.replay import Log, replay
 from monitor.table import counted
 from monitor.tally import Tally
 from monitor.window import WHOLE, Extras, RowWindows, Segments, Span, TimeWindows, Window
-from tests.monitor.test_cli import driftd
+from tests.monitor.test_cli import driftd, sealed_home
 
 CONFIG = """
 [budget]
@@ -71,12 +71,7 @@ def rows(seed: int, n_hours: int, first: int = 0, shift: float = 0.0) -> pd.Data
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("budget")
-    (home / "driftd.toml").write_text(CONFIG)
-    rows(1, N_HOURS).to_parquet(home / "train.parquet")
-    built = driftd("reference", "build", "--config", home / "driftd.toml", "--model", "credit", home / "train.parquet")
-    assert built.returncode == 0, built.stderr
-    return home
+    return sealed_home(tmp_path_factory.mktemp("budget"), CONFIG, "credit", rows(1, N_HOURS))
 
 
 @pytest.fixture

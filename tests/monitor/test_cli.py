@@ -17,6 +17,15 @@ def driftd(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+def sealed_home(home: Path, configuration: str, model: str, rows: pd.DataFrame) -> Path:
+    """A folder with a configuration and a reference of these rows, made as a user makes it."""
+    (home / "driftd.toml").write_text(configuration)
+    rows.to_parquet(home / "train.parquet")
+    built = driftd("reference", "build", "--config", home / "driftd.toml", "--model", model, home / "train.parquet")
+    assert built.returncode == 0, built.stderr
+    return home
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from monitor import config
 from monitor.channels import REGISTRY as CHANNELS
 from monitor.channels.http import HttpOptions
-from monitor.config import Config, Known, Rows, Span, load
+from monitor.config import Config, Rows, Span
+from monitor.configfile import Known, load
 from monitor.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"

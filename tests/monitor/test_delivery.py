@@ -6,7 +6,7 @@ import multiprocessing
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ import pytest
 
 from monitor import errands
 from monitor.alert import State
-from monitor.batch import Partition, Records, Severity
+from monitor.batch import Records, Severity
 from monitor.board import Board, Line
 from monitor.channels import Attempt, Channel, Outcome, Retry, Sent, Tools
 from monitor.channels.slack_layout import reply, text
@@ -27,6 +27,7 @@ from monitor.outbox import Courier, Held
 from monitor.store import Store
 from tests.bodies import make_alert, make_notice, make_retrain
 from tests.monitor.delivery import child, deliver, is_empty, slack_of
+from tests.monitor.stand_in import Silent
 from tests.monitor.test_store import commit
 
 TOKEN = "xoxb-canary-77"
@@ -185,34 +186,12 @@ def test_what_is_too_old_after_a_long_absence_is_not_sent(tmp_path: Path) -> Non
     assert rows == [("a/0", "sent", 0), ("job", "dead", 1)]
 
 
-class Nothing:
+class Nothing(Silent):
     """A source that holds no records."""
 
-    connected = True
-
-    def poll(self, timeout_seconds: float) -> list[Records]:
+    def poll(self, timeout_seconds: float) -> Sequence[Records]:
         time.sleep(0.005)
         return []
-
-    def seek(self, offsets: Mapping[Partition, int]) -> None:
-        return
-
-    def assigned(self) -> frozenset[Partition]:
-        return frozenset()
-
-    caught_up = assigned
-
-    def lag(self) -> dict[Partition, int]:
-        return {}
-
-    def log_ids(self) -> dict[str, str]:
-        return {}
-
-    def losses(self) -> list[tuple[Partition, int, int]]:
-        return []
-
-    def close(self) -> None:
-        return
 
 
 class Gated(Channel):

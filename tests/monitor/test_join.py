@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from monitor import service
 from monitor.batch import Moment, Partition, Records
 from monitor.check import Judged, Reference
 from monitor.cli import app, read_config
-from monitor.config import Config, Known, _cross_checks
+from monitor.config import Config
+from monitor.configfile import Known, _cross_checks
 from monitor.decision import Verdict
 from monitor.decode.reading import decoded
 from monitor.engine import Engine
@@ -41,6 +42,7 @@ from monitor.sources.frames import frozen, thawed
 from monitor.store import Store
 from monitor.window import WHOLE
 from tests.monitor.database import Database
+from tests.monitor.stand_in import Silent
 
 PREDICTIONS = [Partition("t", number) for number in range(2)]
 LABELS = [Partition("outcomes", number) for number in range(2)]
@@ -541,20 +543,20 @@ def test_labels_are_judged_though_no_prediction_came_in_their_window(
     assert "→" not in said["score"].reason
 
 
-class Lists:
+class Lists(Silent):
     """Both topics from lists, as a service reads them; its end is reached once everything was given out."""
 
     path = "batch"
-    connected = True
 
     def __init__(self, found: Log) -> None:
+        super().__init__(*found)
         self.found, self.at = found, dict.fromkeys(found, 0)
 
     def __call__(self, topics: Sequence[str], _: Any, **__: Any) -> Lists:
         assert list(topics) == ["outcomes", "t"]
         return self
 
-    def poll(self, _: float) -> list[Records]:
+    def poll(self, timeout_seconds: float) -> Sequence[Records]:
         given = []
         for at, first in self.at.items():
             rows = self.found[at][first : first + 150]
@@ -562,26 +564,14 @@ class Lists:
             given += [records(at, rows, first)] if rows else []
         return given
 
-    def assigned(self) -> frozenset[Partition]:
-        return frozenset(self.found)
-
     def caught_up(self) -> frozenset[Partition]:
         return frozenset(at for at, first in self.at.items() if first == len(self.found[at]))
 
     def lag(self) -> dict[Partition, int]:
         return {at: len(self.found[at]) - first for at, first in self.at.items()}
 
-    def seek(self, offsets: dict[Partition, int]) -> None:
+    def seek(self, offsets: Mapping[Partition, int]) -> None:
         self.at |= offsets
-
-    def log_ids(self) -> dict[str, str]:
-        return {}
-
-    def losses(self) -> list[tuple[Partition, int, int]]:
-        return []
-
-    def close(self) -> None:
-        pass
 
 
 SERVICE = """

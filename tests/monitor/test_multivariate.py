@@ -14,11 +14,12 @@ from detectors.joint import JOINT_NAME
 from monitor import allowance
 from monitor.check import budgeted
 from monitor.cli import read_config
-from monitor.config import Config, Known, load
+from monitor.config import Config
+from monitor.configfile import Known, load
 from monitor.errors import ConfigError
 from monitor.reference import unseal
 from monitor.replay import Log, replay
-from tests.monitor.test_cli import driftd
+from tests.monitor.test_cli import driftd, sealed_home
 
 CONFIG = """
 [[model]]
@@ -44,12 +45,7 @@ def rows(seed: int, n_windows: int, bound: float = 0.0) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("joint")
-    (home / "driftd.toml").write_text(CONFIG)
-    rows(1, 40).to_parquet(home / "train.parquet")
-    built = driftd("reference", "build", "--config", home / "driftd.toml", "--model", "credit", home / "train.parquet")
-    assert built.returncode == 0, built.stderr
-    return home
+    return sealed_home(tmp_path_factory.mktemp("joint"), CONFIG, "credit", rows(1, 40))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from monitor.reference import seal
 from monitor.service import prepare
 from monitor.sources.registry import Registry, SchemaFile
 from monitor.store import Store
+from tests.monitor.stand_in import Silent
 from tests.monitor.test_decode_formats import SCHEMA, avro, row
 
 ANSWERS: dict[str, tuple[int, Any]] = {
@@ -123,14 +124,15 @@ def test_a_schema_file_serves_every_number(tmp_path: Path):
     assert json.loads(SchemaFile(tmp_path / "s.avsc")(99)) == SCHEMA
 
 
-class Log:
+class Log(Silent):
     """One partition of records, read a few at a time from wherever it is sought."""
 
     def __init__(self, values: list[bytes]) -> None:
+        super().__init__(Partition("t", 0))
         self._values, self._at = values, 0
         self.partition = Partition("t", 0)
 
-    def poll(self, timeout_seconds: float) -> list[Records]:
+    def poll(self, timeout_seconds: float) -> Sequence[Records]:
         found = []
         for _ in range(2):  # two answers for one partition, as one poll may bring
             part = self._values[self._at : self._at + 3]
@@ -140,28 +142,8 @@ class Log:
                 found.append(Records(self.partition, offsets, np.full(len(part), NO_TIME), part, self._at))
         return found
 
-    def seek(self, offsets: dict[Partition, int]) -> None:
+    def seek(self, offsets: Mapping[Partition, int]) -> None:
         self._at = offsets.get(self.partition, self._at)
-
-    def assigned(self) -> frozenset[Partition]:
-        return frozenset({self.partition})
-
-    def caught_up(self) -> frozenset[Partition]:
-        return frozenset()
-
-    def lag(self) -> dict[Partition, int]:
-        return {}
-
-    connected = True
-
-    def log_ids(self) -> dict[str, str]:
-        return {}
-
-    def losses(self) -> list[tuple[Partition, int, int]]:
-        return []
-
-    def close(self) -> None:
-        return
 
 
 def test_records_wait_for_a_registry_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -24,6 +24,7 @@ from monitor.demo.world import _record, table
 from monitor.history import History
 from monitor.reference import kinds_of, seal
 from monitor.store import Store
+from tests.monitor.stand_in import Silent
 
 TOKEN = "a-token-of-thirty-two-characters"
 CALLBACK = "signing-key-of-the-job"
@@ -100,7 +101,7 @@ token_file = "token"
 """
 
 
-class ListSource:
+class ListSource(Silent):
     """Records from lists, in chunks."""
 
     logs: Mapping[Partition, list[bytes]] = {}
@@ -108,7 +109,7 @@ class ListSource:
 
     def __init__(self, topics: Sequence[str], options: Any, **_: Any) -> None:
         self._at = {at: 0 for at in self.logs if at.topic in topics}
-        self.connected = True
+        super().__init__(*self._at)
 
     def poll(self, timeout_seconds: float) -> Sequence[Records]:
         found = []
@@ -123,9 +124,6 @@ class ListSource:
             time.sleep(min(timeout_seconds, 0.02))
         return found
 
-    def assigned(self) -> frozenset[Partition]:
-        return frozenset(self._at)
-
     def caught_up(self) -> frozenset[Partition]:
         return frozenset(at for at, offset in self._at.items() if offset == len(self.logs[at]))
 
@@ -134,15 +132,6 @@ class ListSource:
 
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         self._at.update({at: offset for at, offset in offsets.items() if at in self._at})
-
-    def log_ids(self) -> Mapping[str, str]:
-        return {}
-
-    def losses(self) -> Sequence[tuple[Partition, int, int]]:
-        return []
-
-    def close(self) -> None:
-        pass
 
 
 def odd_rows(n_rows: int, drift_from: int) -> list[dict[str, Any]]:
