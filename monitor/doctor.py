@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from detectors.cells import FIRST
+from monitor.assembly import Prepared, prepare
 from monitor.batch import NO_TIME, Batch, Partition, Records
 from monitor.channels import TOOLS, Attempt, Channel, Refused, Retry, Tools
 from monitor.check import Reference
@@ -26,7 +27,6 @@ from monitor.errors import DriftdError, SourceError
 from monitor.line import Line, ModelCommit, Saved
 from monitor.message import AlertBody, Notice
 from monitor.scenario import BEGIN_MS, MINUTE_MS, Feed, drawn
-from monitor.service import Prepared, prepare
 from monitor.sources.kafka import KafkaSource
 
 N_ROWS: Final = 2_000

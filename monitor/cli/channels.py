@@ -83,7 +83,7 @@ def _table(name: str, config: Config, file: Path) -> tuple[int, ChannelTable]:
 
 
 def _opened(name: str, config: Config, file: Path) -> Channel:
-    from monitor.service import channel
+    from monitor.assembly import channel
 
     number, table = _table(name, config, file)
     return channel(table, file.parent, f"channel[{number}]")(TOOLS)

@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 
 from detectors import Bins, Profile
 from detectors.cells import FIRST
-from monitor import service
+from monitor import assembly
 from monitor.batch import Moment, Partition, Records
 from monitor.check import Judged, Reference
 from monitor.cli import app, read_config
 from monitor.config import Config
 from monitor.configfile import Known, _cross_checks
+from monitor.daemon import Outside
 from monitor.decision import Verdict
 from monitor.decode.reading import decoded
 from monitor.engine import Engine
@@ -610,14 +611,14 @@ def test_the_service_reads_both_topics_and_tells_how_many_labels_came(tmp_path: 
     model, frame = read.model[0], rows.drop(columns="label")
     seal(frame, kinds_of(frame, {}), tmp_path / "r")
     with pytest.raises(ConfigError, match="no column 'label'"):
-        service.prepare(tmp_path / "driftd.toml", read)
+        assembly.prepare(tmp_path / "driftd.toml", read)
     seal(*with_loss(frame, kinds_of(frame, {}), rows, model)[:2], tmp_path / "r", None, "score")
-    prepared = service.prepare(tmp_path / "driftd.toml", read)
+    prepared = assembly.prepare(tmp_path / "driftd.toml", read)
     found = {at: [(at_ms, body) for at_ms, body in rows_ if at_ms < BEGIN + 400_000] for at, rows_ in
              logs(3_000, 1_800).items()}  # fmt: skip
-    monkeypatch.setattr(service, "KafkaSource", Lists(found))
+    monkeypatch.setattr(assembly, "KafkaSource", Lists(found))
     store, rounds = Store(prepared.directory), iter([True] * 60)
-    service.assemble(prepared, store, service.Outside()).run(lambda: next(rounds, False), lambda _: None)
+    assembly.assemble(prepared, store, Outside()).run(lambda: next(rounds, False), lambda _: None)
     store.close()
     history = History(prepared.directory)
     (status,) = history.status().models

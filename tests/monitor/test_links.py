@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from monitor import message
+from monitor.assembly import tools
 from monitor.batch import Severity
 from monitor.config import Alert, Config, Http
 from monitor.daemon import Outside
 from monitor.message import Purpose, digest_body, notice
-from monitor.service import tools
 from tests.bodies import make_notice
 
 INCIDENT = make_notice()

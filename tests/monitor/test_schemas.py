@@ -15,6 +15,7 @@ import pytest
 
 from detectors import Bins, Profile
 from detectors.columns import Kind
+from monitor.assembly import prepare
 from monitor.batch import NO_TIME, Partition, Records
 from monitor.check import Reference
 from monitor.config import Config
@@ -24,7 +25,6 @@ from monitor.errors import ConfigError, SourceError
 from monitor.line import Line, Saved
 from monitor.outbox import Courier
 from monitor.reference import seal
-from monitor.service import prepare
 from monitor.sources.registry import Registry, SchemaFile
 from monitor.store import Store
 from tests.monitor.stand_in import Silent

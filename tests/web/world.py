@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitor import service
+from monitor import assembly
 from monitor.batch import NO_TIME, Partition, Records
 from monitor.cli import read_config
+from monitor.daemon import Outside
 from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.demo.world import _record, table
 from monitor.history import History
+from monitor.page import Page
 from monitor.reference import kinds_of, seal
 from monitor.store import Store
 from tests.monitor.stand_in import Silent
@@ -196,7 +198,7 @@ def until(done: Callable[[], Any], seconds: float = 60) -> Any:
 
 @contextmanager
 def running(home: Path, more: str = "") -> Iterator[World]:
-    """Everything of `monitor.service` at work in a thread, until the context is left. more: tables of configuration."""
+    """What `monitor.assembly` makes at work in a thread, until the context is left. more: tables of configuration."""
     frame = table("reference").drop(columns=["id", "timestamp"])
     seal(frame, kinds_of(frame, {}), home / "references" / "car-loan")
     odd = pd.DataFrame(odd_rows(4_000, 4_000))
@@ -207,15 +209,15 @@ def running(home: Path, more: str = "") -> Iterator[World]:
     odd_log = [msgspec.json.encode({"features": row}) for row in odd_rows(3_000, 1_400)]
     logs = {Partition("loans", 0): loan_records(), Partition("odd", 0): odd_log}
     with WebhookStandIn(SECRET) as hook, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "KafkaSource", ListSource)
+        patch.setattr(assembly, "KafkaSource", ListSource)
         patch.setattr(ListSource, "logs", logs)
         (home / "driftd.toml").write_text(CONFIG.format(hook=hook.url) + more)
-        prepared = service.prepare(home / "driftd.toml", read_config(home / "driftd.toml"))
-        outside = service.Outside()
-        page = service.Page(outside, lambda: None)
+        prepared = assembly.prepare(home / "driftd.toml", read_config(home / "driftd.toml"))
+        outside = Outside()
+        page = Page(outside, lambda: None)
         page.listen(prepared.config)
         store = Store(prepared.directory)
-        daemon = service.assemble(prepared, store, outside)
+        daemon = assembly.assemble(prepared, store, outside)
         page.show(prepared.config, prepared.folder, prepared.directory, prepared.door)
         stop = threading.Event()
         thread = threading.Thread(target=daemon.run, args=(lambda: not stop.is_set(), lambda _: None))
