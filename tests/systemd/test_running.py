@@ -143,7 +143,7 @@ def test_a_loop_that_hangs_is_ended_by_the_watchdog_and_begins_anew(unit: Unit):
     assert unit.pid != pid
     stack = [entry["MESSAGE"] for entry in unit.entries(_PID=pid)]
     assert any("Fatal Python error: Aborted" in line for line in stack)
-    assert any("config.py" in line and "load" in line for line in stack), "the journal says where it hung"
+    assert any("configfile.py" in line and "load" in line for line in stack), "the journal says where it hung"
 
 
 def test_sigkill_loses_nothing(unit: Unit, world: World):
