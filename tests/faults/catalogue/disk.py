@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -95,7 +96,8 @@ def small_disk(scene: Scene) -> Iterator[Path]:
     finally:
         kept = scene.home / "kept"
         shutil.copytree(scene.state, kept)
-        subprocess.run(["umount", str(scene.state)], check=True)
+        # The kernel may let go of a process's files a moment after the process has ended.
+        scene.until(lambda: not subprocess.run(["umount", str(scene.state)], check=False).returncode, seconds=30)
         shutil.copytree(kept, scene.state, dirs_exist_ok=True)
 
 
@@ -105,8 +107,8 @@ def disk_full(scene: Scene) -> int:
     with small_disk(scene) as disk:
         scene.feed(0.3)
         with scene.daemon() as daemon:
-            scene.until(lambda: scene.n_windows() > 2, daemon)
-            _fill(disk / "ballast")
+            scene.until(scene.settled, daemon)
+            _fill(scene, disk / "ballast")
             scene.feed(0.8)
             scene.until(lambda: daemon.says("the disk is full or fails"), daemon)
             (disk / "ballast").unlink()
@@ -123,8 +125,8 @@ def disk_full_at_a_stop(scene: Scene) -> int:
     with small_disk(scene) as disk:
         scene.feed(0.3)
         with scene.daemon() as daemon:
-            scene.until(lambda: scene.n_windows() > 2, daemon)
-            _fill(disk / "ballast")
+            scene.until(scene.settled, daemon)
+            _fill(scene, disk / "ballast")
             scene.feed(0.8)
             scene.until(lambda: daemon.says("the disk is full or fails"), daemon)
             daemon.send(signal.SIGTERM)
@@ -134,7 +136,11 @@ def disk_full_at_a_stop(scene: Scene) -> int:
     return 1
 
 
-def _fill(ballast: Path) -> None:
+def _fill(scene: Scene, ballast: Path) -> None:
+    """Take every block that is free, and those that the log of changes keeps for later."""
+    db = sqlite3.connect(scene.database, timeout=10)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    db.close()
     with ballast.open("wb", buffering=0) as file:
         size = 65_536
         while size:
