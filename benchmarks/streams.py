@@ -186,7 +186,7 @@ class _Together:
             mine = self._rng.random(n_rows) < entwined
             rows[7, mine] = (np.abs(rows[7]) * np.sign(rows[0] * rows[6]))[mine]
         rows += level.astype(np.float32)[:, None]
-        return (ndtr(rows) * np.float32(N_VALUES)).astype(np.intp).clip(max=N_VALUES - 1)
+        return np.minimum((ndtr(rows) * np.float32(N_VALUES)).astype(np.uint8), N_VALUES - 1)
 
 
 def _latent(condition: Condition, rng: np.random.Generator, hours: int, n_panes: int) -> np.ndarray:

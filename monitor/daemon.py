@@ -291,6 +291,8 @@ class Daemon:
         self._next_due = time.monotonic() + DUE_SECONDS
         self._outside.metrics.outbox(self._store.facts(int(time.time() * 1000)), self._courier.failing)
         now = time.time()
+        for trigger, given_up in self._store.ended_calls():
+            self._engine.call_ended(trigger, given_up, int(now * 1000))
         found = {due.notice.id: due for due in self._store.due(int(now * 1000)) if due.notice.id not in self._sent}
         self._store.claim([identity for identity in found if identity not in self._stale])
         self._sent |= found

@@ -165,8 +165,16 @@ class Desk:
             if options is None:
                 return Answer(False, f"no [[retrain]] of {self._model.name} has the channel {latest.channel} any more")
             trigger, words = retrain.called_back(latest, order, options, now_ms)
+        if trigger is not None and isinstance(order, Approve):
+            self._call(trigger)
         self._step(trigger, now_ms)
         return Answer(trigger is not None, words)
+
+    def call_ended(self, trigger: str, given_up: str, now_ms: int) -> None:
+        """See `retrain.call_ended`: of the call to a retraining job, by its trigger's id."""
+        latest = self.state.retraining.latest
+        if latest is not None and latest.id == trigger:
+            self._step(retrain.call_ended(latest, given_up, now_ms), now_ms)
 
     def summary(self) -> Line | None:
         """The incident at hand in a few words; None when there is none, or it is pending."""
@@ -280,12 +288,11 @@ class Desk:
         return loss if loss is not None and loss.n >= MIN_ROWS else None
 
     def _step(self, trigger: Trigger | None, now_ms: int) -> None:
-        """A trigger went on: remember it, call the job or go over to its reference, and tell."""
+        """A trigger went on: remember it, tell, and go over to its reference."""
         if trigger is None:
             return
         self._set(retraining=self.state.retraining.stepped(trigger))
         self.out.triggers.append(trigger)
-        self._call(trigger)
         episode = self.state.episode
         if trigger.step is Step.INEFFECTIVE and episode is not None:
             episode = msgspec.structs.replace(episode, severity=Severity.CRITICAL)

@@ -102,6 +102,11 @@ class Engine:
                 return answer
         return Answer(False, "there is no such incident, trigger or silence, or it is over")
 
+    def call_ended(self, trigger: str, given_up: str, now_ms: int) -> None:
+        """See `Desk.call_ended`."""
+        for line in self.lines:
+            line.call_ended(trigger, given_up, now_ms)
+
     def digest(self, channels: Sequence[str], now_ms: int) -> None:
         """Queue the daily summary: every incident that is not over, one line each."""
         lines = [line_ for model in self.lines if (line_ := model.summary()) is not None]

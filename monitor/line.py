@@ -252,6 +252,10 @@ class Line:
         """Do what was ordered; None when it is about something else."""
         return self._desk.act(order, now_ms)
 
+    def call_ended(self, trigger: str, given_up: str, now_ms: int) -> None:
+        """See `Desk.call_ended`."""
+        self._desk.call_ended(trigger, given_up, now_ms)
+
     def summary(self) -> DigestLine | None:
         """The incident at hand in a few words; None when there is none, or it is pending."""
         return self._desk.summary()

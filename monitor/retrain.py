@@ -32,6 +32,7 @@ class Step(StrEnum):
     DRY_RUN = "dry_run"
     AWAITS_APPROVAL = "awaits_approval"
     CALLED = "called"
+    GIVEN_UP = "given_up"
     STARTED = "started"
     SUCCEEDED = "succeeded"
     ROTATED = "rotated"
@@ -195,7 +196,7 @@ def remembered(before: Retraining, trigger: Trigger, n_rows: int, n_labels: int 
 
 def called_back(trigger: Trigger, order: CallBack, options: Retrain, now_ms: int) -> tuple[Trigger | None, str]:
     """The trigger after a job spoke of itself, None when that changes nothing; and words for the job."""
-    if trigger.step not in {Step.CALLED, Step.STARTED, Step.TIMED_OUT}:
+    if trigger.step not in {Step.CALLED, Step.GIVEN_UP, Step.STARTED, Step.TIMED_OUT}:
         return None, f"{trigger.id} is {trigger.step}; nothing more is expected of the job"
     if order.status == "started":
         return trigger.stepped(Step.STARTED, now_ms, order.by, order.note), "noted: started"
@@ -206,6 +207,18 @@ def called_back(trigger: Trigger, order: CallBack, options: Retrain, now_ms: int
     if order.reference is None or options.rotate == "approve":
         return done, "noted: succeeded"
     return done.stepped(Step.ROTATED, now_ms, "driftd", "as configured"), "noted: succeeded; its reference takes over"
+
+
+def call_ended(trigger: Trigger, given_up: str, now_ms: int) -> Trigger | None:
+    """The trigger after its call was given up, for that reason, or came through (""); None when that changes nothing.
+
+    One that was given up may be sent again by hand; and a job that was reached though nobody knew it may call back.
+    """
+    if given_up and trigger.step is Step.CALLED:
+        return trigger.stepped(Step.GIVEN_UP, now_ms, "driftd", given_up)
+    if not given_up and trigger.step is Step.GIVEN_UP:
+        return trigger.stepped(Step.CALLED, now_ms, "driftd", "after all")
+    return None
 
 
 def approved(trigger: Trigger, by: str, now_ms: int) -> tuple[Trigger | None, str]:
@@ -249,14 +262,15 @@ def passed(
 
 def said(trigger: Trigger) -> str:
     """How a trigger stands, for the alert."""
+    note = trigger.history[-1].note
     words = {
         Step.CALLED: f"called {trigger.channel}",
+        Step.GIVEN_UP: f"the call to {trigger.channel} was given up: {note}",
         Step.DRY_RUN: f"dry run: would have called {trigger.channel}",
         Step.AWAITS_APPROVAL: f"{trigger.channel} waits for approval",
         Step.SUCCEEDED: "the job succeeded" + ("; its reference waits for approval" if trigger.reference else ""),
         Step.ROTATED: f"the job succeeded; {trigger.reference} is the reference now",
     }
-    note = trigger.history[-1].note
     return words.get(trigger.step) or f"{trigger.channel} {trigger.step.replace('_', ' ')}" + (
         f": {note}" if note else ""
     )

@@ -32,6 +32,7 @@ from monitor.line import LineState, Saved
 from monitor.message import Body, Notice, Purpose
 from monitor.order import Answer, Drop, Resend
 from monitor.outbox import Dead, Delivered, Fate, Pending
+from monitor.retrain import Step
 from monitor.rowsample import RowSample
 from monitor.schema import BOARD_SUM, DESIGN, NOTICE_SUM, OFFSET_SUM
 from monitor.tally import Extents, union
@@ -203,19 +204,32 @@ class Store:
                     (state, receipt, reason, next_ms, doubtful, tried, state, now_ms, identity),
                 )
 
+    def ended_calls(self) -> list[tuple[str, str]]:
+        """Triggers whose call to the job ended in a way that they do not know of: their id, and why it was given up, or
+        "" where it came through after all."""
+        return self.database.rows(
+            """SELECT t.id, CASE o.state WHEN 'sent' THEN '' ELSE o.reason END FROM triggers AS t
+            JOIN outbox AS o ON o.id = t.id
+            WHERE t.step = ?1 AND o.state IN ('dead', 'dropped') OR t.step = ?2 AND o.state = 'sent'""",
+            (Step.CALLED, Step.GIVEN_UP),
+        )
+
     def redirect(self, order: Resend | Drop, now_ms: int) -> Answer:
         """Try a notice again from its beginning, or never more."""
-        statement = """SELECT o.state, o.purpose, t.step FROM outbox AS o LEFT JOIN triggers AS t ON t.id = o.id
-            WHERE o.id = ?"""
+        statement = """SELECT o.state, o.purpose, t.step, (SELECT id FROM triggers AS later
+            WHERE later.model = t.model AND later.made_ms > t.made_ms) FROM outbox AS o
+            LEFT JOIN triggers AS t ON t.id = o.id WHERE o.id = ?"""
         found = self.database.rows(statement, (order.notice,))
-        state, purpose, step = found[0] if found else ("", "", None)
+        state, purpose, step, later = found[0] if found else ("", "", None, None)
         again = isinstance(order, Resend)
         if not found:
             return Answer(False, f"there is no notice {order.notice}")
         if state not in (("dead",) if again else ("dead", "pending")):
             return Answer(False, f"{order.notice} is {state}")
-        if again and purpose == Purpose.RETRAIN and step != "called":
+        if again and purpose == Purpose.RETRAIN and step not in {Step.CALLED, Step.GIVEN_UP}:
             return Answer(False, f"its trigger is {step or 'gone'}: a job that starts now would come too late")
+        if again and later:
+            return Answer(False, f"{later} came after its trigger: a job that starts now would come too late")
         with self.database.transaction() as db:
             if again:
                 db.execute(

@@ -77,13 +77,21 @@ class Ruling:
 # ---- what should have been said
 
 
-def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """The call to the job was given up, for this reason, when so many records had been produced and read."""
+
+    reason: str
+    n_records: int
+
+
+def expected(ledger: Ledger, config: Config, reference: Reference, given_up: GivenUp | None = None) -> Story:
     """The story of the records in the ledger, once all of them were read."""
     model = config.model[0]
     places = ledger.in_order()
     rows = _frame([(record, offset) for record, offset in places if not record.kind], config.state.retention)
     kept = rows[~rows.dropped]
-    watermark = min(group.time_ms.max() for _, group in rows.groupby("partition")) - LATENESS_MS
+    watermark = _watermark(record for record, _ in places)
     closed = kept[kept.end_ms <= watermark]
     judge = Judge.of(reference, config, model)
     subject = Subject(model.name, model.version, reference.bins.n_columns, reference.id, config.hash)
@@ -93,6 +101,10 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
     final: dict[Key, Judged] = {}
     samples: list[tuple[int, bytes]] = []
     for end_ms, span in closed.groupby("end_ms"):
+        if given_up and end_ms > _watermark(record for record, _ in ledger.placed[: given_up.n_records]):
+            assert desk.state.retraining.latest is not None
+            desk.call_ended(desk.state.retraining.latest.id, given_up.reason, 0)
+            given_up = None
         group = []
         for segment, part in _segments(span, reference):
             key = (segment, int(end_ms) - WINDOW_MS)
@@ -121,7 +133,7 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
         n_rows={key: judged.window.n_rows for key, judged in final.items()},
         verdicts={key: [_plainly(verdict) for verdict in judged.verdicts] for key, judged in final.items()},
         changes=sorted([c.episode.id, c.episode.n_changes, _plainly(c)] for c in out.changes),
-        triggers=sorted([t.id, t.step, _plainly(t)] for t in out.triggers),
+        triggers=sorted([t.id, t.step, _plainly(t)] for t in {t.id: t for t in out.triggers}.values()),
         notices={n.id: [n.channel, n.purpose, _plainly(n.body)] for n in out.notices},
         counts={
             "rows": len(rows), "late": int(closed.late.sum()), "dropped": int(rows.dropped.sum()),
@@ -129,6 +141,15 @@ def expected(ledger: Ledger, config: Config, reference: Reference) -> Story:
         },
         letters=sorted((record.partition, offset, record.kind) for record, offset in places if record.kind),
     )  # fmt: skip
+
+
+def _watermark(records: Iterable[Record]) -> int:
+    """Event time up to which windows are complete, once these were read."""
+    latest: dict[int, int] = {}
+    for record in records:
+        if not record.kind:
+            latest[record.partition] = max(record.time_ms, latest.get(record.partition, 0))
+    return min(latest.values()) - LATENESS_MS
 
 
 def _frame(places: Sequence[tuple[Record, int]], retention_ms: int) -> pd.DataFrame:

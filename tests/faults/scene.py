@@ -23,7 +23,7 @@ from confluent_kafka import Producer
 
 from faults import child
 from faults.child import Harm, Plan
-from faults.judge import Ruling, Story, expected, found, judge
+from faults.judge import GivenUp, Ruling, Story, expected, found, judge
 from faults.ledger import LATENESS_MS, N_PARTITIONS, WINDOW_MS, Ledger, Record, world
 from faults.proxy import Proxy
 from monitor.channels.slack import reply, text
@@ -191,7 +191,7 @@ class Scene:
         self.n_fed = 0
         self.hits_file = self.home / "hits"
         self.clock_file = self.home / "clock"
-        self.dead: set[str] = set()
+        self.given_up: GivenUp | None = None
         self.environment: dict[str, str] = {}
         self.new_producer()
 
@@ -232,20 +232,6 @@ class Scene:
     @property
     def database(self) -> Path:
         return self.state / DATABASE
-
-    @property
-    def retrain_id(self) -> str:
-        """Of the call to the retraining job."""
-        wanted = expected(self._all(), read_config(self.config), unseal(self.reference))
-        return next(identity for identity, (channel, *_) in wanted.notices.items() if channel == "job")
-
-    def _all(self) -> Ledger:
-        """A ledger as it will be in the end."""
-        ledger, ends = Ledger(self.topic), Counter[int]()
-        for record in self.records:
-            ledger.placed.append((record, ends[record.partition]))
-            ends[record.partition] += 1
-        return ledger
 
     def feed(self, upto: float) -> int:
         """Produce the log up to this share of it; how many records there were."""
@@ -389,7 +375,7 @@ class Scene:
     def ruling(self) -> Ruling:
         """What the judge finds, with every request that the receivers got."""
         config, reference = read_config(self.config), unseal(self.reference)
-        wanted, said = expected(self.ledger, config, reference), found(self.state, reference)
+        wanted, said = expected(self.ledger, config, reference, self.given_up), found(self.state, reference)
         ruling = judge(wanted, said)
         self._requests(wanted, ruling)
         return ruling
@@ -400,7 +386,7 @@ class Scene:
         calls = [identity for identity, (channel, *_) in wanted.notices.items() if channel == "job"]
         got = Counter(self.job.applied)
         for identity in calls:
-            if identity not in self.dead and not got[identity]:
+            if self.given_up is None and not got[identity]:
                 ruling.wrong.append(f"the job never heard of {identity}")
             ruling.repeated += max(0, got.pop(identity, 0) - 1)
         if got:

@@ -562,3 +562,20 @@ def test_a_new_model_is_charged_only_for_its_own_losses():
     story = LossStory()
     story.retrained(1, 0.17)
     assert story.desk.state.toll.total == pytest.approx(0.07 * (70 + 70), rel=0.05)
+
+
+def test_people_hear_of_a_call_that_was_given_up_once_and_of_no_success():
+    story = Story(configured(CONFIG.replace('"approve"', '"auto"\ncallback_within = "0s"')))
+    story.window(1, "a")
+    trigger = f"{story.incident}-retrain"
+    for hour in range(2, 6):
+        story.desk.call_ended(trigger, "HTTP 410", hour * HOUR)
+        story.at(hour)
+        story.restart()
+    assert story.said == [(1, "job", "call"), (1, "slack", "opened"), (2, "slack", "retraining")]
+    assert story.notices[-1].body.retraining == "the call to job was given up: HTTP 410"
+    story.desk.call_ended(trigger, "", 60 * HOUR)
+    story.at(61)
+    history = story.desk.state.retraining.latest.history
+    assert [past.step for past in history] == [Step.CALLED, Step.GIVEN_UP, Step.CALLED]
+    assert [channel for _, channel, _ in story.said].count("job") == 1

@@ -22,6 +22,7 @@ from monitor.retrain import (
     Trigger,
     approved,
     because,
+    call_ended,
     called_back,
     consider,
     made,
@@ -320,3 +321,21 @@ def test_what_waits_too_long_ends():
     assert passed(running, options(), True, 1_000 + 24 * HOUR).step is Step.SUCCEEDED
     late, _ = called_back(running.stepped(Step.TIMED_OUT, 9, "driftd"), back("succeeded"), options(), 10)
     assert late.step is Step.SUCCEEDED
+
+
+def test_a_call_that_was_given_up_ends_its_trigger_until_it_comes_through_after_all():
+    called = trigger(opened(1))
+    assert call_ended(called, "", 5) is None
+    lost = call_ended(called, "expired: HTTP 503", 10)
+    assert (lost.step, lost.under_way, said(lost)) == (
+        Step.GIVEN_UP, False, "the call to job was given up: expired: HTTP 503"
+    )  # fmt: skip
+    assert call_ended(lost, "expired: HTTP 503", 20) is None
+    assert passed(lost, options(callback_within="0s", ttl="1h"), True, 9 * HOUR) is None
+    assert called_back(lost, back("succeeded"), options(), 20)[0].step is Step.SUCCEEDED
+    assert call_ended(lost, "", 20).step is Step.CALLED
+
+
+def test_a_job_that_has_spoken_was_reached_whatever_became_of_the_call():
+    one, _ = called_back(trigger(opened(1)), back("started"), options(), 10)
+    assert call_ended(one, "HTTP 504", 20) is None

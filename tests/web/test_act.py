@@ -64,6 +64,16 @@ def test_a_retraining_is_approved_or_refused(fresh: World):
     assert told(fresh, "triggers")[0]["step"] == "called"
 
 
+def test_a_call_that_was_given_up_is_told_and_made_again_where_somebody_asks(fresh: World):
+    fresh.hook.order(status(410), status(410))  # for the alert and for the call, whichever comes first
+    (trigger,) = told(fresh, "triggers")
+    assert told(fresh, "approve", trigger["id"])["done"]
+    until(lambda: told(fresh, "triggers")[0]["step"] == "given_up")
+    assert told(fresh, "outbox", "replay", trigger["id"])["done"]
+    until(lambda: told(fresh, "triggers")[0]["step"] == "called")
+    assert [past["step"] for past in told(fresh, "triggers")[0]["history"]][-2:] == ["given_up", "called"]
+
+
 def test_a_notice_that_was_given_up_is_tried_again_or_dropped(fresh: World):
     fresh.hook.order(status(400), status(400))
     told(fresh, "ack", fresh.incident())

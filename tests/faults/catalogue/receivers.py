@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from faults.fault import fault
+from faults.judge import GivenUp
 from faults.proxy import Proxy, free_port
-from faults.scene import Scene
+from faults.scene import Daemon, Scene
 from monitor.demo.standins import Fault as Trouble
 from monitor.demo.standins import drop_after_receipt, hang, not_json, redirect, slack_error, status, well
 
@@ -69,26 +73,39 @@ def slack_s_own_errors(scene: Scene) -> int:
 
 @fault()
 def the_job_is_gone(scene: Scene) -> int:
-    """410: the job is called no more, the incident goes on, and the notice is kept as dead."""
-    scene.dead.add(scene.retrain_id)
-    n_hits = troubled(scene, [], [status(410)])
-    assert scene.query("SELECT state FROM outbox WHERE channel = 'job'") == [("dead",)]
-    return n_hits
+    """410: the job is called no more and its trigger says so, the incident goes on, and the notice is kept as dead."""
+    scene.job.order(status(410))
+    with away(scene, scene.job.url) as (line, daemon):
+        n_records = scene.feed(0.45)
+        scene.until(lambda: scene.n_counted() == n_records, daemon)
+        line.heal()
+        scene.until(lambda: scene.query("SELECT 1 FROM triggers WHERE step = 'given_up'"), daemon)
+        scene.until(scene.settled, daemon)
+    ((state, reason),) = scene.query("SELECT state, reason FROM outbox WHERE channel = 'job'")
+    assert state == "dead"
+    scene.given_up = GivenUp(reason, n_records)
+    return len(scene.job.requests)
+
+
+@contextmanager
+def away(scene: Scene, url: str) -> Iterator[tuple[Proxy, Daemon]]:
+    """A daemon, and a receiver to which connections are refused until the line is healed; then the rest of the log."""
+    front = free_port()
+    scene.configure(**{url: f"http://127.0.0.1:{front}"})
+    with Proxy(front, int(url.rpartition(":")[2])) as line, scene.daemon() as daemon:
+        line.set(down=True)
+        yield line, daemon
+        scene.feed(1.0)
+        scene.until(scene.settled, daemon)
+        daemon.stop()
 
 
 @fault(quick=True)
 def slack_is_away(scene: Scene) -> int:
     """Connections to Slack are refused for a while; the retraining job is called all the same."""
-    port = int(scene.slack.url.rpartition(":")[2])
-    front = free_port()
-    scene.configure(**{scene.slack.url: f"http://127.0.0.1:{front}"})
     scene.feed(0.6)
-    with Proxy(front, port) as line, scene.daemon() as daemon:
-        line.set(down=True)
+    with away(scene, scene.slack.url) as (line, daemon):
         scene.until(lambda: scene.query("SELECT 1 FROM outbox WHERE attempts > 1"), daemon)
         scene.until(lambda: scene.job.runs, daemon)
         line.heal()
-        scene.feed(1.0)
-        scene.until(scene.settled, daemon)
-        daemon.stop()
     return line.hits["down"]
