@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from scipy.stats import ks_2samp, kstwobign
 
 from monitor import report
-from tests.web.world import NAMES, TOKEN, World, until
+from tests.web.world import NAMES, TOKEN, World, odd_rows, until
 
 AXE = Path(os.environ.get("DRIFTD_AXE", "~/.cache/driftd/axe/node_modules/axe-core/axe.min.js")).expanduser()
 SCREENS: dict[str, dict[str, Any]] = {
@@ -200,6 +202,39 @@ def test_a_column_of_any_name_is_shown_as_it_is_and_never_runs(world: World, ope
         assert page.get_by_role("heading", level=1).inner_text().startswith(name or "(no name)")
         assert page.locator("main script").count() == 0
         assert page.title().startswith(name or "(no name)")
+
+
+def test_a_columns_page_says_what_its_rows_say_and_what_chance_would(world: World, opened: Opened):
+    """Quantiles by the share of raw rows below them; Kolmogorov-Smirnov by SciPy on those rows, and its law without
+    drift by the closed form of its limit."""
+    calm, reference = (
+        np.array([row[NAMES[-1]] for row in odd_rows(n_rows, drift_from)])
+        for n_rows, drift_from in ((3_000, 1_400), (4_000, 4_000))
+    )
+    with opened(world, f"/models/odd/column?name={quote(NAMES[-1])}&window=12") as page:
+        windows = page.get_by_role("table", name="The latest windows")
+        heads = windows.get_by_role("columnheader").all_inner_texts()
+        levels = {i: float(head.split()[1]) for i, head in enumerate(heads) if head.startswith("quantile")}
+        assert len(levels) == 5
+        for index in range(15):
+            row = windows.get_by_role("row", name=re.compile(f"^{index} "))
+            cells = [row.get_by_role("rowheader").inner_text(), *row.get_by_role("cell").all_inner_texts()]
+            cells = cells if len(cells) == len(heads) else cells[1:]
+            rows = calm[200 * index : 200 * (index + 1)]
+            for i, level in levels.items():
+                assert np.mean(rows < number_in(cells[i])) == pytest.approx(level, abs=0.03)
+            assert cells[heads.index("missing")] == "0 %"
+        assert page.locator("svg.chart .narrow").count() > 0
+        ks = page.get_by_role("table", name="Every statistic").get_by_role("row", name=re.compile("^ks "))
+        here, median, high = (number_in(text) for text in ks.get_by_role("cell").all_inner_texts()[-5:-2])
+    assert here == pytest.approx(ks_2samp(reference, calm[2_400:2_600]).statistic, abs=0.01)
+    spread = np.sqrt(1 / 4_000 + 1 / 200)
+    assert median == pytest.approx(kstwobign.ppf(0.5) * spread, rel=0.1)
+    assert high == pytest.approx(kstwobign.ppf(0.95) * spread, rel=0.1)
+
+
+def number_in(text: str) -> float:
+    return float(text.replace("\u2212", "-").replace(",", ""))
 
 
 def test_an_inline_script_does_not_run(world: World, browser: Browser):
