@@ -180,12 +180,13 @@ class Daemon:
             if anew := self._engine.recognise(logs):
                 self._begin_anew(anew, found)
                 return
-        for i, records in enumerate(self._in_step(found)):
+        taken = self._in_step(found)
+        for i, records in enumerate(taken):
             self._quiet[records.partition] = 0.0
             try:
                 self._engine.step(records, int(now * 1000))
             except SourceError:  # what decoding needs beside the records cannot be had just now; they are read again
-                self._source.seek({rest.partition: rest.first_offset for rest in reversed(found[i:])})
+                self._source.seek({rest.partition: rest.first_offset for rest in reversed(taken[i:])})
                 raise
             self._n_rows += records.n_read
             self._outside.metrics.read(records)
@@ -199,11 +200,13 @@ class Daemon:
         if ahead and not self._ahead:
             text = "more windows are open than max_open_windows; %d partitions wait until the others have come as far"
             log.warning(text, len(ahead), extra={"event": "loop.partitions_wait", "n_partitions": len(ahead)})
+        again = {each.partition: each.first_offset for each in reversed(found) if each.partition in ahead}
+        if again:
+            self._source.seek(again)
+        if ahead != self._ahead:
+            self._source.hold(ahead)
         self._ahead = ahead
         self._outside.metrics.waiting(len(ahead))
-        if not ahead:
-            return found
-        self._source.seek({each.partition: each.first_offset for each in reversed(found) if each.partition in ahead})
         return [records for records in found if records.partition not in ahead]
 
     def _begin_anew(self, topics: Sequence[str], found: Sequence[Records]) -> None:

@@ -30,6 +30,9 @@ class Source(Protocol):
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions from these offsets on; partitions not named keep where they are."""
 
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """Read all but these, until the next call. They stay assigned, and keep where they are."""
+
     def losses(self) -> Sequence[tuple[Partition, int, int]]:
         """Drains jumps: partition, the offset that could not be read, and the one at which reading went on.
 

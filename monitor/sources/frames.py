@@ -62,10 +62,11 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True):
-    """Go on, and read these partitions from these offsets on."""
+    """Go on, and read these partitions from these offsets on. held: those that nothing is read of for now."""
 
     age: int
     offsets: list[tuple[Partition, int]] = []
+    held: frozenset[Partition] = frozenset()
 
 
 def _raw(values: NDArray[Any]) -> memoryview:

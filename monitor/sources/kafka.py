@@ -105,6 +105,7 @@ class KafkaSource:
         self._client: Client | None = None
         self._attempt: Attempt | None = None
         self._assigned: frozenset[Partition] = frozenset()
+        self._held: frozenset[Partition] = frozenset()
         self._caught_up: frozenset[Partition] = frozenset()
         self._lag: Mapping[Partition, int] = {}
         self._next: dict[Partition, int] = {}
@@ -139,7 +140,7 @@ class KafkaSource:
             self._drop()
             raise SourceError(f"kafka-python failed within ({type(fault).__name__}: {fault})") from fault
         else:
-            hurry = bool(self._assigned) and self._client is not None
+            hurry = bool(self._wanted) and self._client is not None
         self._watch_connection()
         if not found and not hurry:
             time.sleep(max(0.0, deadline - time.monotonic()))
@@ -162,10 +163,17 @@ class KafkaSource:
         """Read these partitions from these offsets on, now or as soon as they are known."""
         for partition, offset in offsets.items():
             self._next[partition] = offset
-            if self._client is not None and partition in self._assigned:
+            if self._client is not None and partition in self._wanted:
                 self._client.seek(partition, offset)
         self._caught_up -= offsets.keys()
         self._pending = None  # what is still wrong will be found again
+
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """See `Source.hold`. The library's own `pause` can lose its way in a partition that was partly consumed."""
+        self._held = partitions
+        if self._client is not None:
+            self._assign(self._client, self._assigned)
+        self._caught_up -= partitions
 
     def close(self) -> None:
         """Let go of connections; never commits anything."""
@@ -206,6 +214,11 @@ class KafkaSource:
 
     # -- reading
 
+    @property
+    def _wanted(self) -> frozenset[Partition]:
+        """The partitions that are read just now."""
+        return self._assigned - self._held
+
     def _fetch(self, deadline: float) -> list[Records]:
         if self._pending is not None:
             fault, self._pending = self._pending, None
@@ -214,7 +227,7 @@ class KafkaSource:
         if client is None:
             return []
         self._look(client)
-        if client is not self._client or not self._assigned:
+        if client is not self._client or not self._wanted:
             return []
         self._stalls.polled()
         found = self._take(client, max(0.0, deadline - time.monotonic()))
@@ -284,15 +297,15 @@ class KafkaSource:
         return _noted(Records(partition, *frames, next_offset=next_offset, n_lost=n_refused(partition, pieces)), seen)
 
     def _note_positions(self, client: Client) -> None:
-        lag = {}
-        for partition in self._assigned:
+        lag = {partition: n for partition, n in self._lag.items() if partition in self._assigned & self._held}
+        for partition in self._wanted:
             position, end = client.position(partition), client.end(partition)
             if position is not None:
                 self._next[partition] = position
                 if end is not None:
                     lag[partition] = max(0, end - position)
         self._lag = lag
-        self._caught_up = frozenset(partition for partition, n_unread in lag.items() if not n_unread)
+        self._caught_up = frozenset(partition for partition in self._wanted if lag.get(partition) == 0)
 
     # -- which partitions, and from where
 
@@ -332,7 +345,9 @@ class KafkaSource:
         return held  # a broker that has just started may not know it yet
 
     def _assign(self, client: Client, found: frozenset[Partition]) -> None:
-        for partition in client.assign(found):
+        wanted = found - self._held
+        all_held = found and not wanted  # then nothing is polled; without any partition the library would sign off
+        for partition in () if all_held else client.assign(wanted):
             if partition in self._next:
                 client.seek(partition, self._next[partition])
             elif partition in self._from_end:
@@ -370,7 +385,7 @@ class KafkaSource:
     def _check_for_stall(self, client: Client) -> None:
         if not client.alive():
             return
-        positions = {partition: client.position(partition) for partition in self._assigned}
+        positions = {partition: client.position(partition) for partition in self._wanted}
         try:
             stuck = self._stalls.check(time.monotonic(), positions, client.end_offsets)
         except KafkaTimeoutError as fault:

@@ -95,6 +95,7 @@ class Workers:
         self._next: dict[Partition, int] = {}
         self._age = 0
         self._sought: dict[Partition, int] = {}
+        self._held: frozenset[Partition] = frozenset()
         self._early: list[tuple[_Worker, int, Frame]] = []
         self._losses: list[tuple[Partition, int, int]] = []
         self._ids = LogIds()
@@ -153,7 +154,12 @@ class Workers:
         for worker in self._workers:
             if worker is not None:
                 worker.places = [place for place in worker.places if place.at not in offsets]
-                worker.order(Order(self._age, list(offsets.items())))
+                worker.order(Order(self._age, list(offsets.items()), self._held))
+
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """See `Source.hold`."""
+        self._held = partitions
+        self.seek({})
 
     def losses(self) -> Sequence[tuple[Partition, int, int]]:
         """See `Source.losses`."""
@@ -180,7 +186,7 @@ class Workers:
         for i, worker in enumerate(self._workers):
             fresh = worker or _Worker(self._job, (i, len(self._workers)))
             if worker is None or worker.waits:
-                fresh.order(Order(self._age, [] if worker else list(self._next.items())))
+                fresh.order(Order(self._age, [] if worker else list(self._next.items()), self._held))
             self._workers[i] = fresh
             found.append(fresh)
         return found
@@ -245,6 +251,7 @@ def _work(pipe: Connection, job: Job, share: tuple[int, int]) -> None:
         order = msgspec.msgpack.decode(pipe.recv_bytes(), type=Order)
         while True:
             source.seek(dict(order.offsets))
+            source.hold(order.held)
             age = order.age
             while not pipe.poll():
                 done, fault = _read(source, decoded)

@@ -21,6 +21,9 @@ class Silent:
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         return
 
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        return
+
     def log_ids(self) -> Mapping[str, str]:
         return {}
 

@@ -165,6 +165,40 @@ def test_seek_reads_again_exactly(broker: Any, topic: str, produce: Any) -> None
         assert until(later, lambda _: later.caught_up() == later.assigned() != frozenset()) == {zero: first[zero][299:]}
 
 
+def test_what_is_held_stands_still_and_goes_on_where_it_was(
+    broker: Any, topic: str, produce: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.create_topic(topic, 4)
+    produce(broker, topic, {p: numbered(p, 0, 300) for p in range(4)})
+    first, second, third, last = (Partition(topic, p) for p in range(4))
+    asked: set[int] = set()
+    with source(broker, topic, max_poll_records=50) as one:
+        found = until(one, at_least(200))
+        fetcher = one._client.consumer._fetcher
+        fetchable = fetcher._fetchable_partitions
+        wanted = lambda: [key for key in fetchable() if asked.add(key.partition) is None]  # noqa: E731
+        monkeypatch.setattr(fetcher, "_fetchable_partitions", wanted)
+        one.seek({first: 20, second: 0})
+        one.hold(frozenset({first, second, last}))
+        asked.clear()
+        produce(broker, topic, {2: numbered(2, 300, 400)})
+        held = until(one, lambda found: found and asked and third in one.caught_up())
+        assert held.keys() == {third}
+        assert asked == {2}  # nothing is fetched of the others only to be thrown away
+        assert one.assigned() == {first, second, third, last}
+        assert one.caught_up() == {third}
+        one.hold(one.assigned())
+        produce(broker, topic, {2: numbered(2, 400, 410)})
+        assert one.poll(0.3) == []
+        one.hold(frozenset({second, last}))
+        again = until(one, at_least(280 + 10))
+        assert again[first] == list(enumerate(numbered(0, 0, 300)))[20:]
+        one.hold(frozenset({last}))
+        assert until(one, at_least(300)) == {second: list(enumerate(numbered(1, 0, 300)))}
+        assert [*found.get(third, []), *held[third], *again[third]] == list(enumerate(numbered(2, 0, 410)))
+        assert one.losses() == []
+
+
 def test_start_latest_skips_what_is_there(broker: Any, topic: str, produce: Any) -> None:
     broker.create_topic(topic, 4)
     produce(broker, topic, {0: numbered(0, 0, 50)})

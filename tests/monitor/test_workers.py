@@ -147,6 +147,26 @@ def test_a_seek_passes_over_what_is_on_its_way(real_broker: Any, topic: str, pla
         assert [offset for offset, _ in again[first]] == list(range(400, 1_010))
 
 
+def test_what_is_held_stands_still_in_its_worker(real_broker: Any, topic: str, places: Layout):
+    produce(real_broker, topic, range(400))
+    with workers(real_broker.consumer_options, topic, places) as source:
+        found: Rows = {}
+        read(source, 400, found)
+        held = frozenset({Partition(topic, 0), Partition(topic, 2)})
+        source.seek(dict.fromkeys(held, 10))
+        source.hold(held)
+        produce(real_broker, topic, range(400, 800))
+        fresh: Rows = {}
+        read(source, 200, fresh)
+        assert not fresh.keys() & held
+        assert source.assigned() == found.keys()
+        source.hold(frozenset())
+        read(source, 200 + 2 * 190, fresh)
+        assert {at: [offset for offset, _ in rows] for at, rows in fresh.items()} == {
+            at: list(range(10 if at in held else 100, 200)) for at in found
+        }
+
+
 def test_a_worker_that_dies_is_a_fault_and_costs_nothing(real_broker: Any, topic: str, places: Layout):
     with workers(real_broker.consumer_options, topic, places) as source:
         found: Rows = {}
