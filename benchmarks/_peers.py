@@ -26,11 +26,16 @@ PACKAGES = {
 than they can use."""
 
 
+MOST_REFERENCE_ROWS = 20_000
+"""Of a longer reference so many rows are taken at random: some packages need hours for more."""
+PATIENCE_SECONDS = 1_200
+
+
 def flags(name: str, folder: Path, rows: dict[str, np.ndarray]) -> np.ndarray | str:
     """What the package flags in each window, shape (windows, columns); or why it could not be asked.
 
-    rows: reference_numbers (numeric columns, rows), reference_words (word columns, rows), numbers and words of all
-    windows one after the other, sizes of the windows.
+    rows: as `rows_of` made them: reference_numbers (numeric columns, rows), reference_words (word columns, rows),
+    numbers and words of all windows one after the other, sizes of the windows.
     """
     try:
         python = interpreter(name, folder)
@@ -40,7 +45,12 @@ def flags(name: str, folder: Path, rows: dict[str, np.ndarray]) -> np.ndarray | 
         given, found = Path(home) / "rows.npz", Path(home) / "flags.npy"
         np.savez(given, **rows)
         order = [python, __file__, name, given, found]
-        done = subprocess.run(order, check=False, capture_output=True, text=True, cwd=home)
+        try:
+            done = subprocess.run(
+                order, check=False, capture_output=True, text=True, cwd=home, timeout=PATIENCE_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return f"did not end within {PATIENCE_SECONDS // 60} minutes"
         if done.returncode:
             return f"fails: {_last(done.stderr)}"
         return np.load(found)
@@ -70,10 +80,12 @@ def rows_of(reference: np.ndarray, live: np.ndarray, n_numbers: int, seed: int) 
     The columns of a window have as many rows as the one that has the fewest.
     """
     rng = np.random.default_rng(seed)
-    before, after = (_rows(side, n_numbers, rng) for side in (reference, live))
+    (before, words_before, _), (after, words, sizes) = (_rows(side, n_numbers, rng) for side in (reference, live))
+    n_kept = min(before.shape[1], MOST_REFERENCE_ROWS)
+    kept = np.sort(rng.choice(before.shape[1], n_kept, replace=False))
     return {
-        "reference_numbers": before[0], "reference_words": before[1], "reference_sizes": before[2],
-        "numbers": after[0], "words": after[1], "sizes": after[2],
+        "reference_numbers": before[:, kept], "reference_words": words_before[:, kept],
+        "numbers": after, "words": words, "sizes": sizes,
     }  # fmt: skip
 
 
