@@ -1,21 +1,32 @@
 """Work too large, too slow or too foreign for the service, in a process of its own that ends with the work.
 
-The process has limits on its time, its memory and what it writes, and none of driftd's secrets. The work is a function
-`in_child(given: bytes) -> bytes` of the module that is named; nothing else goes in or comes out.
+The process has limits on its time, its memory and what it writes, none of driftd's secrets, and no life beyond that of
+the service. The work is a function `in_child(given: bytes) -> bytes` of the module that is named; nothing else goes in
+or comes out.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO
+from typing import IO, Final
 
 from monitor.errors import ChildFault, DriftdError
+
+PR_SET_PDEATHSIG: Final = 1
+"""As in sys/prctl.h."""
+_lock: Final = threading.Lock()
+_at_work: Final[set[subprocess.Popen[bytes]]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,16 @@ def run(work: str, given: bytes, limits: Limits) -> bytes:
         raise ChildFault(f"no process could be started for it: {error}") from error
 
 
+def end_all() -> None:
+    """End what is at work, so that nothing of it is left; whoever waits for it gets a ChildFault."""
+    with _lock:
+        ended = list(_at_work)
+    for process in ended:
+        process.kill()
+    for process in ended:
+        process.wait()
+
+
 def _made(work: str, asked: IO[bytes], folder: str, limits: Limits) -> bytes:
     command = [sys.executable, "-I", "-m", "monitor.child", work, str(limits.seconds), str(limits.n_bytes)]
     alone = {
@@ -47,14 +68,28 @@ def _made(work: str, asked: IO[bytes], folder: str, limits: Limits) -> bytes:
         "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     with TemporaryFile() as made, TemporaryFile() as said:  # files, since they are bounded and pipes are not
-        done = subprocess.run(  # noqa: S603  # ourselves, without a shell
-            command, env=alone, stdin=asked, stdout=made, stderr=said, timeout=2 * limits.seconds, check=False
-        )
-        if done.returncode:
+        # Ourselves, without a shell.
+        process = subprocess.Popen(command, env=alone, stdin=asked, stdout=made, stderr=said)  # noqa: S603
+        with process, _noted(process):
+            code = process.wait(2 * limits.seconds)
+        if code:
             within = f"within {limits.seconds} s of work and {limits.n_bytes >> 20} MiB"
-            raise ChildFault(f"it could not be made {within}: {_last(said) or f'ended with {done.returncode}'}")
+            raise ChildFault(f"it could not be made {within}: {_last(said) or f'ended with {code}'}")
         made.seek(0)
         return made.read()
+
+
+@contextlib.contextmanager
+def _noted(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Known as at work, and ended with the context."""
+    with _lock:
+        _at_work.add(process)
+    try:
+        yield
+    finally:
+        with _lock:
+            _at_work.discard(process)
+        process.kill()
 
 
 def _last(said: IO[bytes]) -> str:
@@ -70,6 +105,8 @@ def _main(work: str, seconds: int, n_bytes: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ):  # fmt: skip
         resource.setrlimit(limit, (most, most))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing outlives a service that was killed, either
     # What libraries print is no part of what was made.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as to:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

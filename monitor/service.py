@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from monitor import child
 from monitor.assembly import Prepared, assemble, estate, letterbox, prepare
 from monitor.chores import housekeeping
 from monitor.config import Config
@@ -172,6 +173,7 @@ def _go_on(control: Control, shift: Shift, outside: Outside, notifier: Notifier)
                 store.recover(fault)
                 outside.metrics.recovered()
     finally:
+        child.end_all()  # they read the state
         store.close()
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ import pytest
 from monitor import child
 from monitor.child import Limits, run
 from monitor.errors import ChildFault
+
+PYTHON = sys.executable
 
 
 def n_files() -> int:
@@ -67,3 +72,63 @@ def test_where_no_process_can_be_started_that_is_told(tmp_path: Path, monkeypatc
     monkeypatch.setattr(child.sys, "executable", str(tmp_path / "none"))
     with pytest.raises(ChildFault, match="no process could be started"):
         run("work", b"", AMPLE)
+
+
+def until_there(file: Path) -> int:
+    """The number that is in a file, once it is there."""
+    give_up_at = time.monotonic() + 60
+    while not (file.exists() and file.read_text()):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
+    return int(file.read_text())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+SLEEPER = """
+import os, time, pathlib
+def in_child(given):
+    pathlib.Path(given.decode()).write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+def test_what_is_at_work_at_the_end_is_ended_and_whoever_waits_is_told(work: Path):
+    work.write_text(SLEEPER)
+    told: list[str] = []
+
+    def wait_for_it() -> None:
+        with pytest.raises(ChildFault) as fault:
+            run("work", bytes(work.parent / "pid"), Limits(300, 2**30))
+        told.append(str(fault.value))
+
+    waiting = threading.Thread(target=wait_for_it)
+    waiting.start()
+    pid = until_there(work.parent / "pid")
+    child.end_all()
+    assert not is_alive(pid)
+    waiting.join(30)
+    assert "ended with -9" in told[0]
+    child.end_all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_nothing_outlives_a_service_that_was_killed(work: Path):
+    work.write_text(SLEEPER)
+    code = f"from monitor.child import *; run('work', {bytes(work.parent / 'pid')!r}, Limits(300, 2**30))"
+    environment = os.environ | {"PYTHONPATH": str(Path(child.__file__).parents[1])}
+    stand_in = f"import sys; sys.executable = {child.sys.executable!r}; {code}"
+    service = subprocess.Popen([PYTHON, "-c", stand_in], env=environment)
+    pid = until_there(work.parent / "pid")
+    assert is_alive(pid)
+    service.kill()
+    service.wait()
+    give_up_at = time.monotonic() + 30
+    while is_alive(pid):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
