@@ -43,8 +43,8 @@ def flags(name: str, folder: Path, rows: dict[str, np.ndarray]) -> np.ndarray | 
         return f"does not install: {_last(fault.stderr)}"
     with tempfile.TemporaryDirectory() as home:
         given, found = Path(home) / "rows.npz", Path(home) / "flags.npy"
-        np.savez(given, **rows)
-        order = [python, __file__, name, given, found]
+        np.savez(given, allow_pickle=False, **rows)
+        order = [python, __file__, name, str(given), str(found)]
         try:
             done = subprocess.run(
                 order, check=False, capture_output=True, text=True, cwd=home, timeout=PATIENCE_SECONDS
@@ -68,7 +68,7 @@ def interpreter(name: str, folder: Path) -> str:
     python = home / "bin" / "python"
     if not (home / "ready").exists():
         venv.create(home, with_pip=True)
-        order = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES[name].split()]
+        order = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES[name].split()]
         subprocess.run(order, check=True, capture_output=True, text=True)
         (home / "ready").touch()
     return str(python)

@@ -82,7 +82,9 @@ def main() -> None:
         folder = Path(name)
         store = Store(folder / "state")
         machine, rng = engine(folder, store), np.random.default_rng(1)
-        checkpoints, closes, n_seen = [], [], 0
+        checkpoints: list[float] = []
+        closes: list[float] = []
+        n_seen = 0
         for window in range(wanted.windows):
             for step in range(N_CHECKPOINTS):
                 now_ms = window * WINDOW_MS + step * WINDOW_MS // N_CHECKPOINTS

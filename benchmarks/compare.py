@@ -9,6 +9,7 @@ some processors; where it sorts much faster without, all is measured a second ti
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,8 +58,8 @@ def table(rows: int, seed: int, shift: float) -> pd.DataFrame:
 
 def arrays(frame: pd.DataFrame) -> tuple[Arrays, Arrays]:
     """Numeric columns without missing values; columns of words as codes."""
-    numeric = [frame[name].dropna().to_numpy() for name in frame if name[0] == "x"]
-    return numeric, [pd.Categorical(frame[name]).codes.astype(np.int64) for name in frame if name[0] == "w"]
+    numeric = [frame[name].dropna().to_numpy() for name in map(str, frame) if name[0] == "x"]
+    return numeric, [pd.Categorical(frame[name]).codes.astype(np.int64) for name in map(str, frame) if name[0] == "w"]
 
 
 def prepared(numeric: Arrays, words: Arrays) -> tuple[Arrays, Bins, Profile]:
@@ -121,7 +123,7 @@ def divergences(p: np.ndarray, q: np.ndarray) -> None:
 
 def scipy_all(reference: pd.DataFrame, current: pd.DataFrame) -> None:
     """What `compare` computes, as far as SciPy, pandas and NumPy have it ready made."""
-    for name in reference:
+    for name in map(str, reference):
         p, q = reference[name], current[name]
         p.isna().mean(), q.isna().mean()
         if name[0] == "x":
@@ -145,7 +147,7 @@ def evidently(reference: pd.DataFrame, current: pd.DataFrame) -> Callable[[], ob
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import MissingValueCount, ValueDrift
 
-    numeric, words = ([name for name in reference if name[0] == kind] for kind in "xw")
+    numeric, words = ([name for name in map(str, reference) if name[0] == kind] for kind in "xw")
     definition = DataDefinition(numerical_columns=numeric, categorical_columns=words)
     sides = [Dataset.from_pandas(frame, data_definition=definition) for frame in (current, reference)]
     wanted = [(numeric, ("ks", "wasserstein", "psi", "jensenshannon")), (words, ("chisquare", "psi", "jensenshannon"))]
@@ -180,8 +182,8 @@ def sort_ns() -> float:
 
 def without_avx512() -> dict[str, str]:
     """The environment in which NumPy starts without AVX-512."""
-    features = np._core._multiarray_umath.__cpu_features__  # no public name for them
-    dispatched = np._core._multiarray_umath.__cpu_dispatch__
+    inner: Any = importlib.import_module("numpy._core._multiarray_umath")  # no public name for them
+    features, dispatched = inner.__cpu_features__, inner.__cpu_dispatch__
     names = [name for name in dispatched if features[name] and (name.startswith("AVX512") or name == "X86_V4")]
     return {**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(names)}
 

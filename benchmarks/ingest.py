@@ -106,6 +106,7 @@ def floor(servers: Sequence[str], topic: str, n_records: int, shape: Shape) -> I
         for records in source.poll(0.5):
             seen += records.n_read
             for value in records.values:
+                assert value is not None
                 decode(value)
     source.close()
 
@@ -172,7 +173,7 @@ class Histograms:
                 counts[row[name]] = counts.get(row[name], 0) + 1
 
 
-def typed(shape: Shape) -> Callable[[bytes | memoryview | None], Any]:
+def typed(shape: Shape) -> Callable[[bytes | memoryview], Any]:
     inner = msgspec.defstruct("F", [*((name, float) for name in shape.numbers), *((name, str) for name in shape.words)])
     return msgspec.json.Decoder(msgspec.defstruct("R", [("ts", int), ("score", float), ("features", inner)])).decode
 
@@ -201,7 +202,7 @@ def consumed(servers: Sequence[str], topic: str, n_records: int) -> Iterator[lis
     while seen < n_records:
         found = consumer.consume(5_000, 0.5)
         if found:
-            yield [message.value() for message in found]
+            yield [value for message in found if (value := message.value()) is not None]
         seen += len(found)
     consumer.close()
 

@@ -65,8 +65,8 @@ def month(store: Store, config: Config, known: Reference) -> None:
     """One model's windows, with drift in the last five days."""
     rng = np.random.default_rng(1)
     model = config.model[0]
-    judge, memory = Judge.of(known, model, ()), b""
-    desk = Desk(config, model, Subject(model.name, "1", known.bins.n_columns, known.id, "bench"), Board(20))
+    judge, memory = Judge.of(known, config, model), b""
+    desk = Desk(config, model, Subject(model.name, "1", known.bins.n_columns, known.id, "bench"), Board(20), {})
     store.keep([known], BEGIN_MS)
     for number in range(N_WINDOWS):
         start_ms = BEGIN_MS + number * HOUR_MS

@@ -155,8 +155,9 @@ def by_format() -> None:
 
         def decode_all(log: list[Records] = log, settings: Config = settings) -> None:
             line = Line(settings, settings.model[0], known, Saved(), lambda *_: None)
+            (decoder,) = line.decoders.values()
             for records in log:
-                line.decoders[records.partition.topic].decode(records)
+                decoder.decode(records)
 
         def whole(log: list[Records] = log, settings: Config = settings) -> None:
             line = Line(settings, settings.model[0], known, Saved(), lambda *_: None)

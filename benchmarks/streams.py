@@ -242,12 +242,12 @@ def _shares(shift: np.ndarray, change: Change | None, grown: np.ndarray) -> np.n
     score = (score - WORDS @ score) / np.sqrt(WORDS @ score**2 - (WORDS @ score) ** 2)
     words = WORDS * np.exp(shift[:, :, N_NUMBERS:, None] * score)
     share[:, :, N_NUMBERS:, 1 : 1 + WORDS.size] = words / words.sum(axis=-1, keepdims=True)
-    if kind == "words":
+    if change is not None and kind == "words":
         part = slice(N_NUMBERS, N_NUMBERS + change.n_columns)
         moved = size[:, None, None] * share[:, :, part, 1]
         share[:, :, part, 1] -= moved
         share[:, :, part, 3] += moved
-    if kind == "new":
+    if change is not None and kind == "new":
         part = slice(N_NUMBERS, N_NUMBERS + change.n_columns)
         share[:, :, part] *= 1 - size[:, None, None, None]
         share[:, :, part, NEW] += size[:, None, None]
@@ -371,7 +371,7 @@ class Watched:
     @property
     def pages(self) -> np.ndarray:
         """Windows in which people are told something new, shape (windows,)."""
-        return self.opened.any(axis=1)
+        return np.asarray(self.opened.any(axis=1))
 
 
 def _bins() -> Bins:
