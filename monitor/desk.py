@@ -165,7 +165,7 @@ class Desk:
             if options is None:
                 return Answer(False, f"no [[retrain]] of {self._model.name} has the channel {latest.channel} any more")
             trigger, words = retrain.called_back(latest, order, options, now_ms)
-        if trigger is not None and isinstance(order, Approve):
+        if trigger is not None:
             self._call(trigger)
         self._step(trigger, now_ms)
         return Answer(trigger is not None, words)

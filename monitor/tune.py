@@ -124,6 +124,7 @@ def _try(name: str, variables: Mapping[str, str]) -> Trial:
 
 def _in_a_child(name: str, environment: Mapping[str, str]) -> float:
     command = [sys.executable, "-m", __name__, name]
+    # Ourselves, without a shell.
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603
     return float(done.stdout)
 

@@ -119,7 +119,7 @@ def test_a_new_model_takes_its_share_from_the_others_and_the_whole_stays_the_bud
 def test_windows_that_are_long_or_have_no_time_count_as_hours(
     config: Config, home: Path, window: str, per: str, period: int
 ):
-    model = Model(name="m", reference=Path("ref"), window=window)  # type: ignore[arg-type]
+    model = Model(name="m", reference=Path("ref"), window=window)
     known = config.model_copy(update={"budget": config.budget.model_copy(update={"per": per}), "model": (model,)})
     assert allowance.of(known, model, unseal(home / "ref").bins).by_segment["all"].period == period
 
@@ -214,8 +214,8 @@ def test_the_ledger_and_the_words_of_an_alarm(home: Path, config: Config):
     reference = unseal(home / "ref")
     judge, memory = Judge.of(reference, config, config.model[0]), b""
     told = None
-    for judged, memory in _judged(judge, reference, 40, shift_from=30):  # noqa: B007
-        told = next((v for v in judged.verdicts if v.outcome is Outcome.DRIFT), told)
+    for judged, latest in _judged(judge, reference, 40, shift_from=30):
+        told, memory = next((v for v in judged.verdicts if v.outcome is Outcome.DRIFT), told), latest
     book = ledger(memory)
     assert book is not None
     assert (book.n_windows, book.false_alarms, book.per) == (40, 2.0, "week")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -366,7 +365,10 @@ def test_a_storm_is_told_within_bounds_and_the_rest_in_a_digest():
 
 def test_a_channel_has_room_again_after_a_while():
     board = Board(burst=1)
-    line: Callable[[str], Line] = lambda name: Line(name, Severity.WARNING, "drift in a")  # noqa: E731
+
+    def line(name: str) -> Line:
+        return Line(name, Severity.WARNING, "drift in a")
+
     assert board.admits("slack", line("a"), 0)
     assert not board.admits("slack", line("b"), SPELL_MS - 1)
     assert board.admits("slack", line("c"), SPELL_MS)

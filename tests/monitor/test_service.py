@@ -246,7 +246,7 @@ def test_no_kill_changes_windows_verdicts_or_messages(real_broker: Any, setting:
             if step % 2:  # at any time from its first breath on
                 time.sleep(rng.uniform(0.1, 1.2))
             else:  # while it works: something is committed and something is not
-                until(lambda: n_read(killed) > before, child)  # noqa: B023
+                until(lambda before=before: n_read(killed) > before, child)
                 time.sleep(rng.uniform(0, 0.05))
             mid_way += child.poll() is None and n_read(killed) < wanted
             child.kill()
@@ -291,10 +291,10 @@ def test_two_workers_say_what_one_says_though_they_die(real_broker: Any, setting
     with running(shared) as child:
         for step in range(steps):
             setting.produce(log[step * len(log) // steps : (step + 1) * len(log) // steps], 4)
-            until(lambda: n_read(shared) > step * len(log) // steps, child)  # noqa: B023
+            until(lambda step=step: n_read(shared) > step * len(log) // steps, child)
             victim = workers_of(child)[step % 2]
             os.kill(victim, signal.SIGKILL)
-            until(lambda: len(workers_of(child)) == 2 and victim not in workers_of(child), child)  # noqa: B023
+            until(lambda gone=victim: len(workers_of(child)) == 2 and gone not in workers_of(child), child)
         until(lambda: settled(shared, len(log)), child)
         workers = workers_of(child)
         child.send_signal(signal.SIGTERM)
