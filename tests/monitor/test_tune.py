@@ -57,10 +57,9 @@ from monitor.tune import give_back
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-parts, kept, before = [], [], resident()
-for _ in range(400):
-    parts.append(b"x" * 100_000)
-    kept.append(bytes(1_000))  # lies behind it, so that the heap does not simply get shorter
+before = resident()
+parts = [b"x" * 100_000 for _ in range(400)]
+last = parts.pop()  # lies behind the others, all holes are long filled: the heap does not simply get shorter
 full = resident()
 parts.clear()
 left = resident()
