@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from monitor import child
+from monitor.errors import ChildFault
 from monitor.history import Compared, History, Unknown
 from monitor.message import ColumnChange, Notice
 from monitor.outline import Outline, outline
@@ -26,6 +27,8 @@ N_WINDOWS: Final = 60
 _REFERENCE, _CURRENT, _FAINT = "#8a94a6", "#d1495b", "#d8dce3"
 LIMITS: Final = child.Limits(seconds=10, n_bytes=2**30)
 """A mail, which carries its picture, waits meanwhile, and the mails after it."""
+TURN_SECONDS: Final = 20.0
+"""How long the one before is waited for; a drawing may pass twice its seconds of work."""
 _ONE_AT_A_TIME: Final = threading.Lock()
 
 
@@ -38,10 +41,15 @@ class Asked(msgspec.Struct, frozen=True):
 
 def picture(directory: Path, notice: Notice) -> bytes | None:
     """A PNG with a row per column: its distribution beside the reference's, and effect or evidence over the latest
-    windows. None when nothing is kept of which it could be drawn; ChildFault when it cannot be."""
+    windows. None when nothing is kept of which it could be drawn; ChildFault when it cannot be, at the latest after
+    TURN_SECONDS and twice the seconds of LIMITS."""
     asked = msgspec.json.encode(Asked(str(directory.resolve()), notice))
-    with _ONE_AT_A_TIME:
+    if not _ONE_AT_A_TIME.acquire(timeout=TURN_SECONDS):
+        raise ChildFault(f"others were being drawn for {TURN_SECONDS:g} s")
+    try:
         return child.run(__name__, asked, LIMITS) or None
+    finally:
+        _ONE_AT_A_TIME.release()
 
 
 def in_child(given: bytes) -> bytes:

@@ -2,12 +2,13 @@
 
 A notice has the same Message-ID in every attempt, and all messages of an incident refer to one that stands for it, by
 which mail programs put them together. The server is called with the same care as any receiver: its address is judged,
-its certificate checked.
+its certificate checked. An alert waits for its picture, within bounds: it is drawn in good time or left out.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -36,6 +37,9 @@ from monitor.channels.mask import readable
 from monitor.channels.smtp import PORTS, Delivery, Security, Server
 from monitor.message import AlertBody, Body, Notice, RetrainBody
 
+_LOGGER: Final = logging.getLogger("driftd.channel")
+FRESH_SECONDS: Final = 20.0
+"""Age from which on an alert goes without its picture: what drew slowly for the mails before has held it up enough."""
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 
 
@@ -93,6 +97,7 @@ class EmailChannel(Channel):
     Options: ClassVar[type[BaseModel]] = EmailOptions
 
     def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
+        self._name = name
         self._options = chosen = own(options, EmailOptions)
         self._tools = tools
         self._tls = trust(secrets.get("ca", ""))
@@ -129,7 +134,7 @@ class EmailChannel(Channel):
         message["Auto-Submitted"] = "auto-generated"
         link = self._tools.link(notice)
         message.set_content(text(body, link))
-        png = self._tools.picture(notice) if isinstance(body, AlertBody) else None
+        png = self._picture(notice, attempt)
         page = EmailMessage(policy=POLICY)
         page.set_content(html(body, link, picture=png is not None), subtype="html")
         if png is not None:
@@ -140,6 +145,18 @@ class EmailChannel(Channel):
             evidence = msgspec.json.format(msgspec.json.encode(body), indent=2)
             message.add_attachment(evidence, "application", "json", filename="evidence.json")
         return message
+
+    def _picture(self, notice: Notice, attempt: Attempt) -> bytes | None:
+        """What the alert is about, drawn while the mail waits: nothing can be added to it later."""
+        is_fresh = self._tools.clock() - attempt.queued_at < FRESH_SECONDS
+        if not (is_fresh and isinstance(notice.body, AlertBody) and notice.body.columns):
+            return None
+        try:
+            return self._tools.picture(notice)
+        except Exception:  # drawing is the shell's, and whatever goes wrong there must not hold up the alert
+            missing = {"event": "email.no_picture", "channel": self._name, "incident": notice.incident}
+            _LOGGER.exception("channel %s: no picture of %s", self._name, notice.incident, extra=missing)
+            return None
 
 
 def subject(body: Body) -> str:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from broker.realbroker import PASSWORD, USER, RealBroker
+from broker.realbroker import RealBroker
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as Place
-from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 from kafka import TopicPartition
 from kafka.errors import LogTruncationError
 from kafka.protocol.producer import ProduceRequest
@@ -25,101 +21,33 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.record.util import calc_crc32c
 from kafka.structs import OffsetAndMetadata
 
-from monitor.batch import Partition, Records
+from monitor.batch import Partition
 from monitor.errors import SourceError
 from monitor.sources import kafka as source_module
 from monitor.sources.embedded import EmbeddedBroker
 from monitor.sources.kafka import BLIND_SECONDS, KafkaSource, Pace
-from monitor.sources.kafkaclient import QUIETED, Client, client_options
+from monitor.sources.kafkaclient import Client, client_options
 from monitor.sources.kafkawatch import LogIds, StallGuard
 from monitor.sources.unpack import MAX_BYTES
+from tests.monitor.reading import (
+    Read,
+    at_least,
+    connect,
+    count,
+    leaves_sockets,
+    lets_sockets_go,
+    numbered,
+    source,
+    until,
+)
 
-# kafka-python leaves the socket of a connection that was refused, or not trusted, to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <(socket.socket|ssl.SSLSocket):ResourceWarning")
-leaves_sockets = pytest.mark.usefixtures("sockets_collected")
-
-Read = dict[Partition, list[tuple[int, bytes | None]]]
-names = (f"topic-{number}" for number in itertools.count())
-
-
-@pytest.fixture
-def sockets_collected() -> Iterator[None]:
-    yield
-    gc.collect()
+pytestmark = lets_sockets_go
+names = (f"writer-{number}" for number in itertools.count())
 
 
 @pytest.fixture(params=["embedded_broker", "real_broker"])
 def broker(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def topic(request: pytest.FixtureRequest) -> str:
-    return f"{request.node.originalname}-{next(names)}".replace("_", "-")
-
-
-@pytest.fixture
-def produce() -> Iterator[Callable[..., None]]:
-    """produce(broker, topic, {partition: values}) waits until the broker has them."""
-    made: list[Any] = []
-
-    def send(broker: Any, topic: str, values: Mapping[int, list[bytes | None]], **options: Any) -> None:
-        servers = broker.bootstrap_servers
-        joined = servers if isinstance(servers, str) else ",".join(servers)
-        producer = Producer({"bootstrap.servers": joined, "compression.type": "lz4", "log_level": 0, **options})
-        made.append(producer)
-        for partition, batch in values.items():
-            for value in batch:
-                producer.produce(topic, value, key=b"k", partition=partition)
-        assert producer.flush(30) == 0
-
-    yield send
-    made.clear()
-
-
-def source(broker: Any, *topics: str, **options: Any) -> Any:
-    start, pace = options.pop("start", "earliest"), options.pop("pace", Pace(recheck_seconds=0.3))
-    merged = {**broker.consumer_options, "fetch_max_wait_ms": 100, **options}
-    return closing(KafkaSource(topics, merged, start=start, pace=pace))
-
-
-def until(one: KafkaSource, done: Callable[[Read], bool], seconds: float = 40, found: Read | None = None) -> Read:
-    found = {} if found is None else found
-    deadline = time.monotonic() + seconds
-    while not done(found):
-        assert time.monotonic() < deadline, f"after {seconds} s only { ({p: len(r) for p, r in found.items()}) }"
-        for records in one.poll(0.1):
-            check(records)
-            values = [None if value is None else bytes(value) for value in records.values]
-            found.setdefault(records.partition, []).extend(zip(records.offsets.tolist(), values, strict=True))
-    return found
-
-
-def connect(one: KafkaSource) -> None:
-    """Polls until the first attempt to connect has failed or succeeded."""
-    one.poll(0.1)
-    while one._attempt is not None:
-        one.poll(0.1)
-
-
-def check(records: Records) -> None:
-    assert len(records.values) == records.offsets.size == records.timestamps_ms.size > 0
-    assert (records.offsets[1:] > records.offsets[:-1]).all()
-    assert records.next_offset > records.offsets[-1]
-    assert (abs(records.timestamps_ms / 1000 - time.time()) < 600).all()
-
-
-def count(found: Read) -> int:
-    return sum(len(records) for records in found.values())
-
-
-def at_least(wanted: int) -> Callable[[Read], bool]:
-    """One poll need not bring all that is there."""
-    return lambda found: count(found) >= wanted
-
-
-def numbered(partition: int, first: int, last: int) -> list[bytes | None]:
-    return [b"%d:%d" % (partition, index) for index in range(first, last)]
 
 
 def test_reads_every_partition_in_order_and_catches_up(broker: Any, topic: str, produce: Any) -> None:
@@ -611,187 +539,3 @@ def test_a_new_leader_with_a_shorter_log(
         monkeypatch.setattr(one._client.consumer, "poll", cut)
         assert until(one, at_least(3)) == {zero: list(enumerate(numbered(0, 0, 10)))[7:]}
         assert one.losses() == [(zero, 10, 7)]
-
-
-# ---- who may read
-
-
-LOGIN = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_plain_username": USER}
-MECHANISMS = ("PLAIN", "SCRAM-SHA-512")
-
-
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_the_right_password(
-    mechanism: str, real_broker: RealBroker, topic: str, produce: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    real_broker.create_topic(topic, 1)
-    produce(real_broker, topic, {0: numbered(0, 0, 3)})
-    login = {**LOGIN, "sasl_mechanism": mechanism, "sasl_plain_password": PASSWORD}
-    with source(real_broker, topic, bootstrap_servers=real_broker.sasl_servers, **login) as one:
-        assert count(until(one, at_least(3))) == 3
-    clear = [r.message for r in caplog.records if r.levelno >= logging.WARNING]
-    assert len(clear) == (mechanism == "PLAIN")
-    assert all("in the clear" in text for text in clear)
-
-
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_wrong_password_is_an_error_that_says_so(
-    mechanism: str, real_broker: RealBroker, topic: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    login = {**LOGIN, "sasl_mechanism": mechanism, "sasl_plain_password": "not-this-one"}
-    with source(real_broker, topic, bootstrap_servers=real_broker.sasl_servers, **login) as one:
-        for _ in range(2):
-            with pytest.raises(SourceError, match=r"refuses the login: .*Authentication failed") as told:
-                connect(one)
-            assert "not-this-one" not in str(told.value)
-        assert not one.connected
-    assert "not-this-one" not in caplog.text
-
-
-def test_a_login_that_is_refused_at_a_reconnect(real_broker: RealBroker, topic: str, produce: Any) -> None:
-    real_broker.create_topic(topic, 1)
-    produce(real_broker, topic, {0: numbered(0, 0, 3)})
-    login = {**LOGIN, "bootstrap_servers": real_broker.sasl_servers, "sasl_plain_password": PASSWORD}
-    with source(real_broker, topic, **login) as one:
-        until(one, count)
-        manager = one._client._manager
-        manager.config["sasl_plain_password"] = "not-this-one"  # as if it had been changed at the broker
-        manager.call_soon(lambda: [connection.close() for connection in list(manager._conns.values())])
-        with pytest.raises(SourceError, match="refuses the login"):
-            until(one, lambda _: False)
-
-
-def test_an_unknown_mechanism_is_an_error_that_says_so(real_broker: RealBroker, topic: str) -> None:
-    login = {**LOGIN, "sasl_mechanism": "SCRAM-SHA-256", "sasl_plain_password": PASSWORD}
-    with (
-        source(real_broker, topic, bootstrap_servers=real_broker.sasl_servers, **login) as one,
-        pytest.raises(SourceError, match="refuses the login"),
-    ):
-        connect(one)
-
-
-@leaves_sockets
-def test_tls(real_broker: RealBroker, topic: str, produce: Any, tmp_path: Path) -> None:
-    real_broker.create_topic(topic, 1)
-    produce(real_broker, topic, {0: numbered(0, 0, 3)})
-    login = {**LOGIN, "security_protocol": "SASL_SSL", "sasl_plain_password": PASSWORD}
-    login["bootstrap_servers"] = real_broker.tls_servers
-    with source(real_broker, topic, ssl_cafile=str(real_broker.certificate()), **login) as one:
-        assert count(until(one, at_least(3))) == 3
-    with (
-        source(
-            real_broker, topic, ssl_cafile=str(real_broker.certificate()), **{**login, "sasl_plain_password": "no"}
-        ) as one,
-        pytest.raises(SourceError, match="refuses the login"),
-    ):
-        connect(one)
-    with source(real_broker, topic, **login) as one, pytest.raises(SourceError, match=r"not trusted .*ssl_cafile"):
-        connect(one)
-    empty = tmp_path / "empty.pem"
-    empty.write_text("")
-    with (
-        source(real_broker, topic, ssl_cafile=str(empty), **login) as one,
-        pytest.raises(SourceError, match="TLS files cannot be used"),
-    ):
-        connect(one)
-
-
-@pytest.mark.parametrize("operation", [AclOperation.READ, AclOperation.DESCRIBE])
-def test_a_topic_that_may_not_be_read_is_an_error_that_says_so(
-    operation: AclOperation, real_broker: RealBroker, topic: str, produce: Any
-) -> None:
-    real_broker.create_topic(topic, 1)
-    produce(real_broker, topic, {0: numbered(0, 0, 3)})
-    pattern = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL)
-    deny = AclBinding(*pattern, f"User:{USER}", "*", operation, AclPermissionType.DENY)
-    admin = real_broker.admin()
-    admin.create_acls([deny])[deny].result(30)
-    login = {**LOGIN, "bootstrap_servers": real_broker.sasl_servers, "sasl_plain_password": PASSWORD}
-    with (
-        source(real_broker, topic, **login) as one,
-        pytest.raises(SourceError, match=f"denies access to .*{topic}.* READ and DESCRIBE"),
-    ):
-        until(one, lambda _: False)
-
-
-# ---- options and words
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"group_id": "g"}, "driftd's own"),
-        ({"allow_auto_create_topics": True}, "driftd's own"),
-        ({"bootstrap_server": "x"}, "has no option bootstrap_server"),
-        ({"ssl_cafile": "/nowhere/ca.pem"}, "no such file"),
-        ({"isolation_level": "serializable"}, "read_uncommitted or read_committed"),
-    ],
-)
-def test_options_that_cannot_be(options: dict[str, Any], text: str) -> None:
-    with pytest.raises(SourceError, match=text):
-        KafkaSource(["t"], options)
-
-
-@pytest.mark.parametrize("options", [{"fetch_max_wait_ms": 60_000}, {"bootstrap_servers": ["a:b:c"]}])
-def test_options_that_the_library_refuses(options: dict[str, Any]) -> None:
-    with (
-        closing(KafkaSource(["t"], {"bootstrap_servers": ["127.0.0.1:1"], **options})) as one,
-        pytest.raises(SourceError, match="cannot be read: KafkaConfigurationError"),
-    ):
-        connect(one)
-
-
-def test_lists_from_a_configuration_file_become_what_the_library_wants(
-    embedded_broker: EmbeddedBroker, topic: str, produce: Any
-) -> None:
-    produce(embedded_broker, topic, {0: [b"a"]})
-    options = {"bootstrap_servers": tuple(embedded_broker.bootstrap_servers), "api_version": [2, 0]}
-    with closing(KafkaSource([topic], options)) as one:
-        assert count(until(one, at_least(1))) == 1
-
-
-def test_the_library_is_heard_only_by_who_asks_for_its_debug_lines(
-    topic: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    levels = {name: logging.getLogger(name).level for name in QUIETED}
-
-    def heard() -> set[str]:
-        caplog.clear()
-        with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never says a word
-            servers = f"127.0.0.1:{silent.getsockname()[1]}"
-            with closing(KafkaSource([topic], {"bootstrap_servers": servers}, pace=Pace(connect_seconds=0.2))) as one:
-                connect(one)
-        return {record.name for record in caplog.records if record.levelno >= logging.WARNING}
-
-    try:
-        assert heard() == {"driftd.source"}
-        for name in QUIETED:
-            logging.getLogger(name).setLevel(logging.NOTSET)
-        with caplog.at_level(logging.DEBUG, "kafka"):
-            assert heard() > {"driftd.source"}
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-
-
-def test_the_embedded_broker_says_what_it_cannot_do(embedded_broker: EmbeddedBroker, topic: str) -> None:
-    with pytest.raises(ValueError, match="4 partitions"):
-        embedded_broker.create_topic(topic, 3)
-    producer = embedded_broker.producer(linger_ms=1)
-    producer.produce(topic, b"x")
-    assert producer.flush(10) == 0
-
-
-def test_a_closed_embedded_broker_says_so() -> None:
-    with EmbeddedBroker() as broker:
-        assert len(broker.bootstrap_servers) == 1
-    with pytest.raises(SourceError, match="closed"):
-        broker.create_topic("t")
-
-
-def test_warnings_are_errors_here_so_clients_must_be_let_go(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), EmbeddedBroker() as broker, source(broker, "t") as one:
-        broker.create_topic("t")
-        one.poll(0.1)
-        one.close()
-        one.close()

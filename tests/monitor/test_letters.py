@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gc
 import itertools
 import json
 import queue
@@ -31,12 +30,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:Resource
 
 AT = Partition("predictions", 3)
 names = (f"dead-letters-{number}" for number in itertools.count())
-
-
-@pytest.fixture
-def sockets_collected() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 @pytest.fixture
