@@ -32,6 +32,7 @@ from scipy import special
 from detectors.cells import BELOW, FIRST, MISSING, N_CELLS, Cells, Floats, Places
 from detectors.joint import waves
 from detectors.mmd import kept_columns
+from detectors.parts import FIXED
 from detectors.profile import Profile
 
 N_FOLDS: Final = 5
@@ -67,6 +68,22 @@ class Told:
     columns: Mapping[int, float]
     n_reference: int
     n_current: int
+
+    @property
+    def effect(self) -> float:
+        """How much higher the window's rows rank, in standard deviations of a rank, in [-sqrt 3, sqrt 3]."""
+        return float(np.sqrt(3) * (2 * self.auc - 1))
+
+    @property
+    def reading(self) -> tuple[int, int]:
+        """Independent rows whose mean scatters as the effect does without drift, and the effect's total over them."""
+        rows = int(self.n_reference * self.n_current / (self.n_reference + self.n_current) / SHARED)
+        return rows, round(self.effect * FIXED) * rows
+
+
+def auc_of(effect: float) -> float:
+    """The other way round, see `Told.effect`."""
+    return float(np.clip((1 + effect / np.sqrt(3)) / 2, 0, 1))
 
 
 @dataclass(frozen=True, eq=False)
