@@ -157,16 +157,25 @@ class Classifier:
         parts = [self.rows[fold == k] for k in range(N_FOLDS)]
         return [(own, (total - own.sum(axis=0, dtype=np.float64)) / (self.n_reference - len(own))) for own in parts]
 
+    @cached_property
+    def _moments(self) -> tuple[Floats, Floats]:
+        return _moments(self.rows)
+
     def _leaning(self, current: Rows) -> dict[int, float]:
         """The columns by the variance of what they add to the scores on either side, the most important first."""
-        sides = self.rows.astype(np.float64), current.astype(np.float64)
-        weights = _weights(sides[1].mean(axis=0) - sides[0].mean(axis=0))
-        part = np.square(weights) * sum(side.var(axis=0) for side in sides)
+        (mean, variance), (other, other_variance) = self._moments, _moments(current)
+        part = np.square(_weights(other - mean)) * (variance + other_variance)
         known = self.owners >= 0
         shared = np.broadcast_to((part / known.sum(axis=1))[:, None], known.shape)
         by_column = np.bincount(self.owners[known], shared[known]) / max(float(part.sum()), 1e-300)
         ordered = np.argsort(-by_column, kind="stable")[:MOST_NAMED].tolist()
         return {column: float(by_column[column]) for column in ordered if by_column[column] >= LEAST_PART}
+
+
+def _moments(rows: Rows) -> tuple[Floats, Floats]:
+    """Mean and variance of every function."""
+    mean = rows.mean(axis=0, dtype=np.float64)
+    return mean, np.einsum("ij,ij->j", rows, rows) / len(rows) - mean**2
 
 
 def _weights(off: Floats) -> NDArray[np.float32]:

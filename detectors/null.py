@@ -135,7 +135,9 @@ def prior(signals: Signals, whole: Reading, row_variance: Floats, blocks: Blocks
     rate, size = _events(signals, whole, blocks)
     deadband, most_rows = np.where(is_share, DEADBAND_SHARE, DEADBAND) * unit, zero + np.inf
     if signals.n_told:
-        # However columns wobble, rows are told apart the better, so that it adds up and never comes home.
+        # Rows of one source are told apart by chance alone, whatever stretches of a sorted file are. However columns
+        # wobble, rows are told apart the better, so that it adds up and never comes home.
+        level[-1] = 0.0
         deadband[-1] = DEADBAND * np.sqrt(signals.bins.n_columns)
         most_rows[-1] = signals.pairs.n_shown
     return Null(

@@ -190,3 +190,16 @@ def test_rows_in_no_order_of_time_must_differ_by_more_than_their_columns_may_wob
     wobbling = [drawn(rng, N_ROWS, 0.05 * rng.normal(size=(N_NUMBERS, 1))) for _ in range(60)]
     assert not bare.alarms(wobbling)[:, -1].any()
     assert bare.alarms([entwined(drawn(rng, N_ROWS), rng, 0.7) for _ in range(12)])[:, -1].any()
+
+
+def test_a_reference_that_is_sorted_does_not_blind_it():
+    """Stretches of a sorted file are nothing like the whole, but windows will be."""
+    rng = np.random.default_rng(11)
+    table = drawn(rng, 20_000)
+    order = np.argsort(table.numbers[0])
+    ordered = Table(table.numbers[:, order], table.words[order])
+    misled = Watchman.of(ordered, N_ROWS, n_shown=N_SHOWN, mend=lambda m: replace(m, misleading="sorted by x0"))
+    values, _ = misled.signals.values(misled.blocks.windows)
+    assert auc_of(float(values[:, -1].mean())) > 0.8
+    assert not misled.alarms([drawn(rng, N_ROWS) for _ in range(60)])[:, -1].any()
+    assert misled.alarms([entwined(drawn(rng, N_ROWS), rng, 0.7) for _ in range(12)])[:, -1].any()
