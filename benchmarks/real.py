@@ -76,7 +76,9 @@ def told(case: Case, size: int) -> Told:
         checked = read_config(config)
         (model,) = checked.model
         frame = case.reference[list(case.current.columns)]
-        reference = seal(frame, kinds_of(frame, {}), home / "reference", slicing(frame, model))
+        reference = seal(
+            frame, kinds_of(frame, {}), home / "reference", slicing(frame, model, checked.state.sample_rows)
+        )
         case.current.to_parquet(home / "log.parquet", index=False)
         replay(checked, model, reference, Log([home / "log.parquet"]), home / "out")
         firing: set[str] = set()

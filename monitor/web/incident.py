@@ -10,6 +10,7 @@ from litestar import Request, Response, get
 from litestar.params import FromPath
 
 from detectors.joint import JOINT_NAME
+from detectors.pairs import WHOLE_ROWS
 from monitor import describe
 from monitor.account import ClosedWindow, ColumnPoint, Explanation, TriggerEntry
 from monitor.alert import Drifting, Episode
@@ -184,6 +185,8 @@ def _distribution(compared: Compared | None, column: str, course: Html) -> Html:
         why = "This window, or the reference that it was counted on, is not kept any more."
     elif column == JOINT_NAME:
         why = describe.JOINT
+    elif column == WHOLE_ROWS:
+        why = describe.TOLD_APART
     elif column in compared.pair.bins.pair_names:
         why = describe.correlations(compared.pair, compared.pair.bins.pair_names.index(column))
     elif column not in compared.pair.bins.names:
