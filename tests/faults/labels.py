@@ -60,7 +60,9 @@ def world(records: Sequence[Record], seed: int) -> list[Later]:
         place, time_ms = i / len(records), FIRST_MS + i * STEP_MS
         if rng.random() < 0.15:
             continue
-        wait_ms = rng.choice((0, 500, 5_000, 20_000, rng.randrange(60_000), rng.randrange(190_000)))
+        wait_ms = rng.choice(
+            (0, 500, 5_000, 20_000, rng.randrange(60_000), rng.randrange(190_000), rng.randrange(500_000))
+        )
         if rng.random() < 0.06:
             wait_ms = -rng.randrange(30_000)
         x = record.x if isinstance(record.x, float) and abs(record.x) < 100 else 0.0
@@ -166,12 +168,13 @@ def losses(predictions: Placed, labels: Placed) -> Losses:
         if record.id not in waiting:
             continue
         prediction, known_ms = waiting[record.id]
-        if known_ms < end_ms and record.time_ms - known_ms <= LAG_MS:
-            counts["joined"] += 1
-            loss = abs(record.label - prediction.x)
-            rows.append((end_ms, prediction.plan, record.partition, offset, loss))
-        else:
+        if not -LAG_MS - WINDOW_MS <= record.time_ms - known_ms <= LAG_MS:
+            continue
+        if known_ms >= end_ms:
             counts["late"] += 1
+            continue
+        counts["joined"] += 1
+        rows.append((end_ms, prediction.plan, record.partition, offset, abs(record.label - prediction.x)))
     return Losses.of(rows, counts)
 
 
