@@ -297,15 +297,20 @@ class KafkaSource:
         return _noted(Records(partition, *frames, next_offset=next_offset, n_lost=n_refused(partition, pieces)), seen)
 
     def _note_positions(self, client: Client) -> None:
-        lag = {partition: n for partition, n in self._lag.items() if partition in self._assigned & self._held}
+        lag = {partition: n for partition, n in self._lag.items() if partition in self._assigned}
+        # Windows close on the word that labels were read to their end, so it must be as new as what was taken: not
+        # while an answer waits in the client, and not by what was true before the connection was lost.
+        caught_up, untaken = set(), client.untaken()
         for partition in self._wanted:
             position, end = client.position(partition), client.end(partition)
             if position is not None:
                 self._next[partition] = position
                 if end is not None:
                     lag[partition] = max(0, end - position)
+                    if end <= position and partition not in untaken:
+                        caught_up.add(partition)
         self._lag = lag
-        self._caught_up = frozenset(partition for partition in self._wanted if lag.get(partition) == 0)
+        self._caught_up = frozenset(caught_up)
 
     # -- which partitions, and from where
 
@@ -416,7 +421,9 @@ class KafkaSource:
             return
         if self._client.alive():
             self._reporter.back()
-        elif self._reporter.away(self._client.fault()) > RENEW_AFTER_SECONDS:
+            return
+        self._client.forget_ends()
+        if self._reporter.away(self._client.fault()) > RENEW_AFTER_SECONDS:
             self._drop()
 
     def _drop(self) -> None:

@@ -204,6 +204,22 @@ class Client:
         end = self.consumer.highwater(TopicPartition(*partition))
         return None if end is None else int(end)
 
+    def forget_ends(self) -> None:
+        """What the last answers told of ends is out of date: the next one has to come first, and tell all of them."""
+
+        def forget() -> None:
+            # In a session that goes on, the broker passes over partitions of which there is nothing new.
+            self.consumer._fetcher._session_handlers.clear()
+            for state in list(self.consumer._subscription.assignment.values()):
+                state.highwater = None
+
+        self._manager.call_soon(forget)  # the library's own thread works on these
+
+    def untaken(self) -> frozenset[Partition]:
+        """Partitions of which an answer has come that no poll has taken yet."""
+        answers = self.consumer._fetcher._completed_fetches.copy()
+        return frozenset(Partition(*answer.topic_partition) for answer in answers)
+
     def first_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Where each partition's log begins, by request. KafkaTimeoutError when that cannot be learnt."""
         return self._offsets(self.consumer.beginning_offsets, partitions)
