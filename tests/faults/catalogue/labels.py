@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from functools import partial
 
@@ -102,6 +103,31 @@ def broker_killed_among_labels(scene: Scene) -> int:
             scene.broker.start()
             scene.feed(step)
     return 3
+
+
+@labelled(kafka="max_poll_records = 1")
+def frozen_among_labels(scene: Scene) -> int:
+    """SIGSTOP and SIGCONT, four times; much of both topics is there when it goes on, and comes in many small pieces."""
+    with scene.midway(0.15) as daemon:
+        for step in range(1, 5):
+            scene.until(scene.settled, daemon)
+            daemon.send(signal.SIGSTOP)
+            scene.feed(0.15 + step * 0.2)
+            daemon.send(signal.SIGCONT)
+    return 4
+
+
+@killing(kafka="workers = 2")
+def killed_among_labels_with_two_workers(scene: Scene) -> int:
+    """SIGKILL when all is read and written, four times; two processes read, each some predictions and some labels."""
+    for step in range(1, 5):
+        with scene.daemon() as daemon:
+            for part in range(1, 5):
+                scene.feed((step - 1 + part / 4) * 0.22)
+                scene.until(scene.settled, daemon)
+            daemon.kill()
+    scene.finish()
+    return 4
 
 
 @labelled(behind_proxy=True)

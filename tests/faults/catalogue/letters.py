@@ -69,17 +69,17 @@ def killed_at_random_among_letters(scene: Scene) -> int:
 
 
 @producing()
-def stopped_while_letters_are_produced(scene: Scene) -> int:
-    """SIGTERM when Kafka has just confirmed letters, four times: none of them comes again."""
+def stopped_when_kafka_has_the_letters(scene: Scene) -> int:
+    """SIGTERM when Kafka has confirmed letters and that is not written down, four times: none of them comes again."""
     littered(scene)
     for step in range(1, 5):
+        before = scene.hits()
         scene.feed(step * 0.21)
-        with scene.daemon() as daemon:
-            before = scene.n_produced()
-            scene.until(lambda: scene.n_produced() > before, daemon)  # noqa: B023
+        with scene.daemon(Harm(f"{BOX}._produce", "after", 1, "sleep", 1.0)) as daemon:
+            scene.until(lambda: scene.hits() > before, daemon)  # noqa: B023
             daemon.stop()
     scene.finish()
-    return 4
+    return scene.hits()
 
 
 @producing(may_repeat=True)
