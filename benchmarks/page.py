@@ -97,15 +97,15 @@ def others(store: Store, names: list[str]) -> None:
         if episode is None or i % 5:
             continue
         own = msgspec.structs.replace(episode, id=f"{name}-incident")
-        (body,) = store.database.rows("SELECT body FROM incidents LIMIT 1")[0]
+        (body,) = store.database.rows("SELECT body FROM incidents WHERE id = ?", (episode.id,))[0]
         with store.database.transaction() as db:
             watch = msgspec.structs.replace(state.watch, desk=msgspec.structs.replace(state.watch.desk, episode=own))
             told = checked(msgspec.json.encode(msgspec.structs.replace(state, watch=watch)))
             db.execute("UPDATE lines SET state = ? WHERE model = ?", (told, name))
             db.execute(
                 "INSERT INTO incidents SELECT ?, ?, segment, state, severity, opened_window, opened_ms, changed_ms, ? "
-                "FROM incidents LIMIT 1",
-                (own.id, name, body.replace(episode.id.encode(), own.id.encode())),
+                "FROM incidents WHERE id = ?",
+                (own.id, name, body.replace(episode.id.encode(), own.id.encode()), episode.id),
             )
 
 

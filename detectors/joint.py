@@ -181,7 +181,7 @@ def functions(
     tables: list[Tables] = []
     for column, share in enumerate(shares):
         numeric = column < n_numeric
-        for function in _waves(share) if numeric else _signs(share, rng):
+        for function in waves(share) if numeric else _signs(share, rng):
             table = np.zeros(256, np.int8)
             table[first : first + share.size] = function
             table[first] *= numeric  # a word that the reference never held is in the middle
@@ -208,7 +208,7 @@ def _drawn(by_column: Mapping[int, list[int]], rng: np.random.Generator) -> tupl
     return found[0], found[1], found[2] if size > 2 else -1
 
 
-def _waves(share: Floats) -> Iterator[Tables]:
+def waves(share: Floats) -> Iterator[Tables]:
     """Cosines of the rank; what lies outside the reference's range has the value of its end."""
     used = np.flatnonzero(share)
     if used.size < 2:

@@ -10,8 +10,15 @@ import numpy as np
 from detectors import Pair
 from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, Counts
 from detectors.columns import CategoricalColumn, NumericColumn
+from detectors.parts import Measure
 
 N_WORDS: Final = 2
+_UNITS: Final[dict[str, tuple[int, str]]] = {
+    Measure.LEVEL: (1, " sd"),
+    Measure.SHARE: (100, " points"),
+    Measure.REST: (100, " points"),
+}
+"""How many of what a measure's 1 is. Points are percentage points."""
 JOINT: Final = (
     "Products of functions of two or three columns, whose means change when columns go together in another way; "
     "each column by itself may be as it was."
@@ -45,6 +52,21 @@ def correlations(pair: Pair, row: int) -> str:
         for side in (pair.reference, pair.current)
     )
     return f"Correlation of ranks: {before:.2f} in the reference's {n:,} rows, {after:.2f} in the window's {m:,}."
+
+
+def size(measure: str, effect: float | None, low: float | None = None, high: float | None = None) -> str:
+    """The size of a change, in its unit where it has one, with its 95 % interval where one is known; else "".
+
+    >>> size("level", 0.906, 0.801, 1.01), size("share", -0.0961, -0.127, -0.0647)
+    ('level +0.906 sd (95 % 0.801 to 1.01)', 'share -9.61 points (95 % -12.7 to -6.47)')
+    >>> size("psi", 0.43)
+    'psi 0.43'
+    """
+    if effect is None:
+        return ""
+    factor, unit = _UNITS.get(measure, (1, ""))
+    shown = f"{measure} {effect * factor:{'+' if unit else ''}.3g}{unit}"
+    return shown if low is None or high is None else f"{shown} (95 % {low * factor:.3g} to {high * factor:.3g})"
 
 
 def number(value: float) -> str:

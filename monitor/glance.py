@@ -6,6 +6,7 @@ It is written beside the window, so that a page of a month need not open the pro
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -85,8 +86,28 @@ def encode(glance: Glance) -> bytes:
     return msgspec.msgpack.encode(glance)
 
 
-_DECODER: Final = msgspec.msgpack.Decoder(Glance)
-decode = _DECODER.decode
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    """A glance whose names are not read yet: the windows of a page nearly all have the same."""
+
+    names: msgspec.Raw
+    outcomes: bytes
+    numbers: bytes
+    labelled: float | None = None
+
+
+_STORED: Final = msgspec.msgpack.Decoder(_Stored)
+_NAMES: Final = msgspec.msgpack.Decoder(tuple[str, ...])
+
+
+def decode(encoded: bytes) -> Glance:
+    """The glance that became these bytes."""
+    stored = _STORED.decode(encoded)
+    return Glance(_names(bytes(stored.names)), stored.outcomes, stored.numbers, stored.labelled)
+
+
+@lru_cache(maxsize=64)
+def _names(encoded: bytes) -> tuple[str, ...]:
+    return _NAMES.decode(encoded)
 
 
 def levels(profile: Profile) -> Floats:

@@ -45,6 +45,7 @@ from monitor.window import WHOLE
 
 __all__ = ["ClosedWindow", "Explanation", "History", "Incident", "ModelStatus", "Status", "Unknown"]
 
+_OUTCOMES: Final = tuple(map(str, Outcome))
 _WINDOW: Final = "number, start_ms, end_ms, n_rows, n_ok, n_drift, n_unknown, n_late, revision, bins"
 
 
@@ -127,6 +128,15 @@ class History:
             (model, segment, 2**62 if before is None else before, limit),
         ).fetchall()
         return tuple(_window(row) for row in reversed(rows))
+
+    def outcomes(self, model: str, limit: int) -> list[tuple[int, int, int]]:
+        """How many columns got each verdict, in the order of `Outcome`, in a model's latest windows, in their order."""
+        rows: list[tuple[int, int, int]] = self._db.execute(
+            """SELECT n_ok, n_drift, n_unknown FROM windows WHERE model = ? AND segment = ? AND number >= 0
+            ORDER BY number DESC LIMIT ?""",
+            (model, WHOLE, limit),
+        ).fetchall()
+        return rows[::-1]
 
     def glances(self, model: str, segment: str, limit: int) -> list[tuple[ClosedWindow, Glance]]:
         """A segment's latest windows at a glance, in their order."""
@@ -253,11 +263,11 @@ class History:
             "SELECT coalesce(sum(n_rows), 0) FROM open_windows WHERE model = ? AND segment = ?", (model, WHOLE)
         ).fetchone()
         episode = state.watch.desk.episode
-        latest = self.glances(model, WHOLE, 1)
+        window, glance = next(iter(self.glances(model, WHOLE, 1)), (None, None))
         return ModelStatus(
-            model, state.counts, n_windows, n_waiting, next(iter(self.windows(model, limit=1)), None),
+            model, state.counts, n_windows, n_waiting, window,
             episode.id if episode else None, episode.severity if episode else None, self._ledgers(model),
-            state.labelled, state.labelled.coverage, latest[0][1].labelled if latest else None,
+            state.labelled, state.labelled.coverage, glance.labelled if glance else None,
         )  # fmt: skip
 
     def _ledgers(self, model: str) -> dict[str, Ledger]:
@@ -287,7 +297,7 @@ def _text(head: bytes) -> str:
 
 def _window(row: Sequence[Any]) -> ClosedWindow:
     number, start_ms, end_ms, n_rows, *counts, n_late, revision, bins = row
-    outcomes = {str(outcome): n for outcome, n in zip(Outcome, counts, strict=True) if n}
+    outcomes = {outcome: n for outcome, n in zip(_OUTCOMES, counts, strict=True) if n}
     return ClosedWindow(number, rfc3339(start_ms), rfc3339(end_ms), n_rows, outcomes, n_late, revision, bins)
 
 

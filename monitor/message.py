@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -265,6 +266,7 @@ def notice(identity: str, channel: str, purpose: Purpose, body: Body) -> Notice:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=4096)  # a page writes out the same hours for every model
 def rfc3339(time_ms: int) -> str | None:
     """A point in time for people and machines; None for NO_TIME.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from monitor import describe
 from monitor.message import AlertBody, Body, ColumnChange, RetrainBody, WindowFacts
 
 N_COLUMNS: Final = 8
@@ -49,9 +50,8 @@ def n_more(body: Body) -> int:
 
 def numbers(column: ColumnChange) -> str:
     """Size, certainty and beginning of a column's change."""
-    found = [] if column.effect is None else [f"{column.measure[:60]} {column.effect:.3g}"]
-    if found and column.effect_low is not None and column.effect_high is not None:
-        found[0] += f" (95 % {column.effect_low:.3g} to {column.effect_high:.3g})"
+    size = describe.size(column.measure[:60], column.effect, column.effect_low, column.effect_high)
+    found = [size] if size else []
     if column.p_value is not None:
         found.append(f"p {column.p_value:.2g}")
     found += column.certainty

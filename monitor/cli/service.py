@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.table import Table
 
-from monitor import logs
+from monitor import describe, logs
 from monitor.cli import AsJson, ConfigFile, app, exit_code, history_of, out, print_json, read_config
 from monitor.decision import Verdict
 from monitor.decision.budget import Ledger
@@ -199,16 +199,13 @@ def _print_incident(incident: Incident) -> None:
 
 
 def _print_columns(found: Explanation) -> None:
-    table = Table("column", "segment", "what changed", "measure", "effect (95 %)", "how sure", "since", box=None)
+    table = Table("column", "segment", "what changed", "effect", "how sure", "since", box=None)
     for column in found.changes[-1].episode.columns:
         verdict = column.verdict
-        effect = "" if verdict.effect is None else f"{verdict.effect:.3g}"
-        if verdict.effect_low is not None and verdict.effect_high is not None:
-            effect += f" ({verdict.effect_low:.3g} to {verdict.effect_high:.3g})"
+        effect = describe.size(verdict.measure, verdict.effect, verdict.effect_low, verdict.effect_high)
         table.add_row(
-            verdict.column, column.segment, verdict.reason, verdict.measure, effect, "; ".join(_sure(verdict)),
-            str(column.since_window),
-        )  # fmt: skip
+            verdict.column, column.segment, verdict.reason, effect, "; ".join(_sure(verdict)), str(column.since_window)
+        )
     out.print(table)
 
 

@@ -91,7 +91,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             yield f"by chance once in {'over a million' if rare else describe.number(self.by_chance)} {self.period}s"
         if self.began is not None:
             best, first, last = self.began
-            yield f"began in window {best}" + (f" ({first} to {last})" if first != last else "")
+            verb = "began" if self.since_window is None or best <= self.since_window else "changed again"
+            yield f"{verb} in window {best}" + (f" ({first} to {last})" if first != last else "")
         if self.share is not None and self.by_chance is not None:
             yield f"{describe.percent(self.share)} of the budget"
         if self.calibrating and self.by_chance is not None:

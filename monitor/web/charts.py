@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from monitor.account import ClosedWindow, ColumnHistory, ColumnPoint
+from monitor.account import ColumnHistory, ColumnPoint
 from monitor.decision import Outcome
 from monitor.describe import number, percent
 from monitor.outline import Outline, Part
@@ -17,24 +17,32 @@ from monitor.web.svg import Frame
 BAR: Final = 22
 """Height of a word's two bars."""
 
-Box = tuple[float, float, float, float]
 N_DOTS: Final = 100
 """Windows from which on their marks are smaller, so that they do not cover each other."""
 
 
-def strip(windows: Sequence[ClosedWindow]) -> Html:
-    """A model's latest windows, one mark each: how large a part of the columns drifts."""
-    n_drift = sum(bool(window.outcomes.get(Outcome.DRIFT)) for window in windows)
-    label = f"the last {len(windows)} windows, {n_drift} with drift" if windows else "no window yet"
-    frame = Frame(0, max(len(windows), 12), 0, 1, width=240, height=24, left=0, right=0, top=1, bottom=1)
-    calm, unsure, moved = list[Box](), list[Box](), list[Box]()
-    for i, window in enumerate(windows):
-        share = window.outcomes.get(Outcome.DRIFT, 0) / max(sum(window.outcomes.values()), 1)
-        is_known = bool(window.outcomes.get(Outcome.OK) or window.outcomes.get(Outcome.DRIFT))
-        (calm if is_known else unsure).append((i + 0.1, 0, i + 0.9, 1))
-        if share:
-            moved.append((i + 0.1, 0, i + 0.9, max(share, 0.2)))
-    marks = [svg.boxes(frame, calm, "calm"), svg.boxes(frame, unsure, "unsure"), svg.boxes(frame, moved, "moved")]
+def strip(outcomes: Sequence[tuple[int, int, int]]) -> Html:
+    """A model's latest windows, one mark each: how large a part of the columns drifts.
+
+    outcomes: of each window how many columns got each verdict, in the order of `Outcome`. A page holds thousands of
+    these marks, so they are upright strokes, in one path for each kind.
+    """
+    n_drifting = sum(n_drift > 0 for _, n_drift, _ in outcomes)
+    label = f"the last {len(outcomes)} windows, {n_drifting} with drift" if outcomes else "no window yet"
+    frame = Frame(0, 1, 0, 1, width=240, height=24, left=0, right=0, top=1, bottom=1)
+    each, ground, full = frame.width / max(len(outcomes), 12), frame.y(0), frame.y(1)
+    calm, unsure, moved = list[str](), list[str](), list[str]()
+    for i, (n_ok, n_drift, n_unknown) in enumerate(outcomes):
+        foot = f"M{(i + 0.5) * each:.4g} {ground:g}V"
+        (calm if n_ok or n_drift else unsure).append(f"{foot}{full:g}")
+        if n_drift:
+            share = n_drift / (n_ok + n_drift + n_unknown)
+            moved.append(f"{foot}{ground - max(share, 0.2) * (ground - full):.3g}")
+    marks = [
+        tag("path", d="".join(strokes), class_=class_, stroke_width=round(0.8 * each, 2))
+        for class_, strokes in (("calm", calm), ("unsure", unsure), ("moved", moved))
+        if strokes
+    ]
     return svg.drawing(frame, label, marks, class_="strip")
 
 

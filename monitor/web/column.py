@@ -8,7 +8,8 @@ from typing import Any, Final
 from litestar import Request, Response, get
 from litestar.params import FromPath
 
-from detectors import REGISTRY, domain, law, mmd
+from detectors import REGISTRY, law, mmd
+from detectors.domain import Classifier
 from detectors.joint import JOINT_NAME
 from monitor.account import ColumnHistory
 from monitor.decision import Scores
@@ -152,7 +153,7 @@ def _together(compared: Compared | None, rows: tuple[RowSample, RowSample] | Non
 
 def _told_apart(compared: Compared, rows: tuple[RowSample, RowSample]) -> Html:
     """How well a classifier tells the window's rows from the reference's, and by which columns."""
-    found = domain.tell(compared.pair.reference, rows[0].cells, rows[1].cells)
+    found = Classifier.of(compared.pair.reference, rows[0].cells).tell(rows[1].cells)
     if found is None:
         return Html()
     said = f"A classifier tells them apart with AUC {found.auc:.2f} (0.5 is not at all), p {found.p_value:.2g}. "

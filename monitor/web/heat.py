@@ -34,7 +34,8 @@ def heat_map(
     """n_columns: at most so many, the worst."""
     if not glances:
         return tag("p", "No window has closed yet.", class_="soft")
-    names = list(dict.fromkeys(name for _, glance in glances for name in glance.names))
+    kinds = dict.fromkeys(glance.names for _, glance in glances)
+    names = list(dict.fromkeys(name for names in kinds for name in names))
     codes, effects = _tables(names, [glance for _, glance in glances])
     codes, effects, starts = _gathered(codes, effects)
     order = _worst_first(codes, effects)
@@ -65,14 +66,15 @@ def _tables(names: Sequence[str], glances: Sequence[Glance]) -> tuple[NDArray[np
     place = {name: row for row, name in enumerate(names)}
     codes = np.full((len(names), len(glances)), ABSENT, np.int8)
     effects = np.zeros((len(names), len(glances)), np.float32)
-    known: dict[tuple[str, ...], NDArray[np.intp]] = {}
+    alike: dict[tuple[str, ...], list[int]] = {}
     for i, glance in enumerate(glances):
-        if glance.names not in known:
-            known[glance.names] = np.array([place[name] for name in glance.names], np.intp)
-        rows = known[glance.names]
-        codes[rows, i] = np.frombuffer(glance.outcomes, np.uint8)
-        effects[rows, i] = np.abs(np.nan_to_num(glance.table[:, Fact.EFFECT]))
-    return codes, effects
+        alike.setdefault(glance.names, []).append(i)
+    for columns, windows in alike.items():
+        cells = np.ix_([place[name] for name in columns], windows)
+        outcomes = b"".join(glances[i].outcomes for i in windows)
+        codes[cells] = np.frombuffer(outcomes, np.uint8).reshape(len(windows), len(columns)).T
+        effects[cells] = np.stack([glances[i].table[:, Fact.EFFECT] for i in windows], axis=1)
+    return codes, np.abs(np.nan_to_num(effects))
 
 
 def _gathered(

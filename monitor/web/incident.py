@@ -106,7 +106,7 @@ def _changed(model: str, columns: Sequence[Drifting]) -> Html:
     segmented = any(one.segment != WHOLE for one in columns)
     tested = any(one.verdict.p_value is not None for one in columns)
     weighed = any(one.verdict.evidence is not None for one in columns)
-    head = ("column", "rows", "what changed", "effect (95 % interval)", "p", "evidence", "since")
+    head = ("column", "rows", "what changed", "effect", "p", "evidence", "since")
     shown = (True, segmented, True, True, tested, weighed, True)
     rows = [
         (
@@ -125,12 +125,8 @@ def _changed(model: str, columns: Sequence[Drifting]) -> Html:
 
 def effect(verdict: Verdict) -> Html | str:
     """The size of a change, with its interval where one is known."""
-    if verdict.effect is None:
-        return "not known"
-    words = f"{verdict.measure} {verdict.effect:.3g}"
-    if verdict.effect_low is None or verdict.effect_high is None:
-        return tag("span", words, class_="number")
-    return tag("span", f"{words} ({verdict.effect_low:.3g} to {verdict.effect_high:.3g})", class_="number")
+    words = describe.size(verdict.measure, verdict.effect, verdict.effect_low, verdict.effect_high)
+    return tag("span", words, class_="number") if words else "not known"
 
 
 def since(one: Drifting) -> Part:

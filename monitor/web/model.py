@@ -102,7 +102,7 @@ def _verdicts(name: str, segment: str, verdicts: Sequence[Verdict]) -> Html:
          "" if one.p_value is None else f"{one.p_value:.2g}", f"{one.n_current:,}", "; ".join(one.quality))
         for one in sorted(verdicts, key=lambda one: (one.outcome != "drift", one.outcome != "unknown", one.column))
     ]  # fmt: skip
-    head = ("column", "verdict", "why", "effect (95 % interval)", "p", "valid rows", "facts about the data")
+    head = ("column", "verdict", "why", "effect", "p", "valid rows", "facts about the data")
     return table(head, rows, "Verdicts, drift first")
 
 

@@ -73,7 +73,6 @@ def _summary(site: Site, status: Status, incidents: Sequence[Incident]) -> Html:
 
 
 def _row(history: History, model: ModelStatus) -> tuple[Part, ...]:
-    windows = [window for window in history.windows(model.model, limit=N_STRIP) if window.index >= 0]
     last = model.last_window
     state = badge(state_of(model), model.severity if model.incident else None)
     said: Part = "none yet"
@@ -83,7 +82,7 @@ def _row(history: History, model: ModelStatus) -> tuple[Part, ...]:
     return (
         model_link(model.model),
         [state, " ", incident_link(model.incident)] if model.incident else state,
-        charts.strip(windows),
+        charts.strip(history.outcomes(model.model, N_STRIP)),
         said,
         f"{model.counts.rows:,}",
     )

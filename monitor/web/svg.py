@@ -134,15 +134,6 @@ def box(frame: Frame, x1: float, y1: float, x2: float, y2: float, class_: str) -
     )  # fmt: skip
 
 
-def boxes(frame: Frame, corners: Iterable[tuple[float, float, float, float]], class_: str) -> Html:
-    """Many rectangles as one mark; corners as in `box`."""
-    steps = []
-    for x1, y1, x2, y2 in corners:
-        left, right, top, bottom = frame.x(x1), frame.x(x2), frame.y(y2), frame.y(y1)
-        steps.append(f"M{left} {top}H{right}V{bottom}H{left}z")
-    return tag("path", d="".join(steps), class_=class_) if steps else Html()
-
-
 def legend(*entries: tuple[str, str]) -> Html:
     """What the marks mean: class of the mark, words."""
     return tag(

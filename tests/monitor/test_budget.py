@@ -21,7 +21,7 @@ from monitor.batch import NO_TIME, Batch, Moment, Partition
 from monitor.check import Judge, budgeted, ledger
 from monitor.cli import read_config
 from monitor.config import Config, Model, Rule
-from monitor.decision import CORRELATION, Outcome, Scores
+from monitor.decision import CORRELATION, Outcome, Scores, Verdict
 from monitor.errors import ReferenceFault
 from monitor.frozen import freeze, thaw
 from monitor.reference import kinds_of, seal, slicing, unseal
@@ -230,6 +230,15 @@ def test_the_ledger_and_the_words_of_an_alarm(home: Path, config: Config):
     assert "of the budget" in words
     assert "began in window" in words
     assert not told.faulty
+
+
+@pytest.mark.parametrize(("began", "words"), [(14, "began in window 14"), (16, "changed again in window 16")])
+def test_a_change_after_the_first_alarm_is_not_said_to_be_its_beginning(began: int, words: str):
+    counts = {"n_reference": 9, "n_current": 9, "since_window": 15}
+    verdict = Verdict(
+        column="age", outcome=Outcome.DRIFT, reason="r", measure="level", began=(began, began, began), **counts
+    )
+    assert list(verdict.certainty()) == [words]
 
 
 def test_scores_are_shown_beside_what_they_are_held_against_and_how_long_they_took(home: Path, config: Config):

@@ -15,6 +15,7 @@ import pytest
 
 from monitor.channels.webhook import keys, mistrust, signed
 from monitor.config import Config
+from monitor.decision import Outcome
 from monitor.errors import ConfigError
 from monitor.page import door
 from tests.web.world import CALLBACK, MODELS, NAMES, SECRET, TOKEN, World, until
@@ -42,6 +43,17 @@ def test_what_is_read_is_what_the_history_says(world: World):
         assert client.get("/api/models/segmented/segments").json()[:2] == ["all", "size_of_downpayment=0%"]
         assert len(client.get("/api/dead-letters").json()["letters"]) == 20
         assert "<html>" in client.get("/api/dead-letters").json()["letters"][0]["head"]
+
+
+def test_what_is_told_at_a_glance_is_what_the_windows_say(world: World):
+    with world.history() as history:
+        assert len(history.status().models) == len(MODELS)
+        for model in history.status().models:
+            windows = [window for window in history.windows(model.model) if window.index >= 0]
+            told = [tuple(window.outcomes.get(outcome, 0) for outcome in Outcome) for window in windows]
+            assert model.last_window == (windows[-1] if windows else None)
+            assert history.outcomes(model.model, 3) == told[-3:]
+            assert history.outcomes(model.model, 1_000) == told
 
 
 def test_windows_come_in_pages(world: World):
