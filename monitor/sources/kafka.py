@@ -28,11 +28,12 @@ from numpy.typing import NDArray
 
 from monitor.batch import Int64s, Partition, Records
 from monitor.errors import SourceError
+from monitor.sources.batchpath import batch_reader
 from monitor.sources.kafkaclient import Attempt, Client, Topic, client_options
 from monitor.sources.kafkafaults import PERMANENT, advice, text_of
 from monitor.sources.kafkalost import Cuts, Lost, missing, n_refused
 from monitor.sources.kafkawatch import LogIds, Reporter, StallGuard
-from monitor.sources.recordbatch import batch_reader, everything, frame, record_frames, sound
+from monitor.sources.recordbatch import everything, frame, record_frames, sound
 from monitor.sources.recordwise import Recordwise
 from monitor.sources.sample import Sample
 
