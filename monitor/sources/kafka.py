@@ -298,17 +298,16 @@ class KafkaSource:
         return _noted(Records(partition, *frames, next_offset=next_offset, n_lost=n_refused(partition, pieces)), seen)
 
     def _note_positions(self, client: Client) -> None:
-        lag = {partition: n for partition, n in self._lag.items() if partition in self._assigned}
-        # Windows close on the word that labels were read to their end, so it must be as new as what was taken: not
-        # while an answer waits in the client, and not by what was true before the connection was lost.
-        caught_up, untaken = set(), client.untaken()
+        lag = {partition: n for partition, n in self._lag.items() if partition in self._assigned & self._held}
+        # Windows close on the word that labels were read to their end, so it must be as new as what was taken.
+        caught_up, told = set(), client.told()
         for partition in self._wanted:
             position, end = client.position(partition), client.end(partition)
             if position is not None:
                 self._next[partition] = position
                 if end is not None:
                     lag[partition] = max(0, end - position)
-                    if end <= position and partition not in untaken:
+                    if end <= position and partition in told:
                         caught_up.add(partition)
         self._lag = lag
         self._caught_up = frozenset(caught_up)

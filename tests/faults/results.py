@@ -83,8 +83,8 @@ def _summary(runs: dict[str, list[Row]]) -> str:
     beside = sum(row["repeated"] for name, found in runs.items() for row in found if catalogue()[name].kind == LETTERS)
     return (
         f"**{n_faults} faults, seeds for each: {each}, {len(rows)} runs: {n_records:,} records, {n_windows:,} windows, "
-        f"{lost} lost, {invented} invented, {duplicated} duplicated; {repeated - beside} messages repeated, and {beside} "
-        f"where dead letters are produced to a topic; "
+        f"{lost} lost, {invented} invented, {duplicated} duplicated; {repeated - beside} messages repeated, "
+        f"and {beside} where dead letters are produced to a topic; "
         f"{sum(bool(row['wrong']) for row in rows)} runs wrong.** "
         f"Code: {', '.join(sorted({row.get('code', 'unknown') for row in rows}))}."
     )
