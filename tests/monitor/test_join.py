@@ -422,6 +422,7 @@ def test_words_ids_and_what_is_no_label(
     assert (None if told is None else told.mean, found.n_rows) == (loss, 1)
     usable = "id" in label and isinstance(label["label"], str)
     assert sum(commit.state.counts.rejected.values()) == (0 if usable else 1)
+    assert [reject.head for reject in commit.rejects] == ([] if usable else [json.dumps(label).encode()])
     assert commit.state.counts.rows == 1
 
 
