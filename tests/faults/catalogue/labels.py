@@ -32,7 +32,7 @@ def killed_after_labels(scene: Scene) -> int:
 @killing()
 def killed_while_what_waits_is_written(scene: Scene) -> int:
     """SIGKILL inside a commit, when what waits for its label is written and the windows are not."""
-    return killed(scene, "monitor.transaction:apply_waiting", "after", 1, 5, 12)
+    return killed(scene, "monitor.transaction:apply_waiting")
 
 
 @killing()
