@@ -299,6 +299,7 @@ class Line:
         return Reading(
             compact.sum(axis=-1, dtype=np.int64)[..., 0], sums[..., 0], sums[..., own, 1 + _place(own)],
             sums[..., layout.event_column, first + _place(layout.event_column)], pairs,
+            np.zeros((*compact.shape[:2], 0), np.int64),
         )  # fmt: skip
 
     @property

@@ -3,8 +3,9 @@
     python -m benchmarks.watch
 
 The update is what one closed window costs once it is counted: evidence, filter, trail and alarms of all columns, for
-windows of one pane and of four. Beside it stands what counting the window's rows costs, and what the sums of joint
-scores add to that. Four weeks of hourly windows of 50 columns are what is calibrated.
+windows of one pane and of four. Beside it stands what counting the window's rows costs, what the sums of joint scores
+add to that, and what a classifier of 300 of the rows adds to a window. Four weeks of hourly windows of 50 columns are
+what is calibrated.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from detectors import Bins, Profile
 from detectors.alarm import Terms
 from detectors.calibration import Allowance
 from detectors.cells import ABOVE, BELOW, FIRST
+from detectors.domain import Classifier
 from detectors.joint import choose
 from detectors.null import prior
 from detectors.profile import N_SUMS
@@ -41,6 +43,8 @@ def main() -> None:
     together = jointly(25)
     told = f"{together / N_ROWS * 1e6:.2f} us a row, {together / counting(25):.0%} of counting"
     print(f"{'joint scores of 25 columns':56} {told}", flush=True)
+    for n_columns in (8, 25):
+        print(f"{f'a classifier of whole rows of {n_columns} columns':56} {apart(n_columns) * 1e3:.1f} ms", flush=True)
     stream = simulate(Condition("four weeks"), 1, 0)
     line = Line(stream)
     from detectors.calibration import calibrate
@@ -63,6 +67,15 @@ def jointly(n_columns: int) -> float:
     share[[0, -1]] = 0
     joint = choose([share] * n_columns, n_columns, cells, BELOW)
     return cpu_seconds(lambda: joint.sums(cells), 9)
+
+
+def apart(n_columns: int) -> float:
+    """Seconds to tell 300 rows of a window from 1,000 of the reference."""
+    numbers = np.random.default_rng(0).normal(size=(n_columns, N_ROWS))
+    bins, words = Bins.of({f"x{i}": row for i, row in enumerate(numbers)}, {}), np.zeros((0, N_ROWS), np.uint8)
+    cells = bins.cells(numbers, words)
+    classifier = Classifier.of(Profile.of(bins, numbers, cells), cells[:, :1_000])
+    return cpu_seconds(lambda: classifier.tell(cells[:, 1_000:1_300]), 9)
 
 
 def update(n_columns: int, n_panes: int) -> float:

@@ -51,7 +51,7 @@ class Span:
         kept = wobble.rho ** (length + np.asarray(gap)[..., None])
         expected, unsure = null.at(cell)
         row_noise = null.row_variance * null.pane_noise if length < 1 else null.row_variance
-        most_rows = np.maximum(null.most_rows * length, 1)
+        most_rows = np.maximum(null.most_rows * null.lengths(length), 1)
         return cls(length, kept, (1 - kept * kept) * wobble.variance, expected, unsure, row_noise, most_rows)
 
 

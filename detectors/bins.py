@@ -16,7 +16,7 @@ from detectors.cells import ABOVE, BELOW, FIRST, INVALID, N_CELLS, N_REGULAR, Ce
 from detectors.columns import CategoricalColumn, Kind, NumericColumn
 from detectors.joint import JOINT_NAME
 from detectors.lookup import Lookup
-from detectors.pairs import Pairs
+from detectors.pairs import WHOLE_ROWS, Pairs
 
 Q_LIMIT: Final = 1 << 17
 """Fixed-point values further than this, 128 robust standard deviations from the centre, count as that far: so no single
@@ -72,8 +72,9 @@ class Bins:
 
     @property
     def together_names(self) -> tuple[str, ...]:
-        """What people call what is watched of several columns at once: the pairs, and all joint scores as one."""
-        return self.pair_names + (JOINT_NAME,) * bool(self.pairs.joint.n_scores)
+        """What people call what is watched of several columns at once: pairs, all joint scores as one, whole rows."""
+        joint, rows = bool(self.pairs.joint.n_scores), bool(self.pairs.n_shown)
+        return self.pair_names + (JOINT_NAME,) * joint + (WHOLE_ROWS,) * rows
 
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:

@@ -8,14 +8,16 @@ signals and events: a few integers per column, no rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.cells import ABOVE, FIRST, N_CELLS, Cells, Counts, Floats, Places
+from detectors.domain import Classifier
 from detectors.signals import Reading, Signals
 
 MAX_NUMBERS: Final = 8_000_000
@@ -25,6 +27,11 @@ MIN_BLOCK_ROWS: Final = 100
 PANE_ROWS: Final = 200
 N_PANES: Final = 4
 
+FEWER: Final = 0.1
+"""Of the reference's windows, that may have fewer rows than a classifier is shown."""
+
+_LATER: Final = ("pairs", "told")
+"""Of a reading, what there is not where nothing of it is watched."""
 _NO_TIME: Final = np.iinfo(np.int64).min
 
 
@@ -92,15 +99,15 @@ class Blocks:
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Facts and arrays to be packed."""
         facts = {"scale": self.scale, "is_timed": self.is_timed}
-        arrays = {name: array for name, array in self.reading.arrays.items() if name != "pairs" or array.size}
+        arrays = {name: array for name, array in self.reading.arrays.items() if name not in _LATER or array.size}
         return facts, {**arrays, "start_ms": self.start_ms, "lonely": self.lonely}
 
     @classmethod
     def from_arrays(cls, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Read what `to_arrays` gave."""
         n_all = arrays["n_all"]
-        pairs = arrays.get("pairs", np.zeros((*n_all.shape, 0), np.int64))
-        reading = Reading(n_all, arrays["valid"], arrays["totals"], arrays["events"], pairs)
+        pairs, told = (arrays.get(name, np.zeros((*n_all.shape, 0), np.int64)) for name in _LATER)
+        reading = Reading(n_all, arrays["valid"], arrays["totals"], arrays["events"], pairs, told)
         return cls(reading, arrays["start_ms"], arrays["lonely"], float(facts["scale"]), bool(facts["is_timed"]))
 
 
@@ -116,12 +123,18 @@ def rows_per_window(time_ms: Counts, cut: Cut) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Rows to be cut: numbers and cells as in `Bins.cells`, time_ms of each, and which of them are chosen."""
+    """Rows to be cut: numbers and cells as in `Bins.cells`, time_ms of each, and which of them are chosen.
+
+    order: of each row its place in a random order of all, the first of which taught the classifier; read if there is
+    one.
+    """
 
     numbers: Floats
     cells: Cells
     time_ms: Counts
     chosen: NDArray[np.bool_]
+    order: Places | None = None
+    classifier: Classifier | None = None
 
 
 def cut_by_time(signals: Signals, rows: Rows, width_ms: int) -> Blocks:
@@ -133,8 +146,10 @@ def cut_by_time(signals: Signals, rows: Rows, width_ms: int) -> Blocks:
     pane = rows.time_ms % width_ms * n_panes // width_ms
     reading = signals.read_rows(rows.cells, np.where(used, block * n_panes + pane, -1), starts.size * n_panes)
     lonely = _lonely(signals, rows, np.where(used, block, -1))
-    blocks = Blocks(_folded(reading, n_panes), starts * width_ms, lonely, 1.0, True)
-    return _bounded(blocks.chosen(sizes > 0))
+    blocks = _bounded(Blocks(_folded(reading, n_panes), starts * width_ms, lonely, 1.0, True).chosen(sizes > 0))
+    place = np.searchsorted(blocks.start_ms, starts * width_ms)
+    place = np.where(np.isin(starts * width_ms, blocks.start_ms), place, -1)
+    return _told(signals, rows, blocks, np.where(used, place[block], -1))
 
 
 def cut_by_rows(signals: Signals, rows: Rows, n_rows: float) -> Blocks:
@@ -147,7 +162,9 @@ def cut_by_rows(signals: Signals, rows: Rows, n_rows: float) -> Blocks:
     group[own[: at.size]] = at // size * n_panes + at % size * n_panes // size
     reading = signals.read_rows(rows.cells, group, n_blocks * n_panes)
     lonely = _lonely(signals, rows, np.where(group >= 0, group // n_panes, -1))
-    return _bounded(Blocks(_folded(reading, n_panes), np.zeros(n_blocks, np.int64), lonely, size / n_rows, False))
+    blocks = _bounded(Blocks(_folded(reading, n_panes), np.zeros(n_blocks, np.int64), lonely, size / n_rows, False))
+    gone = n_blocks - blocks.n_blocks
+    return _told(signals, rows, blocks, np.where(group >= 0, group // n_panes - gone, -1))
 
 
 def sorted_by(cells: Cells, n_windows_rows: int = MIN_BLOCK_ROWS) -> Places:
@@ -163,6 +180,34 @@ def sorted_by(cells: Cells, n_windows_rows: int = MIN_BLOCK_ROWS) -> Places:
         if n_values > 1 and row.size >= n_windows_rows and n_runs <= n_values + n_values // 20:
             found.append(column)
     return np.array(found, np.intp)
+
+
+def least_rows(time_ms: Counts, cut: Cut) -> float:
+    """Rows that nine of ten blocks have, by the rows' times where they are cut by time."""
+    usual = rows_per_window(time_ms, cut)
+    if cut.width_ms and usual:
+        known = time_ms[time_ms != _NO_TIME]
+        return float(np.quantile(np.unique(known // cut.width_ms, return_counts=True)[1], FEWER))
+    return min(usual or np.inf, max(time_ms.size // MIN_BLOCKS, MIN_BLOCK_ROWS))
+
+
+def _told(signals: Signals, rows: Rows, blocks: Blocks, block: Places) -> Blocks:
+    """With what the classifier says of every block, at its end. block: of each row, negative for none.
+
+    Shown to it are as many rows as live windows show, those of a block that come first in the order of all and did not
+    teach it; a block that has fewer is passed over, as a window is.
+    """
+    if not signals.n_told or rows.classifier is None or rows.order is None:
+        return blocks
+    able = np.flatnonzero((block >= 0) & (rows.order >= rows.classifier.n_reference))
+    able = able[np.lexsort((rows.order[able], block[able]))]
+    borders = np.searchsorted(block[able], np.arange(blocks.n_blocks + 1)).tolist()
+    found = np.zeros((*blocks.reading.n_all.shape, 2), np.int64)
+    for i, (first, end) in enumerate(pairwise(borders)):
+        if end - first >= signals.pairs.n_shown:
+            told = rows.classifier.tell(rows.cells[:, able[first : first + signals.pairs.n_shown]])
+            found[i, -1] = told.reading if told else 0
+    return replace(blocks, reading=replace(blocks.reading, told=found))
 
 
 def _lonely(signals: Signals, rows: Rows, block: Places) -> Counts:

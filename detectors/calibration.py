@@ -208,8 +208,8 @@ def least_shift(material: Material, calibration: Calibration, allowance: Allowan
     """The smallest shift that is found in four of five cases, within 24 windows and within a period.
 
     By the filter's own response to a shift: what it has not absorbed yet counts. In standard deviations of the level;
-    of the most frequent word's indicator, for words; of pairs, in Fisher's z; of joint scores, in their own. NaN where
-    there is nothing to shift.
+    of the most frequent word's indicator, for words; of pairs, in Fisher's z; of joint scores, in their own; of a
+    classifier, in `Told.effect`. NaN where there is nothing to shift.
     """
     layout, null = material.signals, calibration.null
     speaks, columns = _speakers(layout)
@@ -271,7 +271,7 @@ def _speakers(layout: Signals) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The signal that stands for each column's values (level, or the most frequent word), and its column."""
     found: dict[int, int] = {}
     for signal, (column, measure) in enumerate(zip(layout.column.tolist(), layout.measure, strict=True)):
-        if measure in (Measure.LEVEL, Measure.SHARE, Measure.CORRELATION, Measure.JOINT):
+        if measure in (Measure.LEVEL, Measure.SHARE, Measure.CORRELATION, Measure.JOINT, Measure.CLASSIFIER):
             found.setdefault(column, signal)
     return np.array(list(found.values()), np.intp), np.array(list(found), np.intp)
 

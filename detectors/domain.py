@@ -10,7 +10,7 @@ chance alone out of it. Each fifth of the rows is scored by a classifier that th
 
 Without drift the scores of a fifth are in random order, so its AUC follows Mann and Whitney's law. Fifths that teach
 each other are not independent: of linear classifiers taught by h_1 + h_2 + ... the inner products h_k h_l stand in both
-fifths, which doubles the variance of their sum (`SHARED`).
+fifths, which doubles the variance of their sum (`SHARED`), and the power adds little to that.
 
 Bickel and Levina (2004), Some theory for Fisher's linear discriminant function, Bernoulli 10; Lopez-Paz and Oquab
 (2017), Revisiting classifier two-sample tests, ICLR; Mann and Whitney (1947), Ann. Math. Statist. 18.
@@ -32,6 +32,7 @@ from scipy import special
 from detectors.cells import BELOW, FIRST, MISSING, N_CELLS, Cells, Floats, Places
 from detectors.joint import waves
 from detectors.mmd import kept_columns
+from detectors.parts import FIXED
 from detectors.profile import Profile
 
 N_FOLDS: Final = 5
@@ -67,6 +68,22 @@ class Told:
     columns: Mapping[int, float]
     n_reference: int
     n_current: int
+
+    @property
+    def effect(self) -> float:
+        """How much higher the window's rows rank, in standard deviations of a rank, in [-sqrt 3, sqrt 3]."""
+        return float(np.sqrt(3) * (2 * self.auc - 1))
+
+    @property
+    def reading(self) -> tuple[int, int]:
+        """Independent rows whose mean scatters as the effect does without drift, and the effect's total over them."""
+        rows = int(self.n_reference * self.n_current / (self.n_reference + self.n_current) / SHARED)
+        return rows, round(self.effect * FIXED) * rows
+
+
+def auc_of(effect: float) -> float:
+    """The other way round, see `Told.effect`."""
+    return float(np.clip((1 + effect / np.sqrt(3)) / 2, 0, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,16 +157,25 @@ class Classifier:
         parts = [self.rows[fold == k] for k in range(N_FOLDS)]
         return [(own, (total - own.sum(axis=0, dtype=np.float64)) / (self.n_reference - len(own))) for own in parts]
 
+    @cached_property
+    def _moments(self) -> tuple[Floats, Floats]:
+        return _moments(self.rows)
+
     def _leaning(self, current: Rows) -> dict[int, float]:
         """The columns by the variance of what they add to the scores on either side, the most important first."""
-        sides = self.rows.astype(np.float64), current.astype(np.float64)
-        weights = _weights(sides[1].mean(axis=0) - sides[0].mean(axis=0))
-        part = np.square(weights) * sum(side.var(axis=0) for side in sides)
+        (mean, variance), (other, other_variance) = self._moments, _moments(current)
+        part = np.square(_weights(other - mean)) * (variance + other_variance)
         known = self.owners >= 0
         shared = np.broadcast_to((part / known.sum(axis=1))[:, None], known.shape)
         by_column = np.bincount(self.owners[known], shared[known]) / max(float(part.sum()), 1e-300)
         ordered = np.argsort(-by_column, kind="stable")[:MOST_NAMED].tolist()
         return {column: float(by_column[column]) for column in ordered if by_column[column] >= LEAST_PART}
+
+
+def _moments(rows: Rows) -> tuple[Floats, Floats]:
+    """Mean and variance of every function."""
+    mean = rows.mean(axis=0, dtype=np.float64)
+    return mean, np.einsum("ij,ij->j", rows, rows) / len(rows) - mean**2
 
 
 def _weights(off: Floats) -> NDArray[np.float32]:

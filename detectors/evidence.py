@@ -32,6 +32,8 @@ RATES: Final = np.array([0.5, 2.0, 8.0, 50.0])
 N_FACTORS: Final = 2 * SIZES.size
 MOST: Final = 1e30
 MOST_LN: Final = float(np.log(MOST))
+NEVER: Final = -100.0
+"""A surprise that is evidence of nothing."""
 
 Evident = NDArray[np.float32]
 """Evidence spans thirty powers of ten, of which seven digits count; numbers of four bytes are twice as fast."""
@@ -55,6 +57,7 @@ class Evidence:
         shift = null.deadband * surprise.response
         z = np.empty((2, *shift.shape), np.float32)
         z[0], z[1] = surprise.z - shift, -surprise.z - shift
+        z[1, ..., shift.shape[-1] - null.n_told :] = NEVER
         sizes = SIZES.astype(np.float32).reshape(-1, *[1] * shift.ndim)
         gain = sizes * z[:, None]
         gain -= sizes * sizes / 2
@@ -64,7 +67,7 @@ class Evidence:
         of_events = np.log1p(rates) * found
         of_events -= rates * expected
         return Evidence(
-            _grown(self.signals, length, gain.reshape(self.signals.shape), cap.signals, surprise.seen),
+            _grown(self.signals, null.lengths(length), gain.reshape(self.signals.shape), cap.signals, surprise.seen),
             _grown(self.events, length, of_events, cap.events, counts.rows > 0),
         )
 
@@ -87,11 +90,11 @@ class Evidence:
         return of_signals, of_events
 
 
-def _grown(before: Evident, length: float, gain: Evident, cap: Evident, seen: Bools) -> Evident:
+def _grown(before: Evident, length: Floats | float, gain: Evident, cap: Evident, seen: Bools) -> Evident:
     """The recursion, where there were rows. gain: logarithm of the factor; it is overwritten."""
     np.minimum(gain, cap, out=gain)
     np.exp(gain, out=gain)
-    grown = before + np.float32(length)
+    grown = before + np.asarray(length, np.float32)
     with np.errstate(over="ignore"):
         grown *= gain
     np.minimum(grown, np.float32(MOST), out=grown)

@@ -47,7 +47,7 @@ MIN_WEEKS: Final = 2
 NORMAL_TAIL: Final = 1e6
 
 _RANDOM_SHARE: Final = 0.99
-_FACTS: Final = ("is_timed", "n_pairs")
+_FACTS: Final = ("is_timed", "n_pairs", "n_told")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,8 @@ class Null:
     rho's. tail: degrees of freedom of the windows' surprises. most_rows: rows beyond them make a window no surer.
     deadband, gate: shape (signals,). event_rate: an upper bound of each event's rate; event_size: how many come
     together; event_gate: the rate that must be certain; each of shape (..., events). n_windows: windows whose order is
-    known. is_timed: whether that order is time. n_pairs: signals, the last ones, that are of several columns.
+    known. is_timed: whether that order is time. n_pairs: signals, the last ones, that are of several columns; n_told:
+    those of them, the last one or none, that come once in a window and tell of drift by rising alone.
     """
 
     level: Floats
@@ -83,6 +84,13 @@ class Null:
     n_windows: Floats
     is_timed: bool
     n_pairs: int = 0
+    n_told: int = 0
+
+    def lengths(self, pane: float) -> Floats | float:
+        """Windows that a pane of such a length adds to each signal's time, shape (signals,), or the same for all."""
+        if not self.n_told:
+            return pane
+        return np.where(np.arange(self.level.shape[-1]) < self.level.shape[-1] - self.n_told, pane, 1.0)
 
     def at(self, cell: Places | int) -> tuple[Floats, Floats]:
         """Expected value and the variance of its estimate at a season's cell, one for each leading index if several."""
@@ -110,7 +118,8 @@ class Null:
     def from_arrays(cls, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """Read what `to_arrays` gave."""
         known = {name: array.astype(np.float64) for name, array in arrays.items()}
-        return cls(**known, is_timed=bool(facts["is_timed"]), n_pairs=int(facts.get("n_pairs", 0)))
+        return cls(**known, is_timed=bool(facts["is_timed"]), n_pairs=int(facts.get("n_pairs", 0)),
+                   n_told=int(facts.get("n_told", 0)))  # fmt: skip
 
     def families(self) -> tuple[slice, slice]:
         """Signals of single columns, and of several: what moves alike is compared within either."""
@@ -124,13 +133,20 @@ def prior(signals: Signals, whole: Reading, row_variance: Floats, blocks: Blocks
     n, zero = np.maximum(rows, 1), np.zeros(signals.n_signals)
     is_share, unit = signals.is_share, signals.unit
     rate, size = _events(signals, whole, blocks)
+    deadband, most_rows = np.where(is_share, DEADBAND_SHARE, DEADBAND) * unit, zero + np.inf
+    if signals.n_told:
+        # Rows of one source are told apart by chance alone, whatever stretches of a sorted file are. However columns
+        # wobble, rows are told apart the better, so that it adds up and never comes home.
+        level[-1] = 0.0
+        deadband[-1] = DEADBAND * np.sqrt(signals.bins.n_columns)
+        most_rows[-1] = signals.pairs.n_shown
     return Null(
         level=level, season=zero[None], season_variance=zero[None], row_variance=row_variance, pane_noise=zero + 1,
         offset=row_variance / n, wobble=zero + PRIOR_DEVIATION**2, rho=zero + PRIOR_RHO, weight=zero + PRIOR_WINDOWS,
-        rho_weight=zero, tail=zero + NORMAL_TAIL, most_rows=zero + np.inf,
-        deadband=np.where(is_share, DEADBAND_SHARE, DEADBAND) * unit,
+        rho_weight=zero, tail=zero + NORMAL_TAIL, most_rows=most_rows, deadband=deadband,
         gate=np.where(is_share, GATE_SHARE, GATE) * unit, event_rate=rate, event_size=size,
         event_gate=2 * rate, n_windows=np.zeros(1), is_timed=False, n_pairs=int(signals.is_together.sum()),
+        n_told=signals.n_told,
     )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from detectors.cells import Cells, Counts, Floats, Places
 from detectors.joint import Joint
 
+WHOLE_ROWS: Final = "whole rows"
+"""What people call what a classifier tells apart."""
 MOST_SCORE: Final = 127
 MOST_CORRELATION: Final = 0.99
 """Correlations nearer to 1 or -1 count as this: Fisher's z of two columns that say the same is finite."""
@@ -35,12 +37,14 @@ class Pairs:
     columns: rows of the watched columns, ascending. scores: of each of their cells, int8, shape (watched, 256).
     variance: of Fisher's z of each pair, times the rows that it is estimated from, shape (pairs,); pairs come in the
     order of their first column, then of their second. joint: see there; its sums come after those of the pairs.
+    n_shown: rows of a window that a classifier is shown, see `detectors/domain.py`; 0 where none is.
     """
 
     columns: tuple[int, ...]
     scores: NDArray[np.int8]
     variance: Floats
     joint: Joint = field(default_factory=Joint.none)
+    n_shown: int = 0
 
     @classmethod
     def none(cls) -> Self:
@@ -57,8 +61,11 @@ class Pairs:
 
     @property
     def n_sums(self) -> int:
-        """Numbers that are kept of a set of rows: a sum of every column, of every product, and of every joint score."""
-        return self._n_own + self.joint.n_scores
+        """Numbers that are kept of a set of rows: a sum of every column, of every product, and of every joint score.
+
+        Where a classifier is shown some, their number comes last: the whole, of which it is, has one, segments none.
+        """
+        return self._n_own + self.joint.n_scores + bool(self.n_shown)
 
     @property
     def _n_own(self) -> int:
@@ -78,7 +85,8 @@ class Pairs:
 
     def sums(self, cells: Cells) -> Counts:
         """Sums over rows, shape (n_sums,). cells: of all columns, shape (columns, rows)."""
-        return np.concatenate((self._sums(cells[list(self.columns)]), self.joint.sums(cells)))
+        rows = np.full(int(self.n_shown > 0), cells.shape[1])
+        return np.concatenate((self._sums(cells[list(self.columns)]), self.joint.sums(cells), rows))
 
     def sums_by(self, cells: Cells, group: Places, n_groups: int) -> Counts:
         """Sums over groups of rows, shape (n_groups, n_sums); group: of each row, negative for none."""
@@ -111,19 +119,21 @@ class Pairs:
 
     def joint_means(self, sums: Counts, n_rows: Counts) -> Floats:
         """Of every joint score, shape (..., scores); see `correlations`. 0 without rows."""
-        return np.asarray(sums[..., self._n_own :] / np.maximum(n_rows, 1)[..., None])
+        return np.asarray(sums[..., self._n_own : self._n_own + self.joint.n_scores] / np.maximum(n_rows, 1)[..., None])
 
     def to_json(self) -> dict[str, Any]:
-        """Without joint scores as before there were any, so that ids stay."""
+        """Without joint scores or a classifier as before there were any, so that ids stay."""
         own = {"columns": self.columns, "scores": self.scores.tolist(), "variance": self.variance.tolist()}
-        return own | ({"joint": self.joint.to_json()} if self.joint.n_scores else {})
+        own |= {"joint": self.joint.to_json()} if self.joint.n_scores else {}
+        return own | ({"n_shown": self.n_shown} if self.n_shown else {})
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave."""
         scores = np.array(document["scores"], np.int8).reshape(-1, 256)
         joint = Joint.from_json(document["joint"]) if "joint" in document else Joint.none()
-        return cls(tuple(document["columns"]), scores, np.array(document["variance"], np.float64), joint)
+        variance = np.array(document["variance"], np.float64)
+        return cls(tuple(document["columns"]), scores, variance, joint, document.get("n_shown", 0))
 
     def _sums(self, own: Cells) -> Counts:
         """Sums over rows of the watched columns alone."""

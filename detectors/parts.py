@@ -35,6 +35,7 @@ class Measure(StrEnum):
     MISSING = "missing"
     CORRELATION = "correlation"
     JOINT = "mmd"
+    CLASSIFIER = "classifier"
 
 
 class Event(StrEnum):
@@ -71,7 +72,7 @@ def listed(reference: Profile, rows: float) -> tuple[list[Signal], Floats, list[
             missing, kinds = [], (Event.INVALID,)
         found += own + missing
         events += [(row, kind) for kind in kinds]
-    found += _correlations(reference) + _joint(reference)
+    found += _correlations(reference) + _joint(reference) + _told_apart(reference)
     return found, weights, events
 
 
@@ -94,6 +95,13 @@ def _joint(reference: Profile) -> list[Signal]:
     mean = pairs.joint_means(reference.pairs, np.array(reference.n_rows))
     scale = 1 / np.sqrt(pairs.joint.variance)
     return [(row, Measure.JOINT, 0, *two) for two in zip(mean.tolist(), scale.tolist(), strict=True)]
+
+
+def _told_apart(reference: Profile) -> list[Signal]:
+    """Of a classifier of whole rows one signal, of one thing that comes last; see `Told.effect`."""
+    pairs = reference.bins.pairs
+    row = reference.bins.n_columns + pairs.n_pairs + bool(pairs.joint.n_scores)
+    return [(row, Measure.CLASSIFIER, 0, 0.0, 1 / FIXED)] if pairs.n_shown and reference.pairs.size else []
 
 
 def _ranks(row: int, counts: Counts) -> tuple[list[Signal], Floats]:

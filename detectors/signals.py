@@ -9,7 +9,8 @@ A pair of columns that are watched together is one more thing that is judged, li
 correlation of their ranks, as Fisher's z, whose scatter over n rows is that of a mean. And so are all joint scores
 together (`detectors/joint.py`), each of them a signal, a mean over rows.
 
-All follow from a profile's counts by integer sums, so readings of parts of a window add up to that of the whole.
+All follow from a profile's counts by integer sums, so readings of parts of a window add up to that of the whole. What a
+classifier of whole rows says (`detectors/domain.py`) is the last signal; it is said of a window once, at its end.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Reading:
     """The signals and events of one set of rows, as integers. Leading axes may stand for several sets.
 
     n_all: rows, shape (...). valid: rows that hold a value, shape (..., columns). totals: shape (..., signals); events:
-    shape (..., events). pairs: sums of scores and of their products, shape (..., sums), see `Pairs`.
+    shape (..., events). pairs: sums of scores and of their products, shape (..., sums), see `Pairs`. told: of what a
+    classifier was shown, rows, and the total of its signal over them, shape (..., 2), or (..., 0) where there is none.
     """
 
     n_all: Counts
@@ -42,6 +44,7 @@ class Reading:
     totals: Counts
     events: Counts
     pairs: Counts
+    told: Counts
 
     @property
     def arrays(self) -> dict[str, Counts]:
@@ -66,7 +69,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """Which signals and events all columns of a reference have, after them its pairs of columns, then its joint scores.
+    """Which signals and events all columns of a reference have; then its pairs of columns, joint scores, a classifier.
 
     column, measure, cell: of each signal, by columns; cell is the word's, where it is a word's share.
     mean, scale: a signal is (total / rows - mean) * scale, that of a pair (Fisher's z - mean) * scale. weights: rank
@@ -112,8 +115,9 @@ class Signals:
 
     @property
     def n_columns(self) -> int:
-        """Columns, pairs of columns, and one for all joint scores: what evidence is about, and "columns" in shapes."""
-        return self.bins.n_columns + self.n_pairs + bool(self.n_joint)
+        """Columns, pairs of columns, one for all joint scores, one for a classifier: what evidence is about, and
+        "columns" in shapes."""
+        return self.bins.n_columns + self.n_pairs + bool(self.n_joint) + self.n_told
 
     @property
     def n_pairs(self) -> int:
@@ -122,6 +126,11 @@ class Signals:
     @property
     def n_joint(self) -> int:
         return self.pairs.joint.n_scores
+
+    @property
+    def n_told(self) -> int:
+        """1 where rows are shown to a classifier, else 0."""
+        return int(self.pairs.n_shown > 0)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -142,7 +151,7 @@ class Signals:
     @cached_property
     def is_share(self) -> NDArray[np.bool_]:
         """Signals that are shares of rows, shape (signals,)."""
-        others = (*RANKS, Measure.CORRELATION, Measure.JOINT)
+        others = (*RANKS, Measure.CORRELATION, Measure.JOINT, Measure.CLASSIFIER)
         return np.array([measure not in others for measure in self.measure], np.bool_)
 
     @cached_property
@@ -195,7 +204,8 @@ class Signals:
             column = self.column[k]
             listed = totals[..., self._shares[self.column[self._shares] == column]].sum(axis=-1)
             totals[..., k] = valid[..., column] - listed
-        return Reading(n_all[..., self.bins.witness], valid, totals, self._events(counts), pairs)
+        told = np.zeros((*counts.shape[:-2], 2 * self.n_told), np.int64)
+        return Reading(n_all[..., self.bins.witness], valid, totals, self._events(counts), pairs, told)
 
     def read_rows(self, cells: Cells, group: Places, n_groups: int) -> Reading:
         """The readings of groups of rows, shape (n_groups, ...).
@@ -227,7 +237,8 @@ class Signals:
                 group, np.isin(np.arange(N_CELLS), self._cells_of(column, kind))[cells[column]], n_groups
             )
         n_all, whole = np.bincount(group, minlength=n_groups), np.int64
-        return Reading(n_all, valid.astype(whole), totals.astype(whole), events.astype(whole), pairs)
+        told = np.zeros((n_groups, 2 * self.n_told), whole)
+        return Reading(n_all, valid.astype(whole), totals.astype(whole), events.astype(whole), pairs, told)
 
     def values(self, reading: Reading) -> tuple[Floats, Floats]:
         """Of each signal its value, 0 without rows, and its rows; each of shape (..., signals)."""
@@ -241,8 +252,12 @@ class Signals:
             known = np.isfinite(found[..., two] - self.mean[..., two])
             rows[..., two] = known * np.maximum(reading.n_all[..., None] - 3.0, 0.0)
         if self.n_joint:
-            found[..., n + self.n_pairs :] = self.pairs.joint_means(reading.pairs, reading.n_all)
-            rows[..., n + self.n_pairs :] = reading.n_all[..., None]
+            joint = slice(n + self.n_pairs, n + self.n_pairs + self.n_joint)
+            found[..., joint] = self.pairs.joint_means(reading.pairs, reading.n_all)
+            rows[..., joint] = reading.n_all[..., None]
+        if self.n_told:
+            rows[..., -1] = reading.told[..., 0]
+            found[..., -1] = reading.told[..., 1] / np.maximum(reading.told[..., 0], 1)
         return np.where(rows > 0, (found - self.mean) * self.scale, 0.0), rows
 
     def event_rows(self, reading: Reading) -> Floats:
@@ -263,16 +278,16 @@ class Signals:
         return np.maximum(variance, 1e-3)
 
     def troubled(self, changed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Pairs of which a column has changed itself, joint scores if any column or pair has; changed, found: shape
-        (..., columns).
+        """Pairs of which a column has changed itself, joint scores if any column or pair has, a classifier if anything
+        has; changed, found: shape (..., columns).
 
         A correlation follows its columns; it is only told of by itself while they are as they were.
         """
         found = np.zeros(changed.shape, np.bool_)
         first = self.bins.n_columns
         found[..., first : first + self.n_pairs] = changed[..., self.pairs.members].any(axis=-2)
-        if self.n_joint:
-            found[..., -1] = changed[..., :-1].any(axis=-1)
+        for row in range(first + self.n_pairs, self.n_columns):
+            found[..., row] = changed[..., :row].any(axis=-1)
         return found
 
     def first_of(self, row: int) -> int:
@@ -291,7 +306,7 @@ class Signals:
     @cached_property
     def _own(self) -> Places:
         """Columns of the signals that are means over rows of one column; those of several columns are the last."""
-        return self.column[: self.n_signals - self.n_pairs - self.n_joint]
+        return self.column[: self.n_signals - self.n_pairs - self.n_joint - self.n_told]
 
     @cached_property
     def _ranked(self) -> Places:

@@ -20,12 +20,19 @@ from detectors.blocks import Cut
 from detectors.calibration import VERSION, Allowance, Calibration
 from detectors.cells import Floats
 from detectors.joint import JOINT_NAME
+from detectors.pairs import WHOLE_ROWS
 from detectors.parts import Measure
 from detectors.season import HOUR_MS
 from monitor.config import PERIODS_MS, Config, Model, Rows
+from monitor.rowsample import affordable
 from monitor.window import WHOLE, Segments
 
 NO_CALIBRATION: Final = ""
+_NAMES: Final = {Measure.JOINT: JOINT_NAME, Measure.CLASSIFIER: WHOLE_ROWS}
+_UNSEALED: Final = {
+    JOINT_NAME: "the reference was sealed without it, or has no two columns for it: build it anew",
+    WHOLE_ROWS: "the reference was sealed without it, or its windows have too few rows for it: build it anew",
+}
 
 
 class Calibrations(msgspec.Struct, frozen=True):
@@ -85,16 +92,33 @@ def of(config: Config, model: Model, bins: Bins) -> Allowances:
         everything = own if segment != WHOLE else np.concatenate((own, _together(bins, own, model)))
         shares = everything / max(everything.sum(), 1e-300) / len(segments.order) / n_models
         by_segment[segment] = Allowance(config.budget.false_alarms, period, shares)
-    unsealed = Measure.JOINT in model.multivariate and JOINT_NAME not in bins.together_names
-    unknown = {JOINT_NAME: "the reference was sealed without it, or has no two columns for it: build it anew"}
-    return Allowances(config.budget.false_alarms, config.budget.per, cut, by_segment, unknown if unsealed else {})
+    unknown = _unknown(bins, model, config.state.sample_rows)
+    return Allowances(config.budget.false_alarms, config.budget.per, cut, by_segment, unknown)
+
+
+def _unknown(bins: Bins, model: Model, sample_rows: int) -> dict[str, str]:
+    """What the model asks for and the reference cannot give, and why."""
+    found = {name: _UNSEALED[name] for name in _asked(model) if name not in bins.together_names}
+    n_shown, n_kept = bins.pairs.n_shown, affordable(bins, sample_rows)
+    if WHOLE_ROWS in _asked(model) and n_shown > n_kept:
+        found[WHOLE_ROWS] = (
+            f"the reference was sealed for {n_shown} rows of a window, found sample_rows for {n_kept}: "
+            "raise it, or build the reference anew"
+        )
+    return found
+
+
+def _asked(model: Model) -> list[str]:
+    """What the model has watched beside columns and pairs, by its name."""
+    return [name for measure, name in _NAMES.items() if measure in model.multivariate]
 
 
 def _together(bins: Bins, importance: Floats, model: Model) -> Floats:
-    """What weighs what is watched of several columns at once: the pairs, and all joint scores as much as a column."""
+    """What weighs what is watched of several columns at once: the pairs; all joint scores, and a classifier, as much as
+    a column."""
     pairs = _of_pairs(bins, importance) * (model.correlations > 0)
-    joint = np.full(len(bins.together_names) - pairs.size, 1.0 * (Measure.JOINT in model.multivariate))
-    return np.concatenate((pairs, joint))
+    others = [1.0 * (name in _asked(model)) for name in bins.together_names[pairs.size :]]
+    return np.concatenate((pairs, others))
 
 
 def importance(model: Model, bins: Bins) -> dict[str, float]:

@@ -5,22 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Final
 
 import msgspec
 
 from detectors import Bins, Pair, Profile
 from detectors.law import Laws
+from detectors.parts import Measure
 from monitor import allowance
 from monitor.allowance import Calibrations
 from monitor.batch import NO_TIME
 from monitor.config import EVIDENCE, Config, Model
-from monitor.decision import CORRELATION, JOINT, Clock, Decision, Outcome, Place, Scores, Verdict, finite, no_clock
+from monitor.decision import (
+    CLASSIFIER,
+    CORRELATION,
+    JOINT,
+    Clock,
+    Decision,
+    Outcome,
+    Place,
+    Scores,
+    Verdict,
+    finite,
+    no_clock,
+)
 from monitor.decision.budget import Budget, Ledger
 from monitor.decision.family import Family
 from monitor.decision.rules import Thresholds
 from monitor.past import DEFAULT_ROWS, Past, Pasts
-from monitor.rowsample import RowSample
+from monitor.rowsample import RowSample, taught
 from monitor.window import WHOLE, Window
+
+_TOGETHER: Final = frozenset({CORRELATION, JOINT, CLASSIFIER})
+"""Measures of verdicts on several columns at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +171,7 @@ class Judge:
         """
         scores = self._scores(window)
         n_columns = self.reference.bins.n_columns
-        known, together = before[:n_columns], [v for v in before[n_columns:] if v.measure in (CORRELATION, JOINT)]
+        known, together = before[:n_columns], [v for v in before[n_columns:] if v.measure in _TOGETHER]
         said = [decision.again(scores, known) for decision in self.decisions]
         since = {verdict.column: verdict.since_window for verdict in before if verdict.since_window is not None}
         dated = []
@@ -181,7 +198,8 @@ class Judge:
 
     def _scores(self, window: Window) -> Scores:
         panes = None if window.revision else window.tally.panes
-        place = Place(window.segment, window.index, window.start_ms, panes)
+        rows = None if window.sample is None else window.sample.cells
+        place = Place(window.segment, window.index, window.start_ms, panes, rows)
         return Scores(self.reference.beside(window.tally.profile, window.segment), place, self.clock)
 
 
@@ -191,7 +209,9 @@ def budgeted(
     """The budget's decision for a model: as it was calibrated, if that was under this very budget; else anew."""
     terms = allowance.of(config, model, reference.bins)
     known = reference.calibrations.under(terms.key(reference.id))
-    return Budget.of(terms, reference.bins, _pasts(reference, terms), known, progress)
+    rows, asked = reference.rows, Measure.CLASSIFIER in model.multivariate and reference.bins.pairs.n_shown
+    classifier = taught(reference.profile, rows) if rows is not None and asked else None
+    return Budget.of(terms, reference.bins, _pasts(reference, terms), known, classifier, progress)
 
 
 def _pasts(reference: Reference, terms: allowance.Allowances) -> Pasts:

@@ -185,7 +185,7 @@ class Model(_Table):
     segments: tuple[str, ...] = ()
     max_segments: int = Field(default=50, gt=0)
     correlations: int = Field(default=16, ge=0, le=64)
-    multivariate: tuple[Literal["mmd"], ...] = ()
+    multivariate: tuple[Literal["mmd", "classifier"], ...] = ()
     fields: Fields = Fields()
     labels: Labels | None = None
     columns: Mapping[str, Column] = Field(default_factory=dict)

@@ -14,6 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from detectors.domain import LEAST_ROWS
+from detectors.parts import Measure
 from monitor.config import EVIDENCE, Config, Kafka, Labels, Model, Rows
 from monitor.errors import ConfigError, Problem
 from monitor.mistakes import mistakes, nearest
@@ -70,6 +72,9 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
             yield Problem(f"model[{i}].topics", "no topic, but there is a [kafka] table; name the topics to read")
         if model.multivariate and model.decision != "budget":
             found = f'found {", ".join(model.multivariate)}, which needs the budget; wanted decision = "budget"'
+            yield Problem(f"model[{i}].multivariate", found)
+        if Measure.CLASSIFIER in model.multivariate and config.state.sample_rows < LEAST_ROWS:
+            found = f"found {Measure.CLASSIFIER}, which needs rows; wanted state.sample_rows = {LEAST_ROWS} or more"
             yield Problem(f"model[{i}].multivariate", found)
         if model.labels is not None:
             yield from _of_labels(f"model[{i}]", model, model.labels, config.kafka, known)

@@ -15,7 +15,7 @@ import msgspec
 
 from monitor.alert import Change, Drifting, Episode, Seen, State
 from monitor.batch import NO_TIME, Severity
-from monitor.decision import CORRELATION, JOINT
+from monitor.decision import CLASSIFIER, CORRELATION, JOINT
 from monitor.window import WHOLE
 
 
@@ -180,7 +180,8 @@ def _title(subject: Subject, episode: Episode) -> str:
     measures = {column.verdict.column: column.verdict.measure for column in episode.columns}
     n_pairs = sum(measure == CORRELATION for measure in measures.values())
     n_joint = sum(measure == JOINT for measure in measures.values())
-    n_columns = len(measures) - n_pairs - n_joint
+    n_told = sum(measure == CLASSIFIER for measure in measures.values())
+    n_columns = len(measures) - n_pairs - n_joint - n_told
     match episode.state:
         case State.RESOLVED:
             return "the incident is over"
@@ -194,6 +195,7 @@ def _title(subject: Subject, episode: Episode) -> str:
         f"{n_columns} of {subject.n_columns} columns drifted" if n_columns else "",
         f"{n_pairs} correlation{'s' if n_pairs > 1 else ''} of columns changed" if n_pairs else "",
         "the joint distribution of columns changed" if n_joint else "",
+        "the rows can be told from the reference's" if n_told else "",
     ]
     return ", ".join(filter(None, told))
 

@@ -63,9 +63,10 @@ class Past:
         """What there is to learn from."""
         signals = Signals.of(self.profile, self.rows)
         why = f"they are sorted by {', '.join(self.sorted_by)}" if self.sorted_by else ""
-        return Material(
-            signals, signals.read(self.profile), signals.row_variance(self.profile), self.blocks, self.cut.width_ms, why
-        )
+        whole = signals.read(self.profile)
+        if self.blocks is not None and signals.n_told:
+            whole = replace(whole, told=self.blocks.windows.told.sum(axis=0))
+        return Material(signals, whole, signals.row_variance(self.profile), self.blocks, self.cut.width_ms, why)
 
 
 Pasts = Mapping[str, Past]

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors import Bins, Kind, Profile
-from detectors.blocks import Cut, Rows
+from detectors.blocks import Cut, Rows, least_rows
 from detectors.cells import Cells, Floats
 from detectors.correlation import watched
+from detectors.domain import LEAST_ROWS
 from detectors.law import Laws
 from detectors.parts import Measure
 from monitor import past
@@ -32,7 +34,7 @@ from monitor.config import Model
 from monitor.errors import ReferenceFault
 from monitor.frozen import checked, unchecked
 from monitor.loss import LOSS
-from monitor.rowsample import RowSample, affordable, lots
+from monitor.rowsample import TAUGHT_SHARE, RowSample, affordable, lots, taught
 from monitor.table import counted, errors, is_numeric, numbers, times, word_counts
 from monitor.window import WHOLE, Segments
 
@@ -46,6 +48,9 @@ _WINDOWS: Final = "windows.bin"
 _ROWS: Final = "rows.bin"
 _CALIBRATION: Final = "calibration.bin"
 _LAWS: Final = "laws.bin"
+_OWN: Final = Partition("reference", 0)
+SPARE: Final = 0.05
+"""Of a window's rows: how many of them teach a classifier is up to chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,8 @@ class Slicing:
     """How a reference's rows are cut into windows and segments, as the model's log will be.
 
     time_ms: of each row, NO_TIME where it has none. segments, max_segments, correlations: as in the model's
-    configuration; joint: whether "mmd" is among its `multivariate`. importance: of columns, where it is not 1.
+    configuration; joint: whether "mmd" is among its `multivariate`; n_sampled: rows that are kept of a window, if
+    "classifier" is, else 0. importance: of columns, where it is not 1.
     """
 
     cut: Cut
@@ -62,6 +68,7 @@ class Slicing:
     max_segments: int = 50
     correlations: int = 0
     joint: bool = False
+    n_sampled: int = 0
     importance: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -74,14 +81,19 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, str]
 
 
-def slicing(frame: pd.DataFrame, model: Model) -> Slicing:
-    """How a model's reference is cut. frame: all of its columns, that of the time among them if there is one."""
+def slicing(frame: pd.DataFrame, model: Model, sample_rows: int) -> Slicing:
+    """How a model's reference is cut. frame: all of its columns, that of the time among them if there is one.
+
+    sample_rows: that are kept of every window.
+    """
     name = model.fields.timestamp
     known = name is not None and name in frame
     time_ms = times(frame[name]) if known else np.full(len(frame), NO_TIME)
     importance = {name: column.importance for name, column in model.columns.items()}
-    joint = Measure.JOINT in model.multivariate
-    return Slicing(cut_of(model), time_ms, model.segments, model.max_segments, model.correlations, joint, importance)
+    return Slicing(
+        cut_of(model), time_ms, model.segments, model.max_segments, model.correlations,
+        Measure.JOINT in model.multivariate, sample_rows * (Measure.CLASSIFIER in model.multivariate), importance,
+    )  # fmt: skip
 
 
 def kinds_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> dict[str, Kind]:
@@ -143,13 +155,22 @@ def _counted(
     )
     matrix, cells = counted(frame, bins)
     profile = Profile.of(bins, matrix, cells)
-    if slicing is not None and (slicing.correlations or slicing.joint):
+    if slicing is not None and (slicing.correlations or slicing.joint or slicing.n_sampled):
         importance = np.array([slicing.importance.get(name, 1.0) for name in bins.names], np.float64)
         importance[list(bins.errors)] = 0.0  # an error follows its column
         pairs = watched(profile, cells, importance, slicing.correlations, joint=slicing.joint)
+        pairs = replace(pairs, n_shown=_shown(profile, slicing))
         bins = replace(bins, pairs=pairs)
         profile = replace(profile, bins=bins, pairs=pairs.sums(cells))
     return bins, profile, matrix, cells
+
+
+def _shown(profile: Profile, slicing: Slicing) -> int:
+    """Rows of a window that a classifier is shown: as many as are kept of one, and as most of the reference's windows
+    have beside those that teach it; 0 for none."""
+    most = int((1 - TAUGHT_SHARE - SPARE) * least_rows(slicing.time_ms, slicing.cut))
+    found = min(affordable(profile.bins, slicing.n_sampled) if slicing.n_sampled else 0, most)
+    return found if found >= LEAST_ROWS else 0
 
 
 def seal(
@@ -168,8 +189,11 @@ def seal(
     for name in (_WINDOWS, _CALIBRATION, _LAWS):
         (directory / name).unlink(missing_ok=True)
     pasts: past.Pasts = {}
+    kept = _rows(frame, bins)
     if slicing is not None:
-        rows = Rows(matrix, cells, slicing.time_ms, np.ones(len(frame), np.bool_))
+        classifier = taught(profile, kept) if bins.pairs.n_shown else None
+        order = np.argsort(np.argsort(_lots(len(frame))))
+        rows = Rows(matrix, cells, slicing.time_ms, np.ones(len(frame), np.bool_), order, classifier)
         segments = Segments.of(bins, slicing.segments, slicing.max_segments)
         pasts = past.by_segment(bins, rows, slicing.cut, segments.cells, WHOLE)
         (directory / _WINDOWS).write_bytes(past.freeze(pasts))
@@ -177,7 +201,6 @@ def seal(
     (directory / "profile.bin").write_bytes(profile.to_bytes())
     laws = Laws.of(profile)
     (directory / _LAWS).write_bytes(laws.to_bytes())
-    kept = _rows(frame, bins)
     (directory / _ROWS).write_bytes(kept.to_bytes())
     _sample(frame[list(kinds)]).to_parquet(directory / "sample.parquet", index=False)
     columns = {name: str(kind) for name, kind in zip(bins.names, bins.kinds, strict=True)}
@@ -265,13 +288,17 @@ def _content_id(directory: Path) -> str:
 
 def _rows(frame: pd.DataFrame, bins: Bins) -> RowSample:
     """Of the rows, those of the lowest lots; their offset is their number in the table."""
-    at, numbered = Partition("reference", 0), np.arange(len(frame))
-    lot = lots(at, numbered)
+    lot = _lots(len(frame))
     chosen = np.sort(np.argsort(lot)[: affordable(bins, SAMPLE_ROWS)])
     matrix, cells = counted(frame.iloc[chosen], bins)
     none = np.full(chosen.size, NO_TIME)
     place = np.zeros(chosen.size, np.int32)
-    return RowSample(bins, SAMPLE_ROWS, lot[chosen], (at,), place, numbered[chosen], none, matrix, cells).lowest()
+    return RowSample(bins, SAMPLE_ROWS, lot[chosen], (_OWN,), place, chosen, none, matrix, cells).lowest()
+
+
+def _lots(n_rows: int) -> NDArray[np.uint64]:
+    """Of the rows of a table, each by its number there."""
+    return lots(_OWN, np.arange(n_rows))
 
 
 def _sample(frame: pd.DataFrame) -> pd.DataFrame:

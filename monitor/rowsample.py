@@ -15,8 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors import Bins
+from detectors import Bins, Profile
 from detectors.cells import Cells, Floats
+from detectors.domain import Classifier
 from detectors.packed import pack, unpack
 from monitor.batch import Int64s, Partition
 
@@ -24,6 +25,8 @@ Lots = NDArray[np.uint64]
 Places = NDArray[np.int32]
 MOST_BYTES: Final = 1 << 19
 """Of the values of one sample: of very wide models fewer rows are kept."""
+TAUGHT_SHARE: Final = 0.25
+"""Of a reference's rows, that a classifier is taught by at most: the others show what it says of windows like it."""
 _STEP: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX: Final = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
 _LAST: Final = np.uint64(31)
@@ -60,6 +63,16 @@ def _mixed(hashed: Lots) -> Lots:
 def affordable(bins: Bins, n_rows: int) -> int:
     """At most so many rows, and no more than `MOST_BYTES` hold; one at least where any are wanted."""
     return min(n_rows, max(MOST_BYTES // (8 * bins.n_numeric + bins.n_columns), 1))
+
+
+def n_taught(profile: Profile) -> int:
+    """At most so many of the reference's rows of the lowest lots teach a classifier."""
+    return int(TAUGHT_SHARE * profile.n_rows)
+
+
+def taught(profile: Profile, rows: RowSample) -> Classifier:
+    """What tells rows from those of a reference. rows: of its rows those of the lowest lots."""
+    return Classifier.of(profile, rows.cells[:, : n_taught(profile)])
 
 
 @dataclass(frozen=True, eq=False)

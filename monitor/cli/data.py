@@ -47,12 +47,15 @@ def reference_build(
     model: ModelName,
 ) -> None:
     """Seal reference data where the model's `reference` key points."""
-    chosen = chosen_model(read_config(config), config, model)
+    checked = read_config(config)
+    chosen = chosen_model(checked, config, model)
     rows = read(files)
     frame = _watched(rows, chosen)
     kinds = kinds_of(frame, {name: column.kind for name, column in chosen.columns.items() if column.kind})
     frame, kinds, error_of = with_loss(frame, kinds, rows, chosen)
-    sealed = seal(frame, kinds, config.parent / chosen.reference, slicing(rows, chosen), error_of)
+    sealed = seal(
+        frame, kinds, config.parent / chosen.reference, slicing(rows, chosen, checked.state.sample_rows), error_of
+    )
     out.print(f"sealed {sealed.profile.n_rows} rows, {len(kinds)} columns as {sealed.id[:12]} in {chosen.reference}")
 
 

@@ -185,6 +185,8 @@ def _ledger(ledger: Ledger) -> Iterator[str]:
             yield f"smallest {what} seen within 24 windows: {middle:.2g} {unit}, {most:.2g} in {worst}"
     if ledger.least_joint is not None:
         yield f"smallest change of a joint score seen within 24 windows: {ledger.least_joint:.2g} standard deviations"
+    if ledger.least_auc is not None:
+        yield f"smallest growth of the AUC of whole rows seen within 24 windows: {ledger.least_auc:.2g}"
 
 
 def _sure(verdict: Verdict) -> Iterator[str]:

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from detectors import REGISTRY, Detector, Pair, Score
+from detectors.cells import Cells
 from detectors.parts import Measure
 from monitor import describe
 from monitor.batch import NO_TIME, Severity
@@ -34,6 +35,8 @@ CORRELATION: Final = str(Measure.CORRELATION)
 """The measure of a verdict that speaks of a pair of columns."""
 JOINT: Final = str(Measure.JOINT)
 """The measure of a verdict that speaks of all columns at once, and its name in the configuration."""
+CLASSIFIER: Final = str(Measure.CLASSIFIER)
+"""The same of one that speaks of whole rows."""
 
 
 class Outcome(StrEnum):
@@ -103,13 +106,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class Place:
     """Where a window lies: its segment, its number there and its start (NO_TIME where rows have none).
 
-    panes: its four quarters; None where they were not counted.
+    panes: its four quarters; None where they were not counted. rows: cells of some of its rows, in random order, shape
+    (columns, rows); None where none are kept.
     """
 
     segment: str = WHOLE
     index: int = 0
     start_ms: int = NO_TIME
     panes: Panes | None = None
+    rows: Cells | None = None
 
 
 Clock = Callable[[], float]

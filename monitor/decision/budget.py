@@ -4,7 +4,7 @@ oftener than the budget allows."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import msgspec
@@ -15,6 +15,9 @@ from detectors.alarm import Terms
 from detectors.blocks import PANE_ROWS, folded
 from detectors.calibration import Allowance, Calibration, calibrate
 from detectors.cells import Bools, Floats
+from detectors.domain import Classifier, Told, auc_of
+from detectors.joint import JOINT_NAME
+from detectors.pairs import WHOLE_ROWS
 from detectors.parts import Event, Measure
 from detectors.season import Season
 from detectors.signals import Signals
@@ -43,7 +46,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     n_columns, n_pairs: columns, and pairs of them, that are watched. off: those off paging, and why; calibrating: those
     of which too little is known yet. least: smallest shift that each column shows within 24 windows in four of five
     cases, in standard deviations; least_pairs: smallest change of each pair's correlation, in Fisher's z; least_joint:
-    of a joint score, in its standard deviations.
+    of a joint score, in its standard deviations; least_auc: smallest growth of the AUC of a classifier of whole rows.
     """
 
     false_alarms: float
@@ -64,6 +67,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     least: dict[str, float] = {}
     least_pairs: dict[str, float] = {}
     least_joint: float | None = None
+    least_auc: float | None = None
 
 
 class _Kept(msgspec.Struct, frozen=True, tag="budget"):
@@ -77,13 +81,14 @@ class _Kept(msgspec.Struct, frozen=True, tag="budget"):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ward:
-    """One segment under watch. shares: of the budget, by column."""
+    """One segment under watch. classifier: of whole rows; None where they are not watched."""
 
     layout: Signals
     allowance: Allowance
     calibration: Calibration
     terms: Terms
     width_ms: int
+    classifier: Classifier | None = None
 
     @classmethod
     def of(cls, past: Past, allowance: Allowance, known: Calibration | None, progress: Callable[[float], None]) -> Self:
@@ -92,13 +97,22 @@ class Ward:
         calibration = known or calibrate(material, allowance, progress)
         return cls(material.signals, allowance, calibration, calibration.terms(allowance), material.width_ms)
 
-    def sight(self, scores: Scores, last_ms: int) -> Sight:
-        """The window as it is judged."""
+    def told(self, scores: Scores) -> Told | None:
+        """What the classifier says of the window: of as many rows as it was learnt from, or nothing."""
+        rows, n_shown = scores.place.rows, self.layout.pairs.n_shown
+        if self.classifier is None or not self.layout.n_told or rows is None or rows.shape[1] < n_shown:
+            return None
+        return self.classifier.tell(rows[:, :n_shown])
+
+    def sight(self, scores: Scores, last_ms: int, told: Told | None) -> Sight:
+        """The window as it is judged. told: of its rows."""
         place, current = scores.place, scores.pair.current
         if place.panes is None or current.n_rows < 2 * PANE_ROWS:
             panes = self.layout.read(current)[None]
         else:
             panes = folded(self.layout.read_counts(place.panes.counts.astype(np.int64), place.panes.pairs))
+        if told is not None:
+            panes.told[-1] = told.reading
         if not self.width_ms or place.start_ms == NO_TIME:
             return Sight(panes)
         gap = 0.0 if last_ms == NO_TIME else max((place.start_ms - last_ms) / self.width_ms - 1, 0.0)
@@ -118,9 +132,10 @@ class Budget:
     @classmethod
     def of(
         cls, allowances: Allowances, bins: Bins, pasts: Pasts, known: Mapping[str, Calibration],
-        progress: Callable[[float], None] = lambda _: None,
+        classifier: Classifier | None = None, progress: Callable[[float], None] = lambda _: None,
     ) -> Self:  # fmt: skip
-        """Calibrated on the segments' references. progress: told the share that is done."""
+        """Calibrated on the segments' references. classifier: of whole rows, where they are watched. progress: told the
+        share that is done."""
         n = len(allowances.by_segment)
         wards = {}
         for i, (segment, allowance) in enumerate(allowances.by_segment.items()):
@@ -129,6 +144,7 @@ class Budget:
                 progress((done + part) / n)
 
             wards[segment] = Ward.of(pasts[segment], allowance, known.get(segment), told)
+        wards[WHOLE] = replace(wards[WHOLE], classifier=classifier)
         return cls(allowances, bins, wards)
 
     def judge(self, scores: Scores, memory: bytes) -> tuple[tuple[Verdict, ...], bytes]:
@@ -138,9 +154,10 @@ class Budget:
         null, layout, terms = ward.calibration.null, ward.layout, ward.terms
         kept = msgspec.msgpack.decode(memory, type=_Kept) if memory else self._first(place.segment)
         before = Vigil.from_bytes(kept.vigil) if memory else Vigil.begin(layout, null, terms)
-        sight = ward.sight(scores, kept.start_ms)
+        apart = ward.told(scores)
+        sight = ward.sight(scores, kept.start_ms, apart)
         after, seen = before.after(layout, null, terms, sight)
-        found = _Findings(ward, sight, after, seen)
+        found = _Findings(ward, sight, after, seen, apart)
         names = ward.layout.names
         strongest = {
             names[c]: max(float(seen.ln_evidence[c]), kept.strongest.get(names[c], -np.inf))
@@ -182,6 +199,7 @@ class Budget:
         ward = self.wards[segment]
         layout, calibration = ward.layout, ward.calibration
         names, first, end = layout.names, self.bins.n_columns, self.bins.n_columns + layout.n_pairs
+        others = _known(names[end:], calibration.least[end:])
         return Ledger(
             false_alarms=self.allowances.false_alarms, per=self.allowances.per,
             raised=float(np.exp(calibration.ln_factor)), replayed=finite(calibration.replayed),
@@ -189,7 +207,8 @@ class Budget:
             n_pairs=layout.n_pairs, off=self._off(ward, calibration.off),
             least=_known(self.bins.names, calibration.least[:first]),
             least_pairs=_known(names[first:end], calibration.least[first:end]),
-            least_joint=next(iter(_known(names[end:], calibration.least[end:]).values()), None),
+            least_joint=others.get(JOINT_NAME),
+            least_auc=round(auc_of(others[WHOLE_ROWS]) - auc_of(0), 4) if WHOLE_ROWS in others else None,
         )  # fmt: skip
 
     def _booked(self, ward: Ward, book: Ledger, sight: Sight, found: _Findings) -> Ledger:
@@ -255,9 +274,9 @@ def _revised(before: Verdict, fresh: Verdict) -> Verdict:
 class _Findings:
     """What a window showed of every column, in the words of verdicts."""
 
-    def __init__(self, ward: Ward, sight: Sight, vigil: Vigil, seen: Seen) -> None:
+    def __init__(self, ward: Ward, sight: Sight, vigil: Vigil, seen: Seen, told: Told | None) -> None:
         layout, null = ward.layout, ward.calibration.null
-        self.ward, self.seen, self._vigil = ward, seen, vigil
+        self.ward, self.seen, self._vigil, self._told = ward, seen, vigil, told
         self.firing: Bools = vigil.standing.firing
         self.held: Bools = vigil.standing.held
         self.calibrating: Bools = vigil.calibrating(layout, null)
@@ -288,13 +307,17 @@ class _Findings:
         return (first + np.flatnonzero(told[first:])).tolist()
 
     def related(self, row: int, change: float) -> str:
-        """What became of the correlation of a pair of columns, or of a joint score; change: in the effect's unit."""
+        """What became of the correlation of a pair of columns, of a joint score, or of whole rows; change: in the
+        effect's unit."""
         layout = self.ward.layout
         signal = layout.first_of(row)
         if layout.measure[signal] is Measure.JOINT:
             members = layout.pairs.joint.members(self._changes[row][0] - signal)
             *others, last = (layout.bins.names[column] for column in members)
             return f"{', '.join(others)} and {last} no longer go together as they did"
+        if layout.measure[signal] is Measure.CLASSIFIER:
+            leaning = [] if self._told is None else [layout.bins.names[column] for column in self._told.columns]
+            return describe.told_apart(auc_of(self._expected[signal]), auc_of(self._expected[signal] + change), leaning)
         z = self._expected[signal] / layout.scale[signal] + layout.mean[signal]
         return f"from {np.tanh(z):.2f} to {np.tanh(z + change):.2f}"
 

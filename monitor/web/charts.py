@@ -17,6 +17,7 @@ from monitor.web.svg import Frame
 BAR: Final = 22
 """Height of a word's two bars."""
 
+_BROAD: Final = "chart broad"
 N_DOTS: Final = 100
 """Windows from which on their marks are smaller, so that they do not cover each other."""
 
@@ -165,7 +166,7 @@ def bands(history: ColumnHistory) -> Html:
     known += [level for level in usual or () if level is not None]
     if not known:
         return tag("p", "No value of this column is known.")
-    frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, min(known), max(known), width=svg.WIDE, height=240)
+    frame = _broad(points, min(known), max(known))
     wide = svg.band(frame, [(p.index, p.levels[0], p.levels[4]) for p in points], "wide")
     narrow = svg.band(frame, [(p.index, p.levels[1], p.levels[3]) for p in points], "narrow")
     middle = svg.polyline(frame, [(p.index, p.levels[2]) for p in points], "current-line")
@@ -177,7 +178,7 @@ def bands(history: ColumnHistory) -> Html:
     label = f"Quantiles of {history.column} over {len(points)} windows: median and the middle 50 % and 90 % of the rows"
     return svg.drawing(
         frame, label, svg.side_axis(frame), wide, narrow, lines, middle, changes_of_reference(frame, points),
-        ends(frame, points),
+        ends(frame, points), class_=_BROAD,
     )  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def word_shares(history: ColumnHistory) -> Html:
     """Shares of the most frequent words over time against the reference's."""
     points = history.points
     highest = max(_some([*(level for point in points for level in point.levels), *(history.reference or ()), 0.05]))
-    frame = Frame(points[0].index - 0.5, points[-1].index + 0.5, 0, highest * 1.05, width=svg.WIDE, height=240)
+    frame = _broad(points, 0, highest * 1.05)
     marks = []
     for i in range(len(history.labels)):
         usual = history.reference[i] if history.reference else None
@@ -193,7 +194,7 @@ def word_shares(history: ColumnHistory) -> Html:
             marks.append(svg.line(frame, frame.low_x, usual, frame.high_x, usual, f"reference-thin tone{i}"))
         marks += svg.polyline(frame, [(p.index, p.levels[i]) for p in points], f"tone tone{i}")
     label = f"Shares of the words of {history.column} over {len(points)} windows"
-    return svg.drawing(frame, label, svg.side_axis(frame, percent=True), marks, ends(frame, points))
+    return svg.drawing(frame, label, svg.side_axis(frame, percent=True), marks, ends(frame, points), class_=_BROAD)
 
 
 def rates(history: ColumnHistory) -> Html:
@@ -210,6 +211,11 @@ def rates(history: ColumnHistory) -> Html:
     ]
     label = f"Missing, unexpected and malformed values of {history.column} over {len(points)} windows"
     return svg.drawing(frame, label, svg.side_axis(frame, percent=True), marks, ends(frame, points))
+
+
+def _broad(points: Sequence[ColumnPoint], low: float, high: float) -> Frame:
+    """The frame of a broad chart, with room for the larger letters that it has on a narrow screen."""
+    return Frame(points[0].index - 0.5, points[-1].index + 0.5, low, high, width=svg.WIDE, height=240, left=80)
 
 
 def ends(frame: Frame, points: Sequence[ColumnPoint]) -> Html:

@@ -11,9 +11,10 @@ from litestar.params import FromPath
 from detectors import REGISTRY, law, mmd
 from detectors.domain import Classifier
 from detectors.joint import JOINT_NAME
+from detectors.pairs import WHOLE_ROWS
 from monitor.account import ColumnHistory
 from monitor.decision import Scores
-from monitor.describe import JOINT, correlations, number, percent
+from monitor.describe import JOINT, TOLD_APART, correlations, number, percent
 from monitor.history import Compared
 from monitor.null import usual
 from monitor.outline import outline
@@ -98,6 +99,8 @@ def _compared(compared: Compared | None, column_name: str, shown: str) -> Html:
         return tag("p", correlations(compared.pair, compared.pair.bins.pair_names.index(column_name)))
     if column_name == JOINT_NAME:
         return tag("p", JOINT)
+    if column_name == WHOLE_ROWS:
+        return tag("p", TOLD_APART)
     if column_name not in names:
         return tag("p", "The reference has no such column.")
     row = names.index(column_name)
@@ -134,7 +137,7 @@ def _statistics(scores: Scores) -> Html:
     return table(head, rows, caption, shown=True)
 
 
-TOLD_APART: Final = 0.01
+SURE: Final = 0.01
 """A classifier that chance explains leans on nothing in particular."""
 
 
@@ -159,7 +162,7 @@ def _told_apart(compared: Compared, rows: tuple[RowSample, RowSample]) -> Html:
     said = f"A classifier tells them apart with AUC {found.auc:.2f} (0.5 is not at all), p {found.p_value:.2g}. "
     names = compared.pair.bins.names
     leans = ", ".join(f"{names[column]} {percent(share)}" for column, share in found.columns.items())
-    return tag("p", said, f"It leans on {leans}." if leans and found.p_value < TOLD_APART else None)
+    return tag("p", said, f"It leans on {leans}." if leans and found.p_value < SURE else None)
 
 
 def _windows(found: ColumnHistory) -> Html:

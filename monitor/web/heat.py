@@ -58,7 +58,7 @@ def heat_map(
         tag("tbody", body),
         class_="heat",
     )
-    return tag("div", scrolling(grid, f"Heat map of {model}"), _key())
+    return tag("div", scrolling(grid, f"Heat map of {model}", latest=True), _key())
 
 
 def _tables(names: Sequence[str], glances: Sequence[Glance]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -74,6 +74,7 @@ def table(head: Iterable[Part], rows: Iterable[Iterable[Part]], caption: str, *,
     )
 
 
-def scrolling(content: Part, label: str) -> Html:
-    """What may be wider than the screen; the keyboard can scroll it."""
-    return tag("div", content, class_="scroll", tabindex=0, role="region", aria_label=label)
+def scrolling(content: Part, label: str, *, latest: bool = False) -> Html:
+    """What may be wider than the screen; the keyboard can scroll it. latest: whether its right end is shown first."""
+    class_ = "scroll latest" if latest else "scroll"
+    return tag("div", content, class_=class_, tabindex=0, role="region", aria_label=label)

@@ -10,6 +10,7 @@ from litestar import Request, Response, get
 from litestar.params import FromPath
 
 from detectors.joint import JOINT_NAME
+from detectors.pairs import WHOLE_ROWS
 from monitor import describe
 from monitor.account import ClosedWindow, ColumnPoint, Explanation, TriggerEntry
 from monitor.alert import Drifting, Episode
@@ -66,9 +67,9 @@ def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str
         one.id,
         tag("p", link("Incidents", "/incidents"), " / ", model_link(one.model), class_="path"),
         tag("h1", one.id, " ", badge(one.state, f"{one.state}, {one.severity}")),
-        tag("p", f"{_headline(episode)}: {found.changes[-1].reason}.", class_="lead"),
+        tag("p", f"{_headline(episode)}. The last change: {found.changes[-1].reason}.", class_="lead"),
         _times(found, episode),
-        tag("p", link("What to do", "#do"), class_="narrow"),
+        tag("p", link("What to do", "#do"), class_="jump"),
         tag("div", tale, side, class_="story"),
     )
 
@@ -184,6 +185,8 @@ def _distribution(compared: Compared | None, column: str, course: Html) -> Html:
         why = "This window, or the reference that it was counted on, is not kept any more."
     elif column == JOINT_NAME:
         why = describe.JOINT
+    elif column == WHOLE_ROWS:
+        why = describe.TOLD_APART
     elif column in compared.pair.bins.pair_names:
         why = describe.correlations(compared.pair, compared.pair.bins.pair_names.index(column))
     elif column not in compared.pair.bins.names:

@@ -10,14 +10,16 @@ import numpy as np
 from detectors import Bins, Profile
 from detectors.blocks import Blocks, Rows, cut_by_rows, cut_by_time
 from detectors.calibration import Allowance, Calibration, Material, calibrate
-from detectors.cells import MISSING, UNSEEN, Cells, Floats
+from detectors.cells import MISSING, UNSEEN, Cells, Floats, Places
 from detectors.correlation import watched
+from detectors.domain import Classifier
 from detectors.season import HOUR_MS, MONDAY_MS
 from detectors.signals import Reading, Signals
 from detectors.vigil import Seen, Sight, Vigil
 
 N_NUMBERS, SHARES = 4, np.array([0.5, 0.3, 0.15, 0.05])
 WORDS = ("a", "b", "c", "d")
+N_TAUGHT = 1_000
 NO_TIME = np.iinfo(np.int64).min
 
 
@@ -53,48 +55,61 @@ def cells_of(bins: Bins, table: Table) -> Cells:
 
 @dataclass(frozen=True, slots=True)
 class Watchman:
-    """A calibrated watch over windows of so many rows. mend: changes what was learnt before the watch begins."""
+    """A calibrated watch over windows of so many rows; the first of them are shown to a classifier, if there is one."""
 
     bins: Bins
     signals: Signals
     calibration: Calibration
     allowance: Allowance
     n_rows: int
+    blocks: Blocks
+    classifier: Classifier | None = None
 
     @classmethod
     def of(
         cls, table: Table, n_rows: int, *, hours: bool = False, mend: Callable[[Material], Material] = lambda m: m,
-        correlations: int = 0, joint: bool = False,
+        correlations: int = 0, joint: bool = False, n_shown: int = 0, order: Places | None = None,
     ) -> Watchman:  # fmt: skip
-        """Learn from these rows; hours: each window of them is an hour of its own."""
+        """Learn from these rows. hours: each window of them is an hour of its own. mend: changes what is learnt from.
+        n_shown: rows of a window that a classifier is shown; order: of each row its place in a random order of all."""
         bins = bins_of(table)
         cells = cells_of(bins, table)
         if correlations or joint:
             bare = Profile.of(bins, table.numbers, cells)
             bins = replace(bins, pairs=watched(bare, cells, np.ones(bins.n_columns), correlations, joint=joint))
+        bins = replace(bins, pairs=replace(bins.pairs, n_shown=n_shown))
         profile = Profile.of(bins, table.numbers, cells)
+        order = np.random.default_rng(0).permutation(table.n_rows) if order is None else order
+        classifier = Classifier.of(profile, cells[:, np.argsort(order)[:N_TAUGHT]]) if n_shown else None
         signals = Signals.of(profile, n_rows)
         times = MONDAY_MS + np.arange(table.n_rows) * HOUR_MS // n_rows if hours else np.full(table.n_rows, NO_TIME)
-        rows = Rows(table.numbers, cells, times, np.ones(table.n_rows, np.bool_))
+        rows = Rows(table.numbers, cells, times, np.ones(table.n_rows, np.bool_), order, classifier)
         blocks: Blocks = cut_by_time(signals, rows, HOUR_MS) if hours else cut_by_rows(signals, rows, n_rows)
         width_ms = HOUR_MS if hours else 0
         whole, variance = signals.read(profile), signals.row_variance(profile)
+        whole = replace(whole, told=blocks.windows.told.sum(axis=0))
         allowance = Allowance(1.0, 168.0, np.full(signals.n_columns, 1 / signals.n_columns))
         material = mend(Material(signals, whole, variance, blocks, width_ms))
-        return cls(bins, signals, calibrate(material, allowance), allowance, n_rows)
+        return cls(bins, signals, calibrate(material, allowance), allowance, n_rows, blocks, classifier)
 
     def reading(self, table: Table) -> Reading:
         """One window in panes."""
         n_panes = 4 if self.n_rows >= 800 else 1
         group = np.arange(table.n_rows) * n_panes // max(table.n_rows, 1)
-        return self.signals.read_rows(cells_of(self.bins, table), group, n_panes)
+        cells = cells_of(self.bins, table)
+        found = self.signals.read_rows(cells, group, n_panes)
+        n_shown = self.signals.pairs.n_shown
+        told = self.classifier.tell(cells[:, :n_shown]) if self.classifier and table.n_rows >= n_shown else None
+        if told:
+            found.told[-1] = told.reading
+        return found
 
     def begin(self) -> Vigil:
         return Vigil.begin(self.signals, self.calibration.null, self.calibration.terms(self.allowance))
 
-    def after(self, vigil: Vigil, reading: Reading) -> tuple[Vigil, Seen]:
+    def after(self, vigil: Vigil, reading: Reading, cell: int = 0) -> tuple[Vigil, Seen]:
         terms = self.calibration.terms(self.allowance)
-        return vigil.after(self.signals, self.calibration.null, terms, Sight(reading))
+        return vigil.after(self.signals, self.calibration.null, terms, Sight(reading, 0.0, cell))
 
     def alarms(self, tables: list[Table]) -> np.ndarray:
         """Alarms of columns, shape (windows, columns)."""

@@ -47,7 +47,7 @@ def rows(hours: range, seed: int) -> pd.DataFrame:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     frame, model = rows(range(-24, 0), 1), Config.model_validate(CONFIG).model[0]
     kinds = kinds_of(frame.drop(columns="ts"), {})
-    return seal(frame, kinds, tmp_path_factory.mktemp("age") / "r", slicing(frame, model))
+    return seal(frame, kinds, tmp_path_factory.mktemp("age") / "r", slicing(frame, model, 0))
 
 
 def test_a_replay_calls_the_job_in_the_window_in_which_the_reference_became_too_old(

@@ -293,7 +293,7 @@ def test_a_reference_that_was_sealed_without_its_windows_is_watched_by_the_prior
     reference = seal(frame, kinds_of(frame, {}), tmp_path)
     budget = budgeted(reference, config, config.model[0])
     assert budget.account("all").order == "the windows of the reference are not known"
-    timed = slicing(rows(1, N_HOURS), config.model[0])
+    timed = slicing(rows(1, N_HOURS), config.model[0], 0)
     assert (timed.time_ms != NO_TIME).all()
 
 

@@ -167,7 +167,7 @@ def test_a_reference_has_the_loss_of_its_rows_and_remembers_whose_error_it_is(tm
     rows = logged(2_000)
     model = model_of(score="score", prediction="said", label="label")
     frame, kinds, error_of = prepared(rows, model)
-    seal(frame, kinds, tmp_path, slicing(rows, model), error_of)
+    seal(frame, kinds, tmp_path, slicing(rows, model, 0), error_of)
     bins = unseal(tmp_path).bins
     assert {bins.names[row]: bins.names[output] for row, output in bins.errors.items()} == {LOSS: "score"}
     assert bins.numeric[bins.names.index(LOSS)].mean == pytest.approx((rows["score"] - rows["label"]).abs().mean())

@@ -382,6 +382,47 @@ def test_every_page_fits_its_screen(world: World, opened: Opened, screen: str):
             assert wide[0] <= wide[1], place
 
 
+@pytest.mark.parametrize("screen", ["light", "phone"])
+def test_all_that_is_drawn_can_be_seen(world: World, opened: Opened, screen: str):
+    with opened(world, **SCREENS[screen]) as page:
+        for name, place in places(world).items():
+            page.goto(place)
+            hidden = page.evaluate(
+                """() => [...document.querySelectorAll("main svg *:not(title)")]
+                    .filter((one) => !one.checkVisibility()).map((one) => one.outerHTML)"""
+            )
+            assert hidden == [], place
+            clipped = page.evaluate(
+                """() => [...document.querySelectorAll("main svg.chart text")].filter((one) => {
+                    const [own, whole] = [one.getBoundingClientRect(), one.ownerSVGElement.getBoundingClientRect()];
+                    return own.left < whole.left - 1 || own.right > whole.right + 1;
+                }).map((one) => one.outerHTML)"""
+            )
+            assert clipped == [], (name, place)
+
+
+@pytest.mark.parametrize("screen", ["light", "phone"])
+def test_a_heat_map_begins_at_its_latest_windows_and_scrolls_to_the_oldest(world: World, opened: Opened, screen: str):
+    look = """() => {
+        const map = document.querySelector(".heat");
+        const view = map.closest(".scroll").getBoundingClientRect();
+        const row = [...map.querySelectorAll("tbody tr")[0].children].map((one) => one.getBoundingClientRect());
+        return {view: [view.left, view.right], name: [row[0].left, row[0].right], first: row[1].left,
+                last: row[row.length - 1].right, fits: map.offsetWidth <= view.width};
+    }"""
+    with opened(world, "/", **SCREENS[screen]) as page:
+        seen = page.evaluate(look)
+        assert seen["fits"] is (screen == "light")
+        assert seen["last"] <= seen["view"][1] + 1
+        assert abs(seen["name"][0] - seen["view"][0]) <= 1, "names stay at the left"
+        if not seen["fits"]:
+            assert seen["first"] < seen["view"][0]
+            page.evaluate("document.querySelector('.heat').closest('.scroll').scrollLeft = -10_000")
+            seen = page.evaluate(look)
+            assert seen["first"] >= seen["view"][0]
+            assert seen["last"] > seen["view"][1]
+
+
 @pytest.mark.skipif(not AXE.exists(), reason=f"axe-core is not here: `make axe` puts it at {AXE}")
 @pytest.mark.parametrize("screen", SCREENS)
 def test_nothing_serious_stands_in_the_way_of_anybody(world: World, opened: Opened, screen: str):
