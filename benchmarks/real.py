@@ -1,10 +1,10 @@
 """Real data through `driftd replay`, one default for all: alarms where nothing changed, and how soon a change is told.
 
-    python -m benchmarks.real [--data ../shared/data] [--size 1000] [--set car_loan] [--permuted]
+    python -m benchmarks.real [--data ../shared/data] [--size 1000] [--set car_loan] [--permuted] [--whole-rows]
 
 Every set is cut into windows of 200, 500, 1,000 and 5,000 rows. A column alarms when its verdict becomes "drift"; it is
 found when it does so at or after the row at which it changed, and the delay is counted in windows. --permuted watches
-rows of three sets in random order, where every alarm is false.
+rows of three sets in random order, where every alarm is false. --whole-rows watches whole rows by a classifier too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ CONFIG = """\
 name = "real"
 reference = "reference"
 window = "{size} rows"
+multivariate = {multivariate}
 [model.fields]
 features = {features}
 """
@@ -42,7 +43,7 @@ class Case:
     """One set. truth: the row of `current` at which each column changed; quiet: rows of it before which nothing does.
 
     open_ended: more than `truth` may have changed after them. slow: columns that may take five windows. counts: whether
-    its quiet rows are in the total.
+    its quiet rows are in the total. multivariate: what is watched beside columns and pairs.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Case:
     slow: frozenset[str] = frozenset()
     open_ended: bool = False
     counts: bool = True
+    multivariate: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def told(case: Case, size: int) -> Told:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         config = home / "driftd.toml"
-        config.write_text(CONFIG.format(size=size, features=json.dumps(list(case.current.columns))))
+        features, more = json.dumps(list(case.current.columns)), json.dumps(case.multivariate)
+        config.write_text(CONFIG.format(size=size, features=features, multivariate=more))
         checked = read_config(config)
         (model,) = checked.model
         frame = case.reference[list(case.current.columns)]
@@ -232,7 +235,7 @@ def _both(case: Case) -> list[Case]:
     return [case, replace(case, name=f"{case.name}, shuffled", reference=shuffled(case.reference), counts=False)]
 
 
-def permuted(data: Path, sizes: tuple[int, ...], repeats: int) -> None:
+def permuted(data: Path, sizes: tuple[int, ...], repeats: int, multivariate: tuple[str, ...]) -> None:
     """Rows of real tables in random order: every alarm is false."""
     sets = {
         "adult": pd.read_parquet(data / "adult/adult.parquet"),
@@ -244,7 +247,7 @@ def permuted(data: Path, sizes: tuple[int, ...], repeats: int) -> None:
         for m in (1_000, 5_000, 20_000):
             for seed in range(repeats):
                 rows = shuffled(frame, seed)
-                case = Case(f"{name}, {m:,} rows", rows[:m], rows[m:], len(rows) - m)
+                case = Case(f"{name}, {m:,} rows", rows[:m], rows[m:], len(rows) - m, multivariate=multivariate)
                 for size in sizes:
                     found = told(case, size)
                     total, windows = total + len(found.alarms), windows + found.n_windows
@@ -262,13 +265,14 @@ def main() -> None:
     parser.add_argument("--set", action="append", help="only cases whose name begins so")
     parser.add_argument("--permuted", action="store_true")
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--whole-rows", action="store_true")
     options: Any = parser.parse_args()
     if not options.data.is_dir():
         print(f"{options.data}: no such folder; the real data sets are not part of this repository")
         sys.exit(0)
-    sizes = tuple(options.size or SIZES)
+    sizes, multivariate = tuple(options.size or SIZES), ("classifier",) * options.whole_rows
     if options.permuted:
-        permuted(options.data, tuple(size for size in sizes if size in (200, 1000)), options.repeats)
+        permuted(options.data, tuple(size for size in sizes if size in (200, 1000)), options.repeats, multivariate)
         return
     print(f"{'set':26} {'rows':>5} {'alarms in quiet windows':>10}  pages there; windows to find")
     alarms = windows = 0
@@ -276,7 +280,7 @@ def main() -> None:
         if options.set and not any(name.replace("-", "_").startswith(read.__name__) for name in options.set):
             continue
         for case in read():
-            found = report(case, sizes)
+            found = report(replace(case, multivariate=multivariate), sizes)
             alarms, windows = alarms + found[0], windows + found[1]
     print(f"all quiet parts: {alarms} alarms in {windows:,} windows (goal: at most 3 in 3,856)")
 

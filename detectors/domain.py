@@ -10,7 +10,7 @@ chance alone out of it. Each fifth of the rows is scored by a classifier that th
 
 Without drift the scores of a fifth are in random order, so its AUC follows Mann and Whitney's law. Fifths that teach
 each other are not independent: of linear classifiers taught by h_1 + h_2 + ... the inner products h_k h_l stand in both
-fifths, which doubles the variance of their sum (`SHARED`).
+fifths, which doubles the variance of their sum (`SHARED`), and the power adds little to that.
 
 Bickel and Levina (2004), Some theory for Fisher's linear discriminant function, Bernoulli 10; Lopez-Paz and Oquab
 (2017), Revisiting classifier two-sample tests, ICLR; Mann and Whitney (1947), Ann. Math. Statist. 18.

@@ -136,6 +136,13 @@ class Daemon:
             self._courier.close(0.0)
             self._source.close()
 
+    def clear_up(self) -> None:
+        """Do what other threads have asked for while the loop came to its end."""
+        try:
+            self._housekeep()
+        except StoreFull as fault:
+            _left_undone(fault)
+
     @property
     def status(self) -> str:
         """How things stand, in a few words."""
@@ -332,8 +339,12 @@ class Daemon:
             self._courier.close(DRAIN_SECONDS)
             self._settle()
         except StoreFull as fault:
-            text = "%s; what was not written is read again at the next start"
-            log.error(text, fault, extra={"event": "drain.failed"})
+            _left_undone(fault)
+
+
+def _left_undone(fault: StoreFull) -> None:
+    text = "%s; what was not written is read again at the next start"
+    log.error(text, fault, extra={"event": "drain.failed"})
 
 
 def _is_stale(due: Due, now: float) -> bool:

@@ -42,7 +42,7 @@ class Labelled(msgspec.Struct, frozen=True):
 
     predictions: that can get a label; joined: that got it in time. labels: that came in time, `joined` among them.
     repeated: labels and predictions whose id was known already. late: labels that came too late for their window, or
-    after the lag, or whose prediction did. forgotten: of either, given up because too many waited.
+    whose prediction did, by less than the lag. forgotten: of either, given up because too many waited.
     """
 
     predictions: int = 0
@@ -263,8 +263,9 @@ class Join:
         self._score(batch.partition, fresh[found], predictions[found])
 
     def forget(self) -> None:
-        """Let go of what no label that comes in time can ask for any more."""
-        before_ms = self.windows.closed_until - self.terms.width_ms - self.terms.lag_ms
+        """Let go of what no record that comes in time can ask for any more: a second label would be one as late as the
+        lag after its prediction, which may be known a window later than the first label."""
+        before_ms = self.windows.closed_until - 2 * self.terms.width_ms - self.terms.lag_ms
         pools = (self._predictions, self._labels)
         self.counts = self.counts.more(forgotten=sum(pool.forget(before_ms, self.terms.most) for pool in pools))
 
@@ -279,12 +280,13 @@ class Join:
 
     def _score(self, at: Partition, labels: Rows, predictions: Rows) -> None:
         """Count the losses of pairs. at: where the labels lie."""
-        end_ms, known_ms = self._ends(labels["time_ms"]), predictions["time_ms"]
-        in_time = (end_ms > self.windows.closed_until) & (known_ms < end_ms)
-        in_time &= labels["time_ms"] - known_ms <= self.terms.lag_ms
+        end_ms, apart_ms = self._ends(labels["time_ms"]), labels["time_ms"] - predictions["time_ms"]
+        # What lies further apart may be forgotten by now or not, so it is not even counted.
+        near = (apart_ms <= self.terms.lag_ms) & (apart_ms >= -self.terms.lag_ms - self.terms.width_ms)
+        in_time = near & (end_ms > self.windows.closed_until) & (predictions["time_ms"] < end_ms)
         labels, predictions, end_ms = labels[in_time], predictions[in_time], end_ms[in_time]
         loss = self._loss(predictions["value"], labels["value"])
-        self.counts = self.counts.more(joined=labels.size, late=int(in_time.size - labels.size))
+        self.counts = self.counts.more(joined=labels.size, late=int(near.sum() - labels.size))
         self.windows.absorb(self._cut(at, labels, predictions["groups"], loss, end_ms))
 
     def _cut(self, at: Partition, labels: Rows, groups: Cells, loss: Floats, end_ms: Int64s) -> Iterable[Piece]:

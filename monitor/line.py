@@ -27,8 +27,9 @@ from monitor.join import Join, Labelled, RunKey, Runs, Terms
 from monitor.message import Subject
 from monitor.order import Answer, Order
 from monitor.rowsample import RowSample
+from monitor.rowwindows import RowWindows
 from monitor.watch import Recall, Watch, WatchState
-from monitor.window import Extras, Key, Piece, RowWindows, Segments, Span, TimeWindows, Window, Windows, grouped
+from monitor.window import Extras, Key, Piece, Segments, Span, TimeWindows, Window, Windows, grouped
 
 
 class Counts(msgspec.Struct, frozen=True):

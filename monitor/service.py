@@ -225,6 +225,9 @@ def _work(control: Control, shift: Shift, store: Store, outside: Outside, notifi
         notifier.ready(daemon.status)
         log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
         daemon.run(shift.wanted, notifier.progress)
+        if letters is not None:
+            letters.close()
+            daemon.clear_up()  # what Kafka has taken meanwhile is marked, and does not come again
     finally:
         jobs.stop()
         if letters is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from detectors.cells import MISSING, Floats
 from monitor.batch import NO_TIME, Batch, Records, Reject
 from monitor.decode import REGISTRY, Decoder, Layout, Schemas
+from monitor.decode.sheet import HEAD_BYTES
 from monitor.loss import labels_of
 
 SKEW_MS: Final = 3_600_000
@@ -60,6 +61,8 @@ def decoded(readers: Sequence[Reader], records: Records, now_ms: int | None) -> 
     for one, _ in readers:
         if one.labels and one.model in found:
             found[one.model], found[one.key] = parted(found[one.model], found[one.key])
+        elif one.labels:
+            found[one.key] = nameable(found[one.key], records)
     return {one.key: screened(found[one.key], records, now_ms, one.needs_time) for one, _ in readers}
 
 
@@ -80,13 +83,17 @@ def _values(labels: Batch) -> Floats:
     return labels.numbers[0] if labels.numbers.size else labels_of(labels.cells[0])
 
 
-def nameable(batch: Batch) -> Batch:
-    """Labels without those that are none, or have no id to find their prediction by; they become rejects."""
+def nameable(batch: Batch, records: Records | None = None) -> Batch:
+    """Labels without those that are none, or have no id to find their prediction by; they become rejects.
+
+    records: of which the labels were read, where there are such.
+    """
     nameless, empty = batch.keys == 0, np.isnan(_values(batch))
-    rejects = [
-        Reject(batch.partition, int(batch.offsets[row]), *(_NO_ID if nameless[row] else _NO_LABEL), b"")
-        for row in np.flatnonzero(nameless | empty).tolist()
-    ]
+    rejects = []
+    for row in np.flatnonzero(nameless | empty).tolist():
+        offset = int(batch.offsets[row])
+        head = b"" if records is None else _head(records, offset)
+        rejects.append(Reject(batch.partition, offset, *(_NO_ID if nameless[row] else _NO_LABEL), head))
     return batch.without(nameless | empty, tuple(rejects))
 
 
@@ -110,7 +117,11 @@ def screened(batch: Batch, records: Records, now_ms: int | None, needs_time: boo
     rejects = []
     for row in np.flatnonzero(timeless | future).tolist():
         offset = int(batch.offsets[row])
-        value = records.values[int(np.searchsorted(records.offsets, offset))]
-        head = bytes(value[:200]) if value is not None else b""
-        rejects.append(Reject(batch.partition, offset, *words[bool(timeless[row])], head))
+        rejects.append(Reject(batch.partition, offset, *words[bool(timeless[row])], _head(records, offset)))
     return batch.without(timeless | future, tuple(rejects))
+
+
+def _head(records: Records, offset: int) -> bytes:
+    """The first bytes of the record that lies there."""
+    value = records.values[int(np.searchsorted(records.offsets, offset))]
+    return bytes(value[:HEAD_BYTES]) if value is not None else b""

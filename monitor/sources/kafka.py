@@ -28,11 +28,12 @@ from numpy.typing import NDArray
 
 from monitor.batch import Int64s, Partition, Records
 from monitor.errors import SourceError
+from monitor.sources.batchpath import batch_reader
 from monitor.sources.kafkaclient import Attempt, Client, Topic, client_options
 from monitor.sources.kafkafaults import PERMANENT, advice, text_of
 from monitor.sources.kafkalost import Cuts, Lost, missing, n_refused
 from monitor.sources.kafkawatch import LogIds, Reporter, StallGuard
-from monitor.sources.recordbatch import batch_reader, everything, frame, record_frames, sound
+from monitor.sources.recordbatch import everything, frame, record_frames, sound
 from monitor.sources.recordwise import Recordwise
 from monitor.sources.sample import Sample
 
@@ -298,14 +299,18 @@ class KafkaSource:
 
     def _note_positions(self, client: Client) -> None:
         lag = {partition: n for partition, n in self._lag.items() if partition in self._assigned & self._held}
+        # Windows close on the word that labels were read to their end, so it must be as new as what was taken.
+        caught_up, told = set(), client.told()
         for partition in self._wanted:
             position, end = client.position(partition), client.end(partition)
             if position is not None:
                 self._next[partition] = position
                 if end is not None:
                     lag[partition] = max(0, end - position)
+                    if end <= position and partition in told:
+                        caught_up.add(partition)
         self._lag = lag
-        self._caught_up = frozenset(partition for partition in self._wanted if lag.get(partition) == 0)
+        self._caught_up = frozenset(caught_up)
 
     # -- which partitions, and from where
 
@@ -416,7 +421,9 @@ class KafkaSource:
             return
         if self._client.alive():
             self._reporter.back()
-        elif self._reporter.away(self._client.fault()) > RENEW_AFTER_SECONDS:
+            return
+        self._client.forget_ends()
+        if self._reporter.away(self._client.fault()) > RENEW_AFTER_SECONDS:
             self._drop()
 
     def _drop(self) -> None:

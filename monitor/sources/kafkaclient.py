@@ -167,6 +167,8 @@ class Client:
         self._manager.cluster.add_listener(self._note_logs)
         if reader is not None:
             self.consumer._fetcher.PartitionRecords = reader
+        self._told: Mapping[Any, frozenset[TopicPartition]] = {}
+        self._note_answers()
 
     def alive(self) -> bool:
         return any(connection.connected for connection in list(self._manager._conns.values()))
@@ -203,6 +205,35 @@ class Client:
         """The end of the partition as the last answer told it."""
         end = self.consumer.highwater(TopicPartition(*partition))
         return None if end is None else int(end)
+
+    def told(self) -> frozenset[Partition]:
+        """Partitions that the latest answers were about, and of which no answer waits to be taken.
+
+        Of these `end` is as new as any record that was taken of their broker's other partitions.
+        """
+        told = frozenset().union(*self._told.values())
+        waiting = {answer.topic_partition for answer in self.consumer._fetcher._completed_fetches.copy()}
+        return frozenset(Partition(key.topic, key.partition) for key in told - waiting)
+
+    def forget_ends(self) -> None:
+        """What the last answers told of ends is out of date: others have to come first."""
+        self._told = {}
+
+    def _note_answers(self) -> None:
+        """Remember what every answer is about."""
+        fetcher = self.consumer._fetcher
+        take = fetcher._handle_fetch_response
+
+        def taken(node: Any, asked: Mapping[Any, int], sent_at: float, answer: Any) -> None:
+            """Runs in the library's own thread. While an answer is taken in, nothing is told."""
+            self._told = {other: told - asked.keys() for other, told in self._told.items() if other != node}
+            take(node, asked, sent_at, answer)
+            if not getattr(answer, "error_code", 0):
+                parts = ((topic.topic, part) for topic in answer.responses for part in topic.partitions)
+                faulty = {TopicPartition(topic, part.partition_index) for topic, part in parts if part.error_code}
+                self._told = {**self._told, node: frozenset(asked.keys() - faulty)}
+
+        fetcher._handle_fetch_response = taken
 
     def first_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Where each partition's log begins, by request. KafkaTimeoutError when that cannot be learnt."""

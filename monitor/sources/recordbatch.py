@@ -1,29 +1,21 @@
 """Kafka's record batches -> offsets, times, values, with NumPy instead of a Python loop per record.
 
-`batch_reader` gives the class to put in front of kafka-python's own, so that its consumer hands out whole batches;
-`frame` splits those into records. Both lean on inner parts of kafka-python. So they prove themselves against the
-library's own path on batches the library builds, once per process, and stay out of use when anything differs.
+`Unpacking` goes in front of kafka-python's own class, so that its consumer hands out whole batches; `frame` splits
+those into records. Both lean on inner parts of kafka-python, so they are not used where `batchpath` finds them wrong.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-import kafka.codec
 import numpy as np
-from kafka import TopicPartition
-from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError, KafkaError
 from kafka.protocol.consumer import IsolationLevel
-from kafka.record import MemoryRecords
-from kafka.record.memory_records import MemoryRecordsBuilder
-from kafka.record.util import calc_crc32c, crc32c_c, decode_varint
+from kafka.record.util import decode_varint
 from numpy.typing import NDArray
 
 from monitor.batch import NO_TIME, Int64s
@@ -31,8 +23,6 @@ from monitor.sources.unpack import TooLarge, unpacked
 
 _LOGGER: Final = logging.getLogger("driftd.source")
 
-_CRC_AT: Final = 17
-_ATTRIBUTES_AT: Final = 21
 Value = bytes | memoryview | None
 Frames = tuple[Int64s, Int64s, list[Value]]
 """Offsets, timestamps in milliseconds, values: one entry a record."""
@@ -364,78 +354,3 @@ def _varints(data: NDArray[np.uint8], at: Int64s) -> tuple[Int64s, Int64s]:
     if open_.size:
         raise ValueError("a number longer than 64 bits")
     return (value >> np.uint64(1)).view(np.int64) ^ -(value & np.uint64(1)).view(np.int64), after
-
-
-# ---- does this path agree with the library's?
-
-
-@functools.cache
-def batch_reader() -> type | None:
-    """The class that makes the client hand out batches; None, with one warning, where it cannot be trusted."""
-    if crc32c_c is None:
-        text = "the crc32c package is not installed: check sums in pure Python make reading 8 times slower"
-        _LOGGER.warning(text, extra={"event": "kafka.slow_checksums"})
-    try:
-        reader = type("BatchPartitionRecords", (Unpacking, Fetcher.PartitionRecords), {})
-        self_test(reader)
-    except Exception as fault:  # noqa: BLE001 - whatever a changed library does here, the record path still works
-        text = "reading Kafka record by record, which is slower: the batch path failed its self-test (%s)"
-        _LOGGER.warning(text, fault, extra={"event": "kafka.record_by_record"})
-        return None
-    return reader
-
-
-def self_test(reader: type) -> None:
-    """Reads batches built by kafka-python on both paths. ValueError when they differ.
-
-    With every codec that is installed: null and empty keys and values, headers, begins within a batch, a control batch
-    between others; and a damaged batch, which both must refuse.
-    """
-    for codec, present in enumerate((True, True, *(_has(name) for name in ("snappy", "lz4", "zstd")))):
-        if not present:
-            continue
-        log_bytes = _sample_batch(codec, 100, 3) + _as_control(_sample_batch(0, 103, 1)) + _sample_batch(codec, 107, 40)
-        for start in (100, 101, 105, 110):
-            theirs = record_frames(take(Fetcher.PartitionRecords, log_bytes, start))
-            ours = frame(take(reader, log_bytes, start))
-            if not same(ours, theirs):
-                raise ValueError(f"codec {codec} from offset {start}: the two paths disagree")
-        damaged = bytearray(_sample_batch(codec, 100, 3))
-        damaged[-1] ^= 1
-        for kind in (Fetcher.PartitionRecords, reader):
-            with contextlib.suppress(CorruptRecordError):
-                take(kind, bytes(damaged), 100)
-                raise ValueError(f"codec {codec}: a batch whose check sum is wrong is taken for whole")
-
-
-def take(reader: type, log_bytes: bytes, start: int) -> list[Any]:
-    """What one fetch that answered with `log_bytes` gives the client when it had asked for offset `start`."""
-    pieces: list[Any] = reader(start, TopicPartition("self-test", 0), MemoryRecords(log_bytes)).take()
-    return pieces
-
-
-def same(one: Frames, other: Frames) -> bool:
-    return np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1]) and one[2] == other[2]
-
-
-def _has(codec: str) -> bool:
-    return bool(getattr(kafka.codec, f"has_{codec}")())
-
-
-def _as_control(batch: bytes) -> bytes:
-    """The batch marked as one of Kafka's own about transactions; its check sum holds."""
-    changed = bytearray(batch)
-    changed[_ATTRIBUTES_AT + 1] |= 0x20
-    struct.pack_into(">I", changed, _CRC_AT, calc_crc32c(bytes(changed[_ATTRIBUTES_AT:])))
-    return bytes(changed)
-
-
-def _sample_batch(codec: int, offset: int, count: int) -> bytes:
-    builder = MemoryRecordsBuilder(2, codec, 1 << 20, offset=offset)
-    for index in range(count):
-        value = None if index % 5 == 1 else b"v" * (index * index)
-        key = None if index % 2 else b"k" * index
-        headers = [("name", b"value"), ("none", None)] if index % 3 == 2 else []
-        builder.append(1_700_000_000_000 - 1000 * index, key, value, headers)
-    builder.close()
-    return bytes(builder.buffer())

@@ -23,10 +23,10 @@ from monitor.batch import Partition, Records
 from monitor.decode.reading import Reading
 from monitor.decode.reading import decoded as made_of
 from monitor.errors import SourceError
+from monitor.sources.batchpath import batch_reader
 from monitor.sources.frames import Frame, FrozenRecords, Order, Place, frozen, thawed
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafkawatch import LogIds
-from monitor.sources.recordbatch import batch_reader
 
 _PLAIN: Final = logging.makeLogRecord({}).__dict__.keys() | {"message", "asctime"}
 

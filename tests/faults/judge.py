@@ -21,6 +21,7 @@ import pandas as pd
 
 from detectors import Profile
 from detectors.cells import INVALID, MISSING, UNSEEN, Cells, Floats
+from faults import labels as labelling
 from faults.ledger import LATENESS_MS, NOTHING, WINDOW_MS, Ledger, Record
 from monitor.batch import Partition
 from monitor.board import Board
@@ -30,6 +31,7 @@ from monitor.database import DATABASE
 from monitor.desk import Desk
 from monitor.frozen import freeze, thaw, unchecked
 from monitor.line import LineState
+from monitor.loss import LOSS
 from monitor.message import Subject
 from monitor.rowsample import RowSample, lots
 from monitor.tally import Extent, Tally
@@ -46,7 +48,8 @@ class Story:
 
     contents: every closed window as bytes; in how many revisions late rows came is a matter of when they were read.
     samples: of every closed window, by its start.
-    counts: rows, late, dropped, lost, anew, and rejected by kind. letters: partition, offset and kind of dead letters.
+    counts: rows, late, dropped, lost, anew, and rejected by kind. labelled: what became of labels that came later.
+    letters: topic, partition, offset and kind of dead letters.
     """
 
     contents: list[tuple[Key, bytes]]
@@ -57,7 +60,8 @@ class Story:
     triggers: list[Any]
     notices: dict[str, Any]
     counts: dict[str, Any]
-    letters: list[tuple[int, int, str]]
+    labelled: dict[str, int]
+    letters: list[tuple[str, int, int, str]]
 
 
 @dataclass
@@ -85,10 +89,13 @@ class GivenUp:
     n_records: int
 
 
-def expected(ledger: Ledger, config: Config, reference: Reference, given_up: GivenUp | None = None) -> Story:
-    """The story of the records in the ledger, once all of them were read."""
+def expected(
+    ledger: Ledger, labels: Ledger | None, config: Config, reference: Reference, given_up: GivenUp | None = None
+) -> Story:
+    """The story of the records in the ledgers of predictions and of labels, once all of them were read."""
     model = config.model[0]
     places = ledger.in_order()
+    losses = labelling.losses(places, labels.in_order()) if labels else labelling.Losses.none()
     rows = _frame([(record, offset) for record, offset in places if not record.kind], config.state.retention)
     kept = rows[~rows.dropped]
     watermark = _watermark(record for record, _ in places)
@@ -106,14 +113,17 @@ def expected(ledger: Ledger, config: Config, reference: Reference, given_up: Giv
             desk.call_ended(desk.state.retraining.latest.id, given_up.reason, 0)
             given_up = None
         group = []
-        for segment, part in _segments(span, reference):
+        known = losses.rows[losses.rows.end_ms == end_ms]
+        for segment, part, told in _segments(span, known, reference):
             key = (segment, int(end_ms) - WINDOW_MS)
             timely, late = part[~part.late], _tally(part[part.late], ledger.topic, reference, segment)
             window = Window.fresh(reference.bins, segment, key[1], int(end_ms))
             verdicts: Sequence[Any] = ()
-            if len(timely):
+            if len(timely) or len(told):
                 index, next_index[segment] = next_index[segment], next_index[segment] + 1
-                window = window.with_rows(_tally(timely, ledger.topic, reference, segment)).closed(index)
+                tally = _tally(timely, ledger.topic, reference, segment)
+                tally += _told(told, labels.topic if labels else "", reference)
+                window = window.with_rows(tally).closed(index)
                 if segment == WHOLE:
                     samples.append((key[1], _sample(timely, ledger.topic, reference, config.state.sample_rows)))
                 final[key], memories[segment] = judge.judge(window, memories.get(segment, b""))
@@ -126,7 +136,9 @@ def expected(ledger: Ledger, config: Config, reference: Reference, given_up: Giv
         if group:
             desk.close(group, 0)
     out = desk.out
-    rejected = Counter(record.kind for record, _ in places if record.kind)
+    rejects = [
+        (each.topic, record, at) for each in (ledger, labels) if each for record, at in each.placed if record.kind
+    ]
     return Story(
         contents=sorted((key, _plain(judged.window)) for key, judged in final.items()),
         samples=sorted(samples),
@@ -137,9 +149,11 @@ def expected(ledger: Ledger, config: Config, reference: Reference, given_up: Giv
         notices={n.id: [n.channel, n.purpose, _plainly(n.body)] for n in out.notices},
         counts={
             "rows": len(rows), "late": int(closed.late.sum()), "dropped": int(rows.dropped.sum()),
-            "lost": ledger.n_lost, "rejected": dict(rejected), "anew": ledger.n_anew,
+            "lost": ledger.n_lost, "rejected": dict(Counter(record.kind for _, record, _ in rejects)),
+            "anew": ledger.n_anew,
         },
-        letters=sorted((record.partition, offset, record.kind) for record, offset in places if record.kind),
+        labelled=losses.counts,
+        letters=sorted((topic, record.partition, at, record.kind) for topic, record, at in rejects),
     )  # fmt: skip
 
 
@@ -157,20 +171,24 @@ def _frame(places: Sequence[tuple[Record, int]], retention_ms: int) -> pd.DataFr
         [(r.partition, at, r.time_ms, r.x, r.y, r.plan, r.surprise) for r, at in places],
         columns=["partition", "offset", "time_ms", "x", "y", "plan", "surprise"],
     )
+    rows["loss"] = None  # it comes with the label, if at all
     rows["end_ms"] = rows.time_ms // WINDOW_MS * WINDOW_MS + WINDOW_MS
     behind_ms = rows.groupby("partition").time_ms.cummax() - LATENESS_MS - rows.end_ms
     rows["late"], rows["dropped"] = behind_ms >= 0, behind_ms >= retention_ms
     return rows
 
 
-def _segments(span: pd.DataFrame, reference: Reference) -> Iterable[tuple[str, pd.DataFrame]]:
-    """All rows, then those of every word that the reference knows, the most frequent first; only what has rows."""
-    yield WHOLE, span
+def _segments(
+    span: pd.DataFrame, losses: pd.DataFrame, reference: Reference
+) -> Iterable[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """All rows and losses, then those of every word that the reference knows, the most frequent first; only what has
+    any."""
+    yield WHOLE, span, losses
     (plan,) = reference.bins.categorical
     for word in plan.vocabulary:
-        part = span[span.plan == word]
-        if len(part):
-            yield f"plan={word}", part
+        part, told = span[span.plan == word], losses[losses.plan == word]
+        if len(part) or len(told):
+            yield f"plan={word}", part, told
 
 
 def _sample(rows: pd.DataFrame, topic: str, reference: Reference, limit: int) -> bytes:
@@ -208,13 +226,29 @@ def _values(rows: pd.DataFrame, reference: Reference) -> tuple[Floats, Cells]:
     return numbers, bins.cells(numbers, words.astype(np.uint8).reshape(len(bins.categorical), len(rows)), invalid)
 
 
-def _tally(rows: pd.DataFrame, topic: str, reference: Reference, segment: str) -> Tally:
-    bins = reference.bins
-    numbers, cells = _values(rows, reference)
-    extents = {
+def _told(losses: pd.DataFrame, topic: str, reference: Reference) -> Tally:
+    """Losses counted: in their own column, and nowhere else."""
+    bins, profile = reference.bins, Profile.empty(reference.bins)
+    if len(losses):
+        row, numbers = bins.names.index(LOSS), np.full((bins.n_numeric, len(losses)), np.nan)
+        numbers[row] = losses.loss
+        words = np.zeros((len(bins.categorical), len(losses)), np.uint8)
+        counted = Profile.of(bins, numbers, bins.cells(numbers, words))
+        profile.counts[row], profile.sums[row] = counted.counts[row], counted.sums[row]
+    return Tally(profile, _extents(losses, topic))
+
+
+def _extents(rows: pd.DataFrame, topic: str) -> dict[Partition, Extent]:
+    return {
         Partition(topic, int(number)): Extent(int(part.offset.min()), int(part.offset.max()))
         for number, part in rows.groupby("partition")
     }
+
+
+def _tally(rows: pd.DataFrame, topic: str, reference: Reference, segment: str) -> Tally:
+    bins = reference.bins
+    numbers, cells = _values(rows, reference)
+    extents = _extents(rows, topic)
     inspected = rows[rows.offset % INSPECTED_EVERY == 0]
     if segment != WHOLE:
         return Tally(Profile.of(bins, numbers, cells), extents)
@@ -269,7 +303,8 @@ def _found(db: sqlite3.Connection, reference: Reference) -> Story:
             for identity, channel, purpose, body in db.execute("SELECT id, channel, purpose, body FROM outbox")
         },
         counts=msgspec.to_builtins(state.counts),
-        letters=sorted(db.execute("SELECT partition, record_offset, kind FROM dead_letters").fetchall()),
+        labelled=msgspec.to_builtins(state.labelled),
+        letters=sorted(db.execute("SELECT topic, partition, record_offset, kind FROM dead_letters").fetchall()),
     )
 
 
@@ -300,7 +335,7 @@ def judge(wanted: Story, said: Story) -> Ruling:
     ruling.invented = sum(key not in wanted.n_rows for key in times)
     ruling.duplicated = sum(n > 1 for n in times.values())
     ruling.duplicated += sum(said.n_rows[key] > n for key, n in wanted.n_rows.items() if key in said.n_rows)
-    for name in ("contents", "samples", "verdicts", "changes", "triggers", "notices", "counts", "letters"):
+    for name in ("contents", "samples", "verdicts", "changes", "triggers", "notices", "counts", "labelled", "letters"):
         one, other = getattr(wanted, name), getattr(said, name)
         if one != other:
             ruling.wrong.append(f"{name}: {_first_difference(one, other)}")

@@ -32,7 +32,8 @@ NOTHING = "nothing"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. kind: "" for a row; for a record that can be none, the word that driftd has for why not."""
+    """One record. kind: "" for a row; for a record that can be none, the word that driftd has for why not. label: of a
+    record in the log of labels."""
 
     id: int
     partition: int
@@ -41,6 +42,7 @@ class Record:
     x: Any = None
     y: Any = None
     plan: Any = None
+    label: Any = None
     surprise: bool = False
     kind: str = ""
 
@@ -136,6 +138,10 @@ class Ledger:
     def in_order(self) -> Sequence[tuple[Record, int]]:
         """By partition, each in the order in which it was produced."""
         return sorted(self.placed, key=lambda entry: entry[0].partition)
+
+    def values(self) -> dict[tuple[str, int, int], bytes]:
+        """What was written, by topic, partition and offset."""
+        return {(self.topic, record.partition, offset): record.value or b"" for record, offset in self.placed}
 
     def lose(self, partition: int, offsets: range) -> None:
         """Kafka deleted these records of a partition before driftd had read them."""

@@ -9,23 +9,27 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from faults.fault import catalogue
+
 Row = dict[str, Any]
 
 PAGE = """# Faults
 
 Written by `make faults`. Each run is one fault over one log of its own: a real Kafka, the service as a process of its
 own, a Slack and a retraining job played by servers on the same machine. A ledger keeps every record that Kafka took; in
-the end a judge computes from it, without the service, what every window holds, what is said of every column, how
-incidents go and which messages are due, and compares all of it bit by bit. A run in which the fault did not happen
-fails.
+the end a judge computes from it, without the service, what every window holds, which label belongs to which prediction,
+what is said of every column, how incidents go, which messages are due and which records become dead letters, and
+compares all of it bit by bit. A run in which the fault did not happen fails.
 
 Lost, invented, duplicated: windows in which rows are missing, that should not be there, or that count rows twice.
-Repeated: messages that reached a receiver once more than they should; that may be where a process dies, or a line
-breaks, between a receiver's answer and its being written down, and only there (marked \\*). Wrong: runs in which
-anything at all was not as the judge says.
+Repeated: messages that reached a receiver once more than they should, dead letters in their topic among them; that may
+be where a process dies, or a line breaks, between a receiver's answer and its being written down, and only there
+(marked \\*). Wrong: runs in which anything at all was not as the judge says.
 
 {summary}
 """
+LETTERS = "letters"
+"""The kind of fault among which dead letters count as messages."""
 HEAD = """
 ## {kind}
 
@@ -46,8 +50,6 @@ def read(file: Path) -> list[Row]:
 
 def page(rows: Iterable[Row]) -> str:
     """The whole page."""
-    from faults.fault import catalogue
-
     runs: dict[str, list[Row]] = {name: [] for name in catalogue()}
     for row in rows:
         if row["fault"] in runs:
@@ -78,9 +80,11 @@ def _summary(runs: dict[str, list[Row]]) -> str:
         sum(row[name] for row in rows)
         for name in ("n_records", "n_windows", "lost", "invented", "duplicated", "repeated")
     )
+    beside = sum(row["repeated"] for name, found in runs.items() for row in found if catalogue()[name].kind == LETTERS)
     return (
         f"**{n_faults} faults, seeds for each: {each}, {len(rows)} runs: {n_records:,} records, {n_windows:,} windows, "
-        f"{lost} lost, {invented} invented, {duplicated} duplicated; {repeated} messages repeated; "
+        f"{lost} lost, {invented} invented, {duplicated} duplicated; {repeated - beside} messages repeated, "
+        f"and {beside} where dead letters are produced to a topic; "
         f"{sum(bool(row['wrong']) for row in rows)} runs wrong.** "
         f"Code: {', '.join(sorted({row.get('code', 'unknown') for row in rows}))}."
     )

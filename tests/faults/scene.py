@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,23 +20,19 @@ import msgspec
 from broker.realbroker import RealBroker
 from confluent_kafka import Producer
 
-from faults import child
+from faults import child, labels, letters
 from faults.child import Harm, Plan
-from faults.judge import GivenUp, Ruling, Story, expected, found, judge
+from faults.judge import GivenUp, Ruling, expected, found, judge
+from faults.labels import LAG_MS, Later
 from faults.ledger import LATENESS_MS, N_PARTITIONS, WINDOW_MS, Ledger, Record, world
 from faults.proxy import Proxy
-from monitor.channels.slack import reply, text
+from faults.receivers import SECRET, TOKEN, Job, Receivers, Slack
 from monitor.cli import read_config
 from monitor.database import DATABASE
-from monitor.demo.standins import Received
-from monitor.demo.standins.slack import SlackStandIn
-from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.frozen import unchecked
 from monitor.line import LineState
-from monitor.message import AlertBody
 from monitor.reference import unseal
 
-TOKEN, SECRET = "xoxb-canary-77aa", "whsec_c2lnbmluZy1rZXktY2FuYXJ5"
 SECONDS = 240.0
 """How long anything may take that is waited for; the machine may be busy with much else."""
 # What waits by the wall clock waits longer than any jump of it: the judge knows event time alone.
@@ -62,6 +57,7 @@ segments = ["plan"]
 [model.fields]
 id = "id"
 timestamp = "ts"
+{labels}
 [[channel]]
 name = "alerts"
 kind = "slack"
@@ -91,36 +87,17 @@ listen = "127.0.0.1:0"
 """
 
 
-class Slack(SlackStandIn):
-    """Counts what took effect, also where the answer got lost."""
-
-    def __init__(self) -> None:
-        super().__init__(TOKEN)
-        self.applied: list[Received] = []
-
-    def forgive(self) -> None:
-        """Take back the faults that were ordered and have not come yet."""
-        with self._lock:
-            self._faults.clear()
-
-    def _apply(self, request: Received) -> Any:
-        self.applied.append(request)
-        return super()._apply(request)
-
-
-class Job(WebhookStandIn):
-    """Counts what took effect, by webhook-id."""
-
-    def __init__(self) -> None:
-        super().__init__(SECRET, tolerance=float("inf"))
-        self.applied: Counter[str] = Counter()
-
-    def _apply(self, request: Received) -> Any:
-        self.applied[request.headers.get("webhook-id", "")] += 1
-        return super()._apply(request)
-
-
 TURN, STANDING_BY = "it is this daemon's turn", "standing by"
+
+LABELS = """
+score = "x"
+label = "label"
+[model.labels]
+topic = "{topic}-labels"
+timestamp = "known_at"
+lag = "{lag}ms"
+"""
+LETTERS = 'dead_letter_topic = "{topic}-letters"'
 
 
 class Ended(AssertionError):
@@ -170,7 +147,10 @@ class Daemon:
 
 @dataclass
 class Scene:
-    """See the module. Faults drive it: feed records, start daemons, do harm, count what happened."""
+    """See the module. Faults drive it: feed records, start daemons, do harm, count what happened.
+
+    labelled: labels come later, in a topic of their own. letters: dead letters are produced to a topic.
+    """
 
     broker: RealBroker
     proxy: Proxy
@@ -183,12 +163,19 @@ class Scene:
     kafka: str = ""
     behind_proxy: bool = False
     n_partitions: int = N_PARTITIONS
+    labelled: bool = False
+    letters: bool = False
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.ledger = Ledger(self.topic)
         self.records: Sequence[Record] = world(self.seed)
-        self.n_fed = 0
+        self.labels = Ledger(f"{self.topic}-labels") if self.labelled else None
+        self.later: Sequence[Later] = []
+        if self.labelled:
+            self.later = labels.world(self.records, self.seed)
+            self.records = labels.repeated(self.records, self.seed)
+        self.n_fed = self.n_fed_later = 0
         self.hits_file = self.home / "hits"
         self.clock_file = self.home / "clock"
         self.given_up: GivenUp | None = None
@@ -212,7 +199,9 @@ class Scene:
         pictured = self.seed % 5 == 1  # Drawing costs more than all else in a scene.
         body = CONFIG.format(
             servers=servers, topic=self.topic, reference=self.reference, slack=self.slack.api_url, ci=self.job.url,
-            window=WINDOW_MS, lateness=LATENESS_MS, kafka=self.kafka, picture=str(pictured).lower(),
+            window=WINDOW_MS, lateness=LATENESS_MS, picture=str(pictured).lower(),
+            kafka="\n".join((self.kafka, LETTERS.format(topic=self.topic) if self.letters else "")),
+            labels=LABELS.format(topic=self.topic, lag=LAG_MS) if self.labelled else "",
         )  # fmt: skip
         for old, new in more.items():
             body = body.replace(old, new)
@@ -220,6 +209,12 @@ class Scene:
         (self.home / "slack_token").write_text(TOKEN)
         (self.home / "hook_secret").write_text(SECRET)
         return self.config
+
+    @property
+    def topics(self) -> list[str]:
+        """All that are there when the scene begins."""
+        beside = {"labels": self.labelled, "letters": self.letters}
+        return [self.topic, *(f"{self.topic}-{name}" for name, is_there in beside.items() if is_there)]
 
     @property
     def config(self) -> Path:
@@ -234,10 +229,22 @@ class Scene:
         return self.state / DATABASE
 
     def feed(self, upto: float) -> int:
-        """Produce the log up to this share of it; how many records there were."""
+        """Produce the log up to this share of it; how many records there were.
+
+        What was known by then is in the log of labels before, as it is where both are written as time goes by.
+        """
+        self.feed_labels(upto)
         last = round(upto * len(self.records))
         fresh, self.n_fed = self.records[self.n_fed : last], max(last, self.n_fed)
         return self.ledger.produce(self.producer, fresh)
+
+    def feed_labels(self, upto: float) -> int:
+        """Produce the labels that were known when the log of predictions was as long as this share of it."""
+        before = self.records[: round(upto * len(self.records))]
+        until_ms = max((record.time_ms for record in before), default=0) if upto < 1.0 else float("inf")
+        last = sum(one.place_ms <= until_ms for one in self.later)
+        fresh, self.n_fed_later = self.later[self.n_fed_later : last], max(last, self.n_fed_later)
+        return self.labels.produce(self.producer, (one.record for one in fresh)) if self.labels else 0
 
     def feed_until_dead(self, daemon: Daemon, upto: float) -> None:
         """Produce the log up to there, a little at a time, and on beyond it while the daemon lives."""
@@ -313,6 +320,10 @@ class Scene:
     def n_sent(self) -> int:
         return sum(n for (n,) in self.query("SELECT count(*) FROM outbox WHERE state = 'sent'"))
 
+    def n_produced(self) -> int:
+        """Dead letters that are marked as produced."""
+        return sum(n for (n,) in self.query("SELECT count(*) FROM dead_letters WHERE produced = 1"))
+
     def n_counted(self) -> int:
         """Records that became rows or were rejected, as far as the database knows."""
         try:
@@ -340,10 +351,14 @@ class Scene:
         """Whether everything in the ledger was read, and nothing waits to be sent."""
         if self.query("SELECT count(*) FROM outbox WHERE state = 'pending'") != [(0,)]:
             return False
-        read = dict(self.query("SELECT partition, next_offset FROM offsets"))
-        return self.n_counted() >= len(self.ledger.placed) and all(
-            read.get(at, 0) >= end for at, end in self.ledger.ends().items()
-        )
+        if self.letters and self.query("SELECT count(*) FROM dead_letters WHERE produced = 0") != [(0,)]:
+            return False
+        read = {
+            (topic, at): offset for topic, at, offset in self.query("SELECT topic, partition, next_offset FROM offsets")
+        }
+        ledgers = (self.ledger, self.labels) if self.labels else (self.ledger,)
+        ends = {(ledger.topic, at): end for ledger in ledgers for at, end in ledger.ends().items()}
+        return self.n_counted() >= len(self.ledger.placed) and all(read.get(at, 0) >= end for at, end in ends.items())
 
     def until(self, done: Callable[[], Any], daemon: Daemon | None = None, seconds: float = SECONDS) -> None:
         """Wait until this is so."""
@@ -375,47 +390,11 @@ class Scene:
     def ruling(self) -> Ruling:
         """What the judge finds, with every request that the receivers got."""
         config, reference = read_config(self.config), unseal(self.reference)
-        wanted, said = expected(self.ledger, config, reference, self.given_up), found(self.state, reference)
-        ruling = judge(wanted, said)
-        self._requests(wanted, ruling)
+        wanted = expected(self.ledger, self.labels, config, reference, self.given_up)
+        ruling = judge(wanted, found(self.state, reference))
+        sent = {identity: json.loads(body) for identity, body in self.query("SELECT id, body FROM outbox ORDER BY n")}
+        Receivers(self.slack, self.job).compare(wanted, sent, ruling, given_up=self.given_up is not None)
+        if self.letters:
+            values = self.ledger.values() | (self.labels.values() if self.labels else {})
+            letters.compare(letters.read(self.broker, f"{self.topic}-letters"), wanted.letters, values, ruling)
         return ruling
-
-    def _requests(self, wanted: Story, ruling: Ruling) -> None:
-        bodies = {identity: json.loads(body) for identity, body in self.query("SELECT id, body FROM outbox ORDER BY n")}
-        alerts = [identity for identity, (channel, *_) in wanted.notices.items() if channel == "alerts"]
-        calls = [identity for identity, (channel, *_) in wanted.notices.items() if channel == "job"]
-        got = Counter(self.job.applied)
-        for identity in calls:
-            if self.given_up is None and not got[identity]:
-                ruling.wrong.append(f"the job never heard of {identity}")
-            ruling.repeated += max(0, got.pop(identity, 0) - 1)
-        if got:
-            ruling.wrong.append(f"calls that nobody ordered: {dict(got)}")
-        self._messages([bodies[identity] for identity in alerts if identity in bodies], ruling)
-
-    def _messages(self, bodies: Sequence[Any], ruling: Ruling) -> None:
-        """One message per incident, which says what was told last, and a reply for every later change."""
-        told: dict[str, list[AlertBody]] = {}
-        for body in bodies:
-            told.setdefault(body["incident"], []).append(msgspec.convert(body, AlertBody))
-        posted: dict[str, list[Any]] = {}
-        for message in self.slack.messages.values():
-            posted.setdefault(message.metadata["event_payload"]["incident"], []).append(message)
-        for incident, changes in told.items():
-            messages = posted.pop(incident, [])
-            if not messages:
-                ruling.wrong.append(f"Slack never heard of {incident}")
-                continue
-            ruling.repeated += len(messages) - 1
-            if messages[-1].text not in (text(changes[-1]), text(changes[-1], repeats=True)):
-                ruling.wrong.append(f"Slack shows {messages[-1].text!r} of {incident}, not {text(changes[-1])!r}")
-            replies = Counter(said.text for message in messages for said in message.replies)
-            for change in changes[1:]:
-                said = [words for words in (reply(change), reply(change, repeats=True)) if replies[words] > 0]
-                if not said:
-                    ruling.wrong.append(f"Slack has no reply {reply(change)!r}")
-                    continue
-                replies[said[0]] -= 1
-            ruling.repeated += sum(max(0, n) for n in replies.values())
-        if posted:
-            ruling.wrong.append(f"messages about incidents that never were: {sorted(posted)}")

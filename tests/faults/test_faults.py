@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 from broker.realbroker import RealBroker
 
+from faults import labels
 from faults.fault import Fault, catalogue
 from faults.judge import Ruling
-from faults.ledger import reference
+from faults.ledger import reference as unlabelled
 from faults.proxy import Proxy
 from faults.results import read
 from faults.scene import Scene
@@ -40,11 +41,13 @@ CASES = [
 
 
 @pytest.fixture(scope="session")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    frame = reference()
-    folder = tmp_path_factory.mktemp("faults") / "reference"
-    seal(frame, kinds_of(frame, {}), folder)
-    return folder
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """The sealed reference, and another one for models whose labels come later."""
+    folder = tmp_path_factory.mktemp("faults")
+    found = {False: folder / "reference", True: folder / "labelled"}
+    for labelled, frame in ((False, unlabelled()), (True, labels.reference())):
+        seal(frame, kinds_of(frame, {}), found[labelled], error_of="x" if labelled else "")
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +59,7 @@ def proxy(real_broker: RealBroker) -> Iterator[Proxy]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("fault", "seed"), CASES)
 def test_nothing_is_lost_invented_or_told_twice(
-    fault: Fault, seed: int, real_broker: RealBroker, proxy: Proxy, sealed: Path, tmp_path: Path,
+    fault: Fault, seed: int, real_broker: RealBroker, proxy: Proxy, sealed: dict[bool, Path], tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     if reason := fault.needs():
@@ -64,9 +67,11 @@ def test_nothing_is_lost_invented_or_told_twice(
     topic = f"faults-{'-'.join(fault.name.split())}-{seed}-{os.getpid()}"
     settings: dict[str, Any] = dict(fault.settings)
     made = settings.pop("topic", {})
-    scene = Scene(real_broker, proxy, sealed, tmp_path, topic, seed, **settings)
+    reference = sealed[settings.get("labelled", False)]
+    scene = Scene(real_broker, proxy, reference, tmp_path, topic, seed, **settings)
     proxy.heal()
-    real_broker.create_topic(topic, scene.n_partitions, **made)
+    for name in scene.topics:
+        real_broker.create_topic(name, scene.n_partitions, **made)
     n_hits, ruling = 0, Ruling(wrong=["it did not come to its end"])
     try:
         with scene.slack, scene.job:

@@ -14,7 +14,7 @@ from detectors import Bins
 from monitor.alert import Change, Episode, Policy, State, advance
 from monitor.batch import Severity
 from monitor.check import Judged
-from monitor.decision import CORRELATION, JOINT, Outcome, Verdict
+from monitor.decision import CLASSIFIER, CORRELATION, JOINT, Outcome, Verdict
 from monitor.message import Subject, alert_body, retrain_body
 from monitor.window import WHOLE, Window
 
@@ -52,6 +52,7 @@ def test_the_title_tells_columns_and_correlations_apart():
     assert titled(of_pairs) == "2 correlations of columns changed"
     jointly = judged(3, "joint distribution", measure=JOINT)
     assert titled(jointly) == "the joint distribution of columns changed"
+    assert titled(judged(3, "whole rows", measure=CLASSIFIER)) == "the rows can be told from the reference's"
     assert titled(of_pairs, jointly).endswith(
         "2 correlations of columns changed, the joint distribution of columns changed"
     )

@@ -26,9 +26,10 @@ from monitor.errors import ReferenceFault
 from monitor.frozen import freeze, thaw
 from monitor.reference import kinds_of, seal, slicing, unseal
 from monitor.replay import Log, replay
+from monitor.rowwindows import RowWindows
 from monitor.table import counted
 from monitor.tally import Tally
-from monitor.window import WHOLE, Extras, RowWindows, Segments, Span, TimeWindows, Window
+from monitor.window import WHOLE, Extras, Segments, Span, TimeWindows, Window
 from tests.monitor.test_cli import driftd, sealed_home
 
 CONFIG = """

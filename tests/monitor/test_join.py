@@ -202,7 +202,7 @@ def test_losses_are_those_of_a_dictionary_and_neither_order_nor_crashes_change_a
         key: counts.tolist() for key, counts in wanted.items()
     }
     counts = plain.saved.state.labelled
-    assert counts.repeated > 40 < counts.late
+    assert counts.repeated > 40
     assert counts.joined < counts.labels < counts.predictions
     for seed, crashes, order in [(1, False, "t"), (2, False, "outcomes"), (3, True, "any"), (4, True, "outcomes")]:
         again = run(settings, reference, found, seed, crashes, order)
@@ -422,6 +422,7 @@ def test_words_ids_and_what_is_no_label(
     assert (None if told is None else told.mean, found.n_rows) == (loss, 1)
     usable = "id" in label and isinstance(label["label"], str)
     assert sum(commit.state.counts.rejected.values()) == (0 if usable else 1)
+    assert [reject.head for reject in commit.rejects] == ([] if usable else [json.dumps(label).encode()])
     assert commit.state.counts.rows == 1
 
 
@@ -501,6 +502,50 @@ def test_a_pool_finds_what_waits_and_forgets_the_oldest(batches: list[list[int]]
     assert pool.n_rows <= most
     assert n_forgotten == n_before - pool.n_rows
     assert pool.forget(len(batches), most) == pool.n_rows == 0
+
+
+def at(seconds: float, *ids: str, **more: Any) -> list[Row]:
+    """A prediction for each of these ids, or a label where `more` holds one."""
+    time_ms = BEGIN + round(seconds * 1_000)
+    return [(time_ms, {"id": one, **({"ts": time_ms, "score": 0.5, "plan": "free"} | more)}) for one in ids]
+
+
+def truth(seconds: float, *ids: str) -> list[Row]:
+    return at(seconds, *ids, truth={"label": 1})
+
+
+def read_in(steps: Sequence[tuple[Partition, list[Row]]], reference: Reference) -> Memory:
+    """These records in these steps, with a commit after each."""
+    memory, read = Memory(), dict.fromkeys((PREDICTIONS[0], LABELS[0]), 0)
+    engine = Engine([Line(config(), config().model[0], reference, memory.saved, memory.recall)])
+    for where, rows in steps:
+        engine.step(records(where, rows, read[where]), NEVER)
+        read[where] += len(rows)
+        memory.apply(engine.tick(Moment(0, frozenset(read))))
+    return memory
+
+
+def test_what_is_counted_does_not_depend_on_what_was_forgotten_meanwhile(reference: Reference):
+    first = (PREDICTIONS[0], at(0, *(f"p{i}" for i in range(100))))
+    rest = [(PREDICTIONS[0], at(second, f"later{second}")) for second in range(10, 600, 10)]
+    before, late = (LABELS[0], truth(395, "nobody")), (LABELS[0], truth(400, "p0"))
+    remembered = read_in([first, late, before, *rest], reference)
+    forgotten = read_in([first, *rest, before, late], reference)
+    assert remembered.saved.state.labelled == forgotten.saved.state.labelled
+
+
+def test_a_second_label_is_no_second_loss_though_the_first_came_long_before(reference: Reference):
+    steps = [
+        (LABELS[0], truth(1, "p0", *(f"nobody{i}" for i in range(40)))),
+        (PREDICTIONS[0], at(50, "p0")),
+        *((LABELS[0], truth(second, f"somebody{second}")) for second in (120, 180, 239)),
+        (PREDICTIONS[0], at(239, "now")),
+        (LABELS[0], truth(190, "p0")),
+        (LABELS[0], truth(400, "end")),
+        (PREDICTIONS[0], at(400, "end of predictions")),
+    ]
+    counts = read_in(steps, reference).saved.state.labelled
+    assert counts.joined == 1
 
 
 @pytest.mark.parametrize(

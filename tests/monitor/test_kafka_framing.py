@@ -23,8 +23,9 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.record.util import calc_crc32c, encode_varint
 
 from monitor.batch import NO_TIME
-from monitor.sources import recordbatch, unpack
-from monitor.sources.recordbatch import Frames, Packed, Refused, batch_reader, frame, record_frames, same, sound
+from monitor.sources import batchpath, recordbatch, unpack
+from monitor.sources.batchpath import batch_reader, same
+from monitor.sources.recordbatch import Frames, Packed, Refused, frame, record_frames, sound
 from monitor.sources.recordwise import Recordwise
 from monitor.sources.unpack import TooLarge, unpacked
 
@@ -288,7 +289,7 @@ def test_a_failed_self_test_leaves_the_batch_path_alone_with_one_warning(
     def wrong(reader: type) -> None:
         raise AttributeError("_unpack_records is gone")
 
-    monkeypatch.setattr(recordbatch, "self_test", wrong)
+    monkeypatch.setattr(batchpath, "self_test", wrong)
     batch_reader.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
@@ -304,15 +305,15 @@ def test_a_failed_self_test_leaves_the_batch_path_alone_with_one_warning(
 def test_the_self_test_sees_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = batch_reader()
     assert reader is not None
-    true_frame = recordbatch.frame
+    true_frame = batchpath.frame
 
     def late(pieces: Any, *keep: Any) -> Any:
         offsets, times_ms, values = true_frame(pieces, *keep)
         return offsets, times_ms + np.int64(1), values
 
-    monkeypatch.setattr(recordbatch, "frame", late)
+    monkeypatch.setattr(batchpath, "frame", late)
     with pytest.raises(ValueError, match="disagree"):
-        recordbatch.self_test(reader)
+        batchpath.self_test(reader)
 
 
 def test_the_self_test_sees_a_reader_that_checks_no_sums() -> None:
@@ -320,7 +321,7 @@ def test_the_self_test_sees_a_reader_that_checks_no_sums() -> None:
     assert reader is not None
     blind = type("Blind", (reader,), {"check_crcs": property(lambda self: False, lambda self, value: None)})
     with pytest.raises(ValueError, match="check sum"):
-        recordbatch.self_test(blind)
+        batchpath.self_test(blind)
 
 
 def test_the_self_test_sees_a_reader_that_gives_out_control_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +329,7 @@ def test_the_self_test_sees_a_reader_that_gives_out_control_batches(monkeypatch:
     assert reader is not None
     greedy = type("Greedy", (reader,), {"_skipped": lambda self, batch: batch.last_offset < self.fetch_offset})
     with pytest.raises(ValueError, match="disagree"):
-        recordbatch.self_test(greedy)
+        batchpath.self_test(greedy)
 
 
 # Bombs

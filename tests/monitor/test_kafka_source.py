@@ -132,6 +132,40 @@ def test_what_is_held_stands_still_and_goes_on_where_it_was(
         assert one.losses() == []
 
 
+def test_what_was_written_before_the_records_that_came_is_no_end(
+    real_broker: RealBroker, topic: str, produce: Any
+) -> None:
+    """Windows close on the word that labels were read to their end; it must be as new as the predictions are."""
+    real_broker.create_topic(topic, 3)
+    early, late, other = (Partition(topic, number) for number in range(3))
+    found: Read = {early: [], late: [], other: []}
+    with source(real_broker, topic, max_poll_records=1) as one:
+        until(one, lambda _: len(one.caught_up()) == 3)
+        # Kafka answers first of those that had nothing to say for longest; the last request is on its way for `other`.
+        for at in (late, early):
+            produce(real_broker, topic, {at.number: [b"x"]})
+            until(one, lambda _: found[at], found=found)  # noqa: B023
+        produce(real_broker, topic, {other.number: [b"x"]})
+        time.sleep(0.5)
+        produce(real_broker, topic, {early.number: numbered(0, 1, 15)})
+        for first in range(1, 101, 10):  # so many batches; the client gives few of them at a time
+            produce(real_broker, topic, {late.number: numbered(0, first, first + 10)})
+        while len(found[late]) < 101:
+            for records in one.poll(0.1):
+                found[records.partition] += [(offset, b"") for offset in records.offsets.tolist()]
+            assert len(found[late]) == 1 or len(found[early]) == 15 or early not in one.caught_up()
+
+
+def test_ends_that_were_forgotten_are_told_again_though_nothing_is_new(broker: Any, topic: str, produce: Any) -> None:
+    broker.create_topic(topic, 4)
+    produce(broker, topic, {0: numbered(0, 0, 5)})
+    with source(broker, topic) as one:
+        until(one, lambda found: count(found) == 5 and len(one.caught_up()) == 4)
+        one._client.forget_ends()  # as when the connection was lost
+        until(one, lambda _: len(one.caught_up()) == 4)
+        assert one.lag() == dict.fromkeys(one.assigned(), 0)
+
+
 def test_start_latest_skips_what_is_there(broker: Any, topic: str, produce: Any) -> None:
     broker.create_topic(topic, 4)
     produce(broker, topic, {0: numbered(0, 0, 50)})

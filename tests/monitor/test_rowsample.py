@@ -14,7 +14,8 @@ from detectors import Bins
 from detectors.cells import FIRST
 from monitor.batch import Batch, Moment, Partition
 from monitor.rowsample import MOST_BYTES, RowSample, affordable, lots
-from monitor.window import WHOLE, Extras, RowWindows, Segments, Span, TimeWindows, Window
+from monitor.rowwindows import RowWindows
+from monitor.window import WHOLE, Extras, Segments, Span, TimeWindows, Window
 
 BINS = Bins.of({"x": np.arange(10.0)}, {"region": {"EU": 5, "US": 3}})
 P0, P1 = Partition("t", 0), Partition("t", 1)

@@ -16,8 +16,9 @@ from monitor.batch import Moment, Partition, Records
 from monitor.check import Reference
 from monitor.config import Config
 from monitor.line import Line, Saved
+from monitor.sources.batchpath import batch_reader, take
 from monitor.sources.kafka import KafkaSource
-from monitor.sources.recordbatch import batch_reader, frame, record_frames, take
+from monitor.sources.recordbatch import frame, record_frames
 from monitor.sources.sample import Sample
 
 AT = Partition("predictions", 3)

@@ -96,7 +96,7 @@ def test_what_no_column_and_no_correlation_shows_becomes_an_incident_that_names_
 
 
 def test_a_log_like_the_reference_has_no_incident(home: Path, config: Config, tmp_path: Path):
-    drifting, incidents = replayed(home, config, rows(4, 120, 60), tmp_path)
+    drifting, incidents = replayed(home, config, rows(4, 70, 60), tmp_path)
     assert not drifting
     assert not incidents
 

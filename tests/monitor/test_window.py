@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from detectors import Bins
 from detectors.cells import FIRST
 from monitor.batch import NO_TIME, Batch, Moment, Partition
-from monitor.window import WHOLE, RowWindows, Segments, Span, TimeWindows, Window
+from monitor.rowwindows import RowWindows
+from monitor.window import WHOLE, Segments, Span, TimeWindows, Window
 
 BINS = Bins.of({"x": np.arange(10.0)}, {"region": {"EU": 5, "US": 3}})
 P0, P1 = Partition("t", 0), Partition("t", 1)
