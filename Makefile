@@ -1,5 +1,6 @@
 # make demo    the whole line on this machine, from nothing but Python and make
 # make test    set up and pass everything: lint, types, floors, tests
+# make systemd the units under a real systemd, two boxes side by side; as root
 # make bench   measure everything that has a goal
 # make faults  every fault over several seeds (SEEDS=5); ONLY=disk for some of them; goes on where it was stopped
 # make soak    an hour of service with faults sprinkled in: memory, files, threads, commits
@@ -17,13 +18,16 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 
 AXE    ?= $(HOME)/.cache/driftd/axe
 
-.PHONY: demo test lint axe airflow audit bench faults fuzz soak newest-kafka dist dist-offline lock clean
+.PHONY: demo test lint systemd axe airflow audit bench faults fuzz soak newest-kafka dist dist-offline lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/driftd demo
 
 test: lint axe
 	$(BIN)/pytest -q -n 2 --dist worksteal
+
+systemd: $(VENV)/.ready
+	$(BIN)/pytest -q -n 2 --dist worksteal tests/systemd
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

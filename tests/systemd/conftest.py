@@ -18,6 +18,7 @@ from systemd.unit import Unit
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "xoxb-canary-7d31"
+CREDENTIAL = "slack_token:/etc/driftd/secrets/slack_token"
 CONFIG = """
 [kafka]
 bootstrap_servers = {servers}
@@ -110,14 +111,12 @@ def world(box: Box) -> Iterator[World]:
 
 
 @pytest.fixture
-def unit(box: Box, world: World) -> Iterator[Unit]:
+def unit(box: Box, world: World) -> Unit:
     """driftd with a configuration and a credential, not started and without a past."""
     made = Unit(box)
-    made.clean()
+    made.clean(LoadCredential=CREDENTIAL)
     made.box.write(made.config, world.config())
-    made.drop_in(LoadCredential="slack_token:/etc/driftd/secrets/slack_token")
-    yield made
-    made.clean()
+    return made
 
 
 def _install(box: Box, python: Path) -> None:

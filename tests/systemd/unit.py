@@ -84,13 +84,12 @@ class Unit:
     def n_read(self) -> int:
         return sum(offset for (offset,) in self.rows("SELECT next_offset FROM offsets"))
 
-    def clean(self) -> None:
-        """As if it had never run."""
-        self.systemctl("kill", "--signal=KILL", check=False)
-        self.systemctl("stop", check=False)
-        self.systemctl("reset-failed", check=False)
-        self.box.run("rm", "-rf", self.state, f"/etc/systemd/system/{self.name}.service.d")
-        self.box.run("systemctl", "daemon-reload")
+    def clean(self, **settings: str) -> None:
+        """As if it had never run; settings: as in `drop_in`."""
+        name, drop_ins = self.name, f"/etc/systemd/system/{self.name}.service.d"
+        ended = f"systemctl kill --signal=KILL {name}; systemctl stop {name}; systemctl reset-failed {name}"
+        self.box.run("sh", "-c", f"{ended}; rm -rf {self.state} {drop_ins}")
+        self.drop_in(**settings)
 
 
 class Pipe:

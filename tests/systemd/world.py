@@ -33,7 +33,8 @@ def main(topic: str, token: str) -> None:
                 producer.produce(topic, values[i], partition=i % PARTITIONS)
                 n_sent += 1
             producer.flush(10)
-            told = {"sent": n_sent, "messages": len(slack.messages), "pictures": len(slack.uploads)}
+            tests = [message for message in slack.messages.values() if "TEST" in message.text]
+            told = {"sent": n_sent, "tests": len(tests), "pictures": len(slack.uploads)}
             print(json.dumps(told), flush=True)
 
 
