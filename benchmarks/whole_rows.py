@@ -140,6 +140,7 @@ class Line:
         self.signals = Signals.of(profile, self._condition.n_rows)
         rows = Rows(numbers, cells, times, np.ones(n_all, np.bool_), order, self.classifier)
         cut = cut_by_time(self.signals, rows, HOUR_MS) if timed else cut_by_rows(self.signals, rows, N_TAUGHT)
+        self.classifier = replace(self.classifier, steadiness=cut.steadiness)
         whole = replace(self.signals.read(profile), told=cut.windows.told.sum(axis=0))
         variance = self.signals.row_variance(profile)
         shares = np.full(self.signals.n_columns, OTHERS / self.signals.n_columns)

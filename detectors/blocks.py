@@ -8,7 +8,7 @@ signals and events: a few integers per column, no rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final, Self
@@ -30,8 +30,8 @@ N_PANES: Final = 4
 FEWER: Final = 0.1
 """Of the reference's windows, that may have fewer rows than a classifier is shown."""
 
-_LATER: Final = ("pairs", "told")
-"""Of a reading, what there is not where nothing of it is watched."""
+_LATER: Final = ("pairs", "told", "steadiness")
+"""What there is not where nothing of it is watched."""
 _NO_TIME: Final = np.iinfo(np.int64).min
 
 
@@ -64,7 +64,8 @@ class Blocks:
 
     reading: shape (blocks, panes, ...). start_ms: of each block, shape (blocks,); equal numbers where blocks have no
     time. lonely: rows of each column that lie outside the range, or hold no word, of all other blocks. scale: a block's
-    rows over a window's, at most 1. is_timed: whether the order is that of time.
+    rows over a window's, at most 1. is_timed: whether the order is that of time. steadiness: of the classifier that was
+    shown them, see there; empty where there is none.
     """
 
     reading: Reading
@@ -72,6 +73,7 @@ class Blocks:
     lonely: Counts
     scale: float
     is_timed: bool
+    steadiness: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def n_blocks(self) -> int:
@@ -88,7 +90,7 @@ class Blocks:
 
     def chosen(self, kept: NDArray[np.bool_]) -> Self:
         """Some of the blocks."""
-        return type(self)(self.reading[kept], self.start_ms[kept], self.lonely, self.scale, self.is_timed)
+        return replace(self, reading=self.reading[kept], start_ms=self.start_ms[kept])
 
     def gaps(self, width_ms: int) -> Floats:
         """Windows without rows before each block, shape (blocks,)."""
@@ -99,16 +101,20 @@ class Blocks:
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Facts and arrays to be packed."""
         facts = {"scale": self.scale, "is_timed": self.is_timed}
-        arrays = {name: array for name, array in self.reading.arrays.items() if name not in _LATER or array.size}
+        arrays = {**self.reading.arrays, "steadiness": self.steadiness}
+        arrays = {name: array for name, array in arrays.items() if name not in _LATER or array.size}
         return facts, {**arrays, "start_ms": self.start_ms, "lonely": self.lonely}
 
     @classmethod
     def from_arrays(cls, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Read what `to_arrays` gave."""
         n_all = arrays["n_all"]
-        pairs, told = (arrays.get(name, np.zeros((*n_all.shape, 0), np.int64)) for name in _LATER)
+        pairs, told = (arrays.get(name, np.zeros((*n_all.shape, 0), np.int64)) for name in ("pairs", "told"))
         reading = Reading(n_all, arrays["valid"], arrays["totals"], arrays["events"], pairs, told)
-        return cls(reading, arrays["start_ms"], arrays["lonely"], float(facts["scale"]), bool(facts["is_timed"]))
+        steadiness = arrays.get("steadiness", np.zeros(0))
+        return cls(
+            reading, arrays["start_ms"], arrays["lonely"], float(facts["scale"]), bool(facts["is_timed"]), steadiness
+        )  # fmt: skip
 
 
 def rows_per_window(time_ms: Counts, cut: Cut) -> float:
@@ -195,19 +201,25 @@ def _told(signals: Signals, rows: Rows, blocks: Blocks, block: Places) -> Blocks
     """With what the classifier says of every block, at its end. block: of each row, negative for none.
 
     Shown to it are as many rows as live windows show, those of a block that come first in the order of all and did not
-    teach it; a block that has fewer is passed over, as a window is.
+    teach it; a block that has fewer is passed over, as a window is. Blocks of time show how steady its functions are.
     """
     if not signals.n_told or rows.classifier is None or rows.order is None:
         return blocks
-    able = np.flatnonzero((block >= 0) & (rows.order >= rows.classifier.n_reference))
+    n_shown, classifier = signals.pairs.n_shown, rows.classifier
+    able = np.flatnonzero((block >= 0) & (rows.order >= classifier.n_reference))
     able = able[np.lexsort((rows.order[able], block[able]))]
     borders = np.searchsorted(block[able], np.arange(blocks.n_blocks + 1)).tolist()
+    shown = {
+        i: rows.cells[:, able[first : first + n_shown]]
+        for i, (first, end) in enumerate(pairwise(borders)) if end - first >= n_shown
+    }  # fmt: skip
+    if blocks.is_timed and len(shown) >= MIN_BLOCKS:
+        classifier = classifier.steadied(list(shown.values()))
     found = np.zeros((*blocks.reading.n_all.shape, 2), np.int64)
-    for i, (first, end) in enumerate(pairwise(borders)):
-        if end - first >= signals.pairs.n_shown:
-            told = rows.classifier.tell(rows.cells[:, able[first : first + signals.pairs.n_shown]])
-            found[i, -1] = told.reading if told else 0
-    return replace(blocks, reading=replace(blocks.reading, told=found))
+    for i, cells in shown.items():
+        told = classifier.tell(cells)
+        found[i, -1] = told.reading if told else 0
+    return replace(blocks, reading=replace(blocks.reading, told=found), steadiness=classifier.steadiness)
 
 
 def _lonely(signals: Signals, rows: Rows, block: Places) -> Counts:

@@ -3,8 +3,10 @@
 The classifier is given functions of single columns (cosines of ranks, the most frequent words, whether a value is
 missing), of mean 0 and variance 1 over the reference, and products of those of two and three columns. Each counts by
 the third power of how far its mean is off in the window, whatever the others do: with as many functions as rows, that
-rule of independence beats the ones that weigh them by their covariance, and the power keeps functions that are off by
-chance alone out of it. Each fifth of the rows is scored by a classifier that the other four taught.
+rule of independence beats the ones that weigh them by their covariance, and the power keeps out functions that are off
+by chance alone. Where it is known how the reference's own windows differ in a function, by their hour or a wobble, it
+counts the less for that: what is as usual shall not hide what is not. Each fifth of the rows is scored by a classifier
+that the other four taught.
 
     AUC = chance that a row of the window scores higher than one of the reference
 
@@ -19,7 +21,7 @@ Bickel and Levina (2004), Some theory for Fisher's linear discriminant function,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from math import comb
@@ -92,25 +94,35 @@ class Classifier:
 
     owners: the columns that each function is of, shape (functions, 3), -1 where there are fewer. places: the single
     functions that each multiplies, of the same shape; the last one is 1 everywhere. tables: values of single functions
-    by cell, float32, shape (single functions + 1, 256). rows: all functions of the reference's rows.
+    by cell, float32, shape (single functions + 1, 256). rows: all functions of the reference's rows. steadiness: of
+    each function, in (0, 1], 1 where windows do not differ but by chance.
     """
 
     owners: Places
     places: Places
     tables: NDArray[np.float32]
     rows: Rows
+    steadiness: Floats
 
     @classmethod
     def of(cls, profile: Profile, reference: Cells) -> Self:
         """profile: of the reference's rows, whose ranks are meant. reference: cells of some of them, in random order,
-        shape (columns, rows)."""
+        shape (columns, rows). All functions are steady until `steadied`."""
         columns, tables, ranks = _singles(profile)
         none = len(columns)
         places = np.array([(*each, none, none)[:3] for each in _products(ranks)], np.intp).reshape(-1, 3)
         owners = np.append(np.array(columns, np.intp), -1)
         every = np.concatenate((tables, np.ones((1, N_CELLS), np.float32)))
-        bare = cls(owners[places], places, every, np.zeros((0, len(places)), np.float32))
-        return cls(owners[places], places, every, bare.functions(reference))
+        bare = cls(owners[places], places, every, np.zeros((0, len(places)), np.float32), np.ones(len(places)))
+        return replace(bare, rows=bare.functions(reference))
+
+    def steadied(self, windows: Sequence[Cells]) -> Self:
+        """The same, where functions count by how windows differ while nothing is wrong. windows: cells of some, each of
+        as many rows as the current side will have."""
+        means = np.stack([self.functions(cells).mean(axis=0, dtype=np.float64) for cells in windows])
+        chance = self._moments[1] / windows[0].shape[1]
+        excess = np.maximum(means.var(axis=0, ddof=1) - chance, 0)
+        return replace(self, steadiness=np.where(chance > 0, 1 / (1 + excess / np.maximum(chance, 1e-12)), 1.0))
 
     @property
     def n_reference(self) -> int:
@@ -141,7 +153,7 @@ class Classifier:
         wins = pairs = variance = 0.0
         for k, (own, rest) in enumerate(self._folds):
             mine = rows[fold == k]
-            weights = _weights((total - mine.sum(axis=0, dtype=np.float64)) / (m - len(mine)) - rest)
+            weights = self._weights((total - mine.sum(axis=0, dtype=np.float64)) / (m - len(mine)) - rest)
             scores, others = ((side @ weights).round(DIGITS) for side in (mine, own))
             ordered = np.sort(others)
             wins += sum(float(np.searchsorted(ordered, scores, side).sum()) for side in ("left", "right")) / 2
@@ -161,10 +173,19 @@ class Classifier:
     def _moments(self) -> tuple[Floats, Floats]:
         return _moments(self.rows)
 
+    def _weights(self, off: Floats) -> NDArray[np.float32]:
+        """How much each function counts, by how far its mean is off; their squares add up to 1.
+
+        A mean that scatters 1 / steadiness times as much as by chance is divided by that, as Fisher's rule does, and so
+        are its squared odds, which the power counts beside it.
+        """
+        cubed = (off / max(float(np.abs(off).max()), 1e-300)) ** POWER * np.square(self.steadiness)
+        return np.asarray(cubed / max(float(np.sqrt(cubed @ cubed)), 1e-300), np.float32)
+
     def _leaning(self, current: Rows) -> dict[int, float]:
         """The columns by the variance of what they add to the scores on either side, the most important first."""
         (mean, variance), (other, other_variance) = self._moments, _moments(current)
-        part = np.square(_weights(other - mean)) * (variance + other_variance)
+        part = np.square(self._weights(other - mean)) * (variance + other_variance)
         known = self.owners >= 0
         shared = np.broadcast_to((part / known.sum(axis=1))[:, None], known.shape)
         by_column = np.bincount(self.owners[known], shared[known]) / max(float(part.sum()), 1e-300)
@@ -176,12 +197,6 @@ def _moments(rows: Rows) -> tuple[Floats, Floats]:
     """Mean and variance of every function."""
     mean = rows.mean(axis=0, dtype=np.float64)
     return mean, np.einsum("ij,ij->j", rows, rows) / len(rows) - mean**2
-
-
-def _weights(off: Floats) -> NDArray[np.float32]:
-    """How much each function counts, by how far its mean is off; their squares add up to 1."""
-    cubed = (off / max(float(np.abs(off).max()), 1e-300)) ** POWER
-    return np.asarray(cubed / max(float(np.sqrt(cubed @ cubed)), 1e-300), np.float32)
 
 
 def _singles(profile: Profile) -> tuple[list[int], NDArray[np.float32], list[int]]:

@@ -210,7 +210,9 @@ def budgeted(
     terms = allowance.of(config, model, reference.bins)
     known = reference.calibrations.under(terms.key(reference.id))
     rows, asked = reference.rows, Measure.CLASSIFIER in model.multivariate and reference.bins.pairs.n_shown
-    classifier = taught(reference.profile, rows) if rows is not None and asked else None
+    past = reference.pasts.get(WHOLE)
+    blocks = None if past is None else past.blocks
+    classifier = taught(reference.profile, rows, blocks) if rows is not None and asked else None
     return Budget.of(terms, reference.bins, _pasts(reference, terms), known, classifier, progress)
 
 

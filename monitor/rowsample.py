@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import Bins, Profile
+from detectors.blocks import Blocks
 from detectors.cells import Cells, Floats
 from detectors.domain import Classifier
 from detectors.packed import pack, unpack
@@ -70,9 +71,11 @@ def n_taught(profile: Profile) -> int:
     return int(TAUGHT_SHARE * profile.n_rows)
 
 
-def taught(profile: Profile, rows: RowSample) -> Classifier:
-    """What tells rows from those of a reference. rows: of its rows those of the lowest lots."""
-    return Classifier.of(profile, rows.cells[:, : n_taught(profile)])
+def taught(profile: Profile, rows: RowSample, blocks: Blocks | None = None) -> Classifier:
+    """What tells rows from those of a reference. rows: of its rows those of the lowest lots; blocks: that it was shown,
+    if it was."""
+    found = Classifier.of(profile, rows.cells[:, : n_taught(profile)])
+    return replace(found, steadiness=blocks.steadiness) if blocks is not None and blocks.steadiness.size else found
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,11 +94,38 @@ def test_the_order_of_rows_within_windows_changes_nothing_where_their_lots_go_wi
 
 
 def test_without_drift_it_is_silent_though_hours_can_be_told_from_the_whole(guard: Watchman):
-    values, rows = guard.signals.values(guard.blocks.windows)
-    assert (rows[:, -1] > 0).mean() > 0.95
-    assert auc_of(float(values[:, -1].mean())) > 0.52
+    assert guard.classifier is not None
+    plain = replace(guard.classifier, steadiness=np.ones_like(guard.classifier.steadiness))
+    hours = daily(np.random.default_rng(3), 6 * 24, HOURS)
+    cells = [cells_of(guard.bins, hour)[:, :N_SHOWN] for hour in hours[:48]]
+    anyway, steady = ([side.tell(each).auc for each in cells] for side in (plain, guard.classifier))
+    assert np.mean(anyway) > 0.52
+    assert abs(np.mean(steady) - 0.5) < 0.01  # what hours always show counts for nothing
+    assert (guard.blocks.windows.told[:, 0] > 0).mean() > 0.95
     assert not guard.calibration.off
-    assert not watched(guard, daily(np.random.default_rng(3), 8 * 24, HOURS))[:, -1].any()
+    assert not watched(guard, hours)[:, -1].any()
+
+
+def test_functions_are_steady_where_windows_differ_by_chance_alone_and_less_so_the_more_they_differ():
+    rng = np.random.default_rng(12)
+    table = drawn(rng, 20_000)
+    taught = Watchman.of(table, N_ROWS, n_shown=N_SHOWN)
+    assert taught.classifier is not None
+    moves = np.array([0.0, 0.05, 0.1, 0.3])[:, None]
+    windows = [
+        cells_of(taught.bins, drawn(rng, N_SHOWN, moves * rng.choice([-1, 1], (N_NUMBERS, 1)))) for _ in range(400)
+    ]
+    classifier = taught.classifier.steadied(windows)
+    levels = [classifier.steadiness[(classifier.owners == [column, -1, -1]).all(axis=1)][0] for column in range(4)]
+    assert levels == pytest.approx(1 / (1 + N_SHOWN * (0.98 * moves[:, 0]) ** 2), abs=0.2)
+    assert levels == sorted(levels, reverse=True)
+    assert classifier.steadiness.max() == 1
+    # To make anything of less steady functions is to say less of them, whatever they are off by.
+    shifted = cells_of(taught.bins, drawn(rng, N_SHOWN, 0.3 * (moves > 0.2)))
+    before, after = taught.classifier.tell(shifted), classifier.tell(shifted)
+    assert before is not None
+    assert after is not None
+    assert before.auc > after.auc + 0.02
 
 
 @pytest.mark.parametrize(("change", "share"), [(entwined, 0.6), (as_wide, 0.5)])

@@ -85,6 +85,8 @@ class Watchman:
         times = MONDAY_MS + np.arange(table.n_rows) * HOUR_MS // n_rows if hours else np.full(table.n_rows, NO_TIME)
         rows = Rows(table.numbers, cells, times, np.ones(table.n_rows, np.bool_), order, classifier)
         blocks: Blocks = cut_by_time(signals, rows, HOUR_MS) if hours else cut_by_rows(signals, rows, n_rows)
+        if classifier is not None:
+            classifier = replace(classifier, steadiness=blocks.steadiness)
         width_ms = HOUR_MS if hours else 0
         whole, variance = signals.read(profile), signals.row_variance(profile)
         whole = replace(whole, told=blocks.windows.told.sum(axis=0))

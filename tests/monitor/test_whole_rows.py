@@ -117,7 +117,13 @@ def test_it_has_a_columns_share_of_the_budget_and_costs_nothing_where_it_is_not_
     whole = allowance.of(config, config.model[0], reference.bins).by_segment["all"]
     assert reference.bins.together_names[-1] == WHOLE_ROWS
     assert whole.shares[-1] == pytest.approx(whole.shares[0])
-    assert budgeted(reference, config, config.model[0]).wards["all"].classifier is not None
+    classifier, blocks = (
+        budgeted(reference, config, config.model[0]).wards["all"].classifier,
+        reference.pasts["all"].blocks,
+    )
+    assert classifier is not None
+    assert blocks is not None
+    assert np.array_equal(classifier.steadiness, blocks.steadiness)  # as it was when it was shown the reference's
     plain = config.model[0].model_copy(update={"multivariate": ()})
     assert allowance.of(config, plain, reference.bins).by_segment["all"].shares[-1] == 0.0
     assert all(ward.classifier is None for ward in budgeted(reference, config, plain).wards.values())
