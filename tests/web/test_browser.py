@@ -409,7 +409,8 @@ def test_a_heat_map_begins_at_its_latest_windows_and_scrolls_to_the_oldest(world
         const row = [...map.querySelectorAll("tbody tr")[0].children].map((one) => one.getBoundingClientRect());
         const caption = map.querySelector("caption span").getBoundingClientRect();
         return {view: [view.left, view.right], caption: [caption.left, caption.right],
-                name: [row[0].left, row[0].right], first: row[1].left, last: row[row.length - 1].right, fits: map.offsetWidth <= view.width};
+                name: [row[0].left, row[0].right], first: row[1].left, last: row[row.length - 1].right,
+                fits: map.offsetWidth <= view.width};
     }"""
     with opened(world, "/", **SCREENS[screen]) as page:
         seen = page.evaluate(look)
