@@ -53,7 +53,7 @@ def heat_map(
     caption = "; ".join(words for words in (f"{len(glances)} windows, oldest first", each, left_out) if words)
     grid = tag(
         "table",
-        tag("caption", caption),
+        tag("caption", tag("span", caption)),
         tag("thead", tag("tr", tag("th", "column", scope="col"), heads)),
         tag("tbody", body),
         class_="heat",

@@ -407,14 +407,17 @@ def test_a_heat_map_begins_at_its_latest_windows_and_scrolls_to_the_oldest(world
         const map = document.querySelector(".heat");
         const view = map.closest(".scroll").getBoundingClientRect();
         const row = [...map.querySelectorAll("tbody tr")[0].children].map((one) => one.getBoundingClientRect());
-        return {view: [view.left, view.right], name: [row[0].left, row[0].right], first: row[1].left,
-                last: row[row.length - 1].right, fits: map.offsetWidth <= view.width};
+        const caption = map.querySelector("caption span").getBoundingClientRect();
+        return {view: [view.left, view.right], caption: [caption.left, caption.right],
+                name: [row[0].left, row[0].right], first: row[1].left, last: row[row.length - 1].right,
+                fits: map.offsetWidth <= view.width};
     }"""
     with opened(world, "/", **SCREENS[screen]) as page:
         seen = page.evaluate(look)
         assert seen["fits"] is (screen == "light")
         assert seen["last"] <= seen["view"][1] + 1
         assert abs(seen["name"][0] - seen["view"][0]) <= 1, "names stay at the left"
+        assert seen["view"][0] - 1 <= seen["caption"][0] <= seen["caption"][1] <= seen["view"][1] + 1
         if not seen["fits"]:
             assert seen["first"] < seen["view"][0]
             page.evaluate("document.querySelector('.heat').closest('.scroll').scrollLeft = -10_000")
