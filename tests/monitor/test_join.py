@@ -3,167 +3,52 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from detectors import Bins, Profile
 from detectors.cells import FIRST
-from monitor import assembly
-from monitor.batch import Moment, Partition, Records
-from monitor.check import Judged, Reference
-from monitor.cli import app, read_config
-from monitor.config import Config
-from monitor.configfile import Known, _cross_checks
-from monitor.daemon import Outside
-from monitor.decision import Verdict
+from monitor.batch import Moment, Partition
+from monitor.check import Reference
 from monitor.decode.reading import decoded
 from monitor.engine import Engine
-from monitor.errors import ConfigError, SourceError
-from monitor.frozen import freeze, thaw
-from monitor.history import History
-from monitor.join import Labelled, Run, _Pool, _row_type
+from monitor.join import Run, _Pool, _row_type
 from monitor.line import Line, Saved, shape
 from monitor.loss import LOSS, Loss
-from monitor.message import rfc3339
-from monitor.reference import kinds_of, seal, with_loss
-from monitor.replay import Log as Files
-from monitor.replay import replay
 from monitor.sources.frames import frozen, thawed
 from monitor.store import Store
 from monitor.window import WHOLE
-from tests.monitor.database import Database
-from tests.monitor.stand_in import Silent
-
-PREDICTIONS = [Partition("t", number) for number in range(2)]
-LABELS = [Partition("outcomes", number) for number in range(2)]
-ALL = Moment(0, frozenset(PREDICTIONS + LABELS))
-BEGIN, MINUTE, LAG = 1_700_000_040_000, 60_000, 150_000
-NEVER = 2_000_000_000_000
-Row = tuple[int, dict[str, Any]]
-"""When a record was logged, and what is in it."""
-Log = dict[Partition, list[Row]]
-
-
-def config(**changes: Any) -> Config:
-    model = {
-        "name": "m", "topics": ("t",), "reference": "r", "window": "1m", "lateness": "10s", "segments": ("plan",),
-        "fields": {"id": "id", "timestamp": "ts", "score": "score", "label": "label"},
-        "labels": {"topic": "outcomes", "label": "truth.label", "lag": "150s"}, **changes,
-    }  # fmt: skip
-    return Config.model_validate({"model": (model,)})
+from tests.monitor.labels import (
+    ALL,
+    BEGIN,
+    LABELS,
+    LAG,
+    MINUTE,
+    NEVER,
+    PREDICTIONS,
+    Log,
+    Memory,
+    Row,
+    config,
+    logs,
+    made,
+    mixed,
+    records,
+    run,
+)
 
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    rng = np.random.default_rng(0)
-    score = rng.random(4000)
-    label = rng.random(4000) < score
-    bins = Bins.of(
-        {"score": score, LOSS: np.abs(label - score)}, {"plan": {"free": 3000, "paid": 1000}}, {LOSS: "score"}
-    )
-    words = np.where(rng.random((1, 4000)) < 0.75, FIRST, FIRST + 1).astype(np.uint8)
-    numbers = np.stack((score, np.abs(label - score)))
-    return Reference("ref", bins, Profile.of(bins, numbers, bins.cells(numbers, words)))
-
-
-def logs(n_rows: int, wrong_from: int) -> Log:
-    """Predictions, and the labels of most of them up to three minutes later; some repeated, some of nobody."""
-    rng = random.Random(3)
-    predictions: list[Row] = []
-    labels: list[Row] = []
-    for i in range(n_rows):
-        at_ms, score = BEGIN + i * 150, rng.random()
-        late_ms = rng.randrange(90_000) if rng.random() < 0.03 else 0
-        plan = "paid" if rng.random() < 0.25 else "free"
-        row = {"id": f"p{i}", "ts": at_ms - late_ms, "score": score, "plan": plan}
-        predictions += [(at_ms, row)] * (2 if rng.random() < 0.02 else 1)
-        if rng.random() < 0.8:
-            truth = (rng.random() < score) != (i >= wrong_from)
-            known_ms = at_ms + rng.choice([0, 500, 20_000, rng.randrange(200_000)])
-            labels += [(known_ms, {"id": f"p{i}", "truth": {"label": int(truth)}})] * (2 if rng.random() < 0.05 else 1)
-        if rng.random() < 0.02:
-            labels.append((at_ms, {"id": f"nobody{i}", "truth": {"label": 1}}))
-    labels.sort(key=lambda row: row[0])
-    # An id's records are in one partition, as its key would have it.
-    return {
-        at: [row for row in rows if hash_of(row[1]["id"]) % 2 == at.number]
-        for rows, both in ((predictions, PREDICTIONS), (labels, LABELS))
-        for at in both
-    }
-
-
-def hash_of(identity: str) -> int:
-    return sum(identity.encode())
-
-
-def records(at: Partition, rows: Sequence[Row], first: int) -> Records:
-    offsets = np.arange(first, first + len(rows), dtype=np.int64)
-    times = np.array([at_ms for at_ms, _ in rows], np.int64)
-    return Records(at, offsets, times, [json.dumps(body).encode() for _, body in rows], first + len(rows))
-
-
-class Memory(Database):
-    """Also keeps each window as it first closed, which it does once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first: dict[tuple[str, int], tuple[bytes, Sequence[Verdict]]] = {}
-
-    def keep(self, judged: Judged) -> None:
-        super().keep(judged)
-        if not judged.window.revision:
-            key = (judged.window.segment, judged.window.start_ms)
-            assert key not in self.first
-            self.first[key] = (freeze(judged.window), judged.verdicts)
-
-    def losses(self) -> dict[tuple[str, int], np.ndarray]:
-        """The loss in every window that closed, as counts by cell."""
-        found = {}
-        for key, (window, _) in self.windows.items():
-            profile = window.tally.profile
-            counts = profile.counts[profile.bins.names.index(LOSS)].copy()
-            counts[0] = 0
-            if counts.any():
-                found[key] = counts
-        return found
-
-
-def run(settings: Config, reference: Reference, found: Log, seed: int, crashes: bool, order: str = "any") -> Memory:
-    """Read all logs to their ends in pieces of random size; `order` says which topic is read first, where one can."""
-    rng, memory, everything = random.Random(seed), Memory(), Moment(0, frozenset(found))
-
-    def start() -> tuple[Engine, dict[Partition, int]]:
-        engine = Engine([Line(settings, settings.model[0], reference, memory.saved, memory.recall)])
-        return engine, {at: engine.positions().get(at, 0) for at in found}
-
-    engine, read = start()
-    while left := [at for at, rows in found.items() if read[at] < len(rows)]:
-        first = [at for at in left if at.topic == order]
-        at = rng.choice(first or left)
-        piece = found[at][read[at] : read[at] + rng.randrange(1, 400)]
-        engine.step(records(at, piece, read[at]), NEVER)
-        read[at] += len(piece)
-        if engine.ready(everything) or rng.random() < 0.2:
-            commit = engine.tick(everything)
-            if not (crashes and rng.random() < 0.3):
-                memory.apply(commit)
-            else:
-                engine, read = start()
-        elif crashes and rng.random() < 0.1:
-            engine, read = start()
-    memory.apply(engine.tick(everything))
-    return memory
+    return made()
 
 
 def by_hand(found: Log, reference: Reference, closed: set[tuple[str, int]]) -> dict[tuple[str, int], np.ndarray]:
@@ -209,12 +94,6 @@ def test_losses_are_those_of_a_dictionary_and_neither_order_nor_crashes_change_a
         assert again.first == plain.first
         assert again.notices == plain.notices
         assert again.saved.state.labelled == counts
-
-
-def mixed(found: Log) -> Log:
-    """Predictions and labels in one topic, each partition in the order of its log."""
-    pairs = zip(PREDICTIONS, LABELS, strict=True)
-    return {one: sorted((*found[one], *found[other]), key=lambda row: row[0]) for one, other in pairs}
 
 
 def by_hand_of_one_topic(found: Log) -> dict[int, list[float]]:
@@ -304,71 +183,6 @@ def test_labels_among_predictions_break_no_silence(reference: Reference):
     assert [change.episode.state for change in commit.out.changes] == ["nodata"]
 
 
-def replayed(folder: Path, settings: Config, reference: Reference, rows: Path, labels: list[Path]) -> dict[str, bytes]:
-    replay(settings, settings.model[0], reference, Files([rows], labels), folder / "out")
-    return {file.name: file.read_bytes() for file in (folder / "out").iterdir()}
-
-
-def test_a_replay_joins_labels_from_files_as_the_service_does_from_topics(reference: Reference, tmp_path: Path):
-    labels = {"topic": "outcomes", "label": "truth.label", "timestamp": "known", "lag": "150s"}
-    settings, found = config(labels=labels, decision="family"), logs(3_000, 1_800)
-    one, other = Partition("t", 0), Partition("outcomes", 0)
-    log = {
-        at: sorted((row for part in parts for row in found[part]), key=lambda row: row[0])
-        for at, parts in ((one, PREDICTIONS), (other, LABELS))
-    }
-    log[other] = [(at_ms, {**body, "known": at_ms}) for at_ms, body in log[other]]
-    live = run(settings, reference, log, 0, crashes=False)
-    for at, both in log.items():
-        lines = [json.dumps(body) for _, body in both]
-        (tmp_path / f"{at.topic}.jsonl").write_text("\n".join(lines))
-    said = replayed(tmp_path, settings, reference, tmp_path / "t.jsonl", [tmp_path / "outcomes.jsonl"])
-    told = [json.loads(line) for line in said["windows.jsonl"].splitlines()]
-    first = {(row["segment"], row["start"]): row["profile_id"] for row in told if not row["revision"]}
-    same = [
-        first[segment, rfc3339(start_ms)] == thaw(frozen_window, reference.bins).tally.profile.id
-        for (segment, start_ms), (frozen_window, _) in live.first.items()
-    ]
-    assert len(same) > 20
-    assert all(same)
-    frames = {at: pd.json_normalize([body for _, body in log[at]]) for at in log}
-    frames[one].to_parquet(tmp_path / "t.parquet")
-    half = len(frames[other]) // 2
-    frames[other][:half].to_csv(tmp_path / "first.csv", index=False)
-    frames[other][half:].to_parquet(tmp_path / "second.parquet")
-    again = replayed(
-        tmp_path, settings, reference, tmp_path / "t.parquet", [tmp_path / "first.csv", tmp_path / "second.parquet"]
-    )
-    assert again["windows.jsonl"] == said["windows.jsonl"]
-    assert again["verdicts.jsonl"] == said["verdicts.jsonl"]
-    assert b'"loss"' in b"".join(line for line in said["incidents.jsonl"].splitlines() if b"firing" in line)
-    without = replayed(tmp_path, settings, reference, tmp_path / "t.jsonl", [])
-    assert b'"loss"' not in without["incidents.jsonl"]
-
-
-def test_a_replay_of_one_file_finds_the_labels_among_its_predictions(reference: Reference, tmp_path: Path):
-    settings = config(labels={"label": "truth.label", "timestamp": "known", "lag": "150s"}, decision="family")
-    rows = [
-        {**row, "known": at_ms} if "truth" in row else row
-        for at_ms, row in sorted((row for part in logs(3_000, 1_800).values() for row in part), key=lambda row: row[0])
-    ]
-    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    said = replayed(tmp_path, settings, reference, tmp_path / "t.jsonl", [])
-    assert b'"loss"' in said["incidents.jsonl"]
-    told = [json.loads(line) for line in said["windows.jsonl"].splitlines()]
-    n_rows = sum(row["n_rows"] for row in told if row["segment"] == WHOLE and not row["revision"])
-    assert n_rows + sum(row["n_late"] for row in told if row["segment"] == WHOLE) >= sum("score" in row for row in rows)
-
-
-@pytest.mark.parametrize("labels", [None, {"topic": "outcomes"}])
-def test_labels_from_files_must_say_when_they_were_known(
-    reference: Reference, tmp_path: Path, labels: dict[str, Any] | None
-):
-    settings = config(labels=labels)
-    with pytest.raises(SourceError, match=r"wanted \[model.labels\] with timestamp"):
-        replayed(tmp_path, settings, reference, tmp_path / "t.jsonl", [tmp_path / "outcomes.csv"])
-
-
 def test_the_loss_of_late_labels_alone_opens_an_incident_and_what_it_rests_on_is_named(reference: Reference):
     settings = config(decision="family", segments=())
     memory = run(settings, reference, logs(3_000, 1_800), 0, crashes=False)
@@ -445,17 +259,6 @@ def test_what_waits_comes_back_from_the_database_and_goes_with_another_reference
     assert (dict(other.waiting), store.database.rows("SELECT count(*) FROM waiting")) == ({}, [(0,)])
     assert other.offsets[LABELS[0]] < loaded.offsets[LABELS[0]]
     store.close()
-
-
-def test_a_process_of_its_own_reads_labels_too(reference: Reference):
-    settings = config()
-    line = Line(settings, settings.model[0], reference, Saved(), lambda *_: None)
-    rows = [(BEGIN, {"id": "a", "truth": {"label": 1}}), (BEGIN, {"id": "b", "truth": {"label": None}})]
-    found = records(LABELS[1], rows, 5)
-    batch = line.decoders["m labels"].decode(found)
-    sent = thawed(frozen(found, {"m labels": batch}), line.readings).decoded["m labels"]
-    for name in ("keys", "numbers", "cells", "offsets", "time_ms"):
-        np.testing.assert_array_equal(getattr(sent, name), getattr(batch, name))
 
 
 def test_a_damaged_run_is_refused():
@@ -548,25 +351,6 @@ def test_a_second_label_is_no_second_loss_though_the_first_came_long_before(refe
     assert counts.joined == 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"window": "100 rows"}, "event time"),
-        ({"fields": {"score": "s", "label": "y"}}, "fields.id"),
-        ({"fields": {"id": "i", "label": "y"}}, "fields.score"),
-        ({"labels": {"topic": "t"}}, "labels come there too"),
-        ({"labels": {"topic": "o", "format": "jsno"}}, "did you mean 'json'"),
-    ],
-)
-def test_what_cannot_be_joined_is_told(changes: dict[str, Any], words: str):
-    told = [str(problem) for problem in _cross_checks(config(**changes), Known(["json"], [], {}))]
-    assert any(words in problem for problem in told), told
-
-
-def test_coverage_is_a_share_of_the_predictions():
-    assert (Labelled().coverage, Labelled(predictions=4, joined=3).coverage) == (None, 0.75)
-
-
 @pytest.mark.parametrize("decision", ["family", "budget"])
 def test_labels_are_judged_though_no_prediction_came_in_their_window(
     reference: Reference, tmp_path: Path, decision: str
@@ -587,93 +371,3 @@ def test_labels_are_judged_though_no_prediction_came_in_their_window(
     assert (judged.window.n_rows, said[LOSS].n_current, line._desk.state.toll.n_labels) == (0, 300, 300)
     assert line._desk.state.toll.total == pytest.approx(300 * (0.5 - reference.bins.numeric[1].mean), rel=0.01)
     assert "→" not in said["score"].reason
-
-
-class Lists(Silent):
-    """Both topics from lists, as a service reads them; its end is reached once everything was given out."""
-
-    path = "batch"
-
-    def __init__(self, found: Log) -> None:
-        super().__init__(*found)
-        self.found, self.at = found, dict.fromkeys(found, 0)
-
-    def __call__(self, topics: Sequence[str], _: Any, **__: Any) -> Lists:
-        assert list(topics) == ["outcomes", "t"]
-        return self
-
-    def poll(self, timeout_seconds: float) -> Sequence[Records]:
-        given = []
-        for at, first in self.at.items():
-            rows = self.found[at][first : first + 150]
-            self.at[at] += len(rows)
-            given += [records(at, rows, first)] if rows else []
-        return given
-
-    def caught_up(self) -> frozenset[Partition]:
-        return frozenset(at for at, first in self.at.items() if first == len(self.found[at]))
-
-    def lag(self) -> dict[Partition, int]:
-        return {at: len(self.found[at]) - first for at, first in self.at.items()}
-
-    def seek(self, offsets: Mapping[Partition, int]) -> None:
-        self.at |= offsets
-
-
-SERVICE = """
-[kafka]
-bootstrap_servers = ["localhost:1"]
-[state]
-directory = "state"
-[[model]]
-name = "m"
-topics = ["t"]
-reference = "r"
-window = "1m"
-lateness = "10s"
-decision = "family"
-[model.fields]
-id = "id"
-timestamp = "ts"
-score = "score"
-label = "label"
-[model.labels]
-topic = "outcomes"
-label = "truth.label"
-lag = "150s"
-[http]
-listen = ""
-"""
-
-
-def test_the_service_reads_both_topics_and_tells_how_many_labels_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    rng = np.random.default_rng(0)
-    score = rng.random(3_000)
-    rows = pd.DataFrame({"score": score, "label": (rng.random(3_000) < score).astype(int)})
-    rows["plan"] = np.where(rng.random(3_000) < 0.25, "paid", "free")
-    (tmp_path / "driftd.toml").write_text(SERVICE)
-    read = read_config(tmp_path / "driftd.toml")
-    model, frame = read.model[0], rows.drop(columns="label")
-    seal(frame, kinds_of(frame, {}), tmp_path / "r")
-    with pytest.raises(ConfigError, match="no column 'label'"):
-        assembly.prepare(tmp_path / "driftd.toml", read)
-    seal(*with_loss(frame, kinds_of(frame, {}), rows, model)[:2], tmp_path / "r", None, "score")
-    prepared = assembly.prepare(tmp_path / "driftd.toml", read)
-    found = {at: [(at_ms, body) for at_ms, body in rows_ if at_ms < BEGIN + 400_000] for at, rows_ in
-             logs(3_000, 1_800).items()}  # fmt: skip
-    monkeypatch.setattr(assembly, "KafkaSource", Lists(found))
-    store, rounds = Store(prepared.directory), iter([True] * 60)
-    assembly.assemble(prepared, store, Outside()).run(lambda: next(rounds, False), lambda _: None)
-    store.close()
-    history = History(prepared.directory)
-    (status,) = history.status().models
-    incidents = history.incidents(everything=True)
-    history.close()
-    assert {incident.columns for incident in incidents} == {(LOSS,)}, incidents
-    assert status.counts.rows == sum(len(found[at]) for at in PREDICTIONS)
-    assert status.labelled.labels > 1_500
-    assert status.coverage == status.labelled.joined / status.labelled.predictions > 0.6
-    told = CliRunner().invoke(app, ["status", "--config", str(tmp_path / "driftd.toml")])
-    assert (
-        f"m: {status.coverage:.1%} of {status.labelled.predictions:,} predictions have got their label" in told.output
-    )
