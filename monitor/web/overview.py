@@ -19,6 +19,8 @@ from monitor.window import WHOLE
 
 N_STRIP: Final = 60
 N_MAPS: Final = 3
+N_WINDOWS: Final = 240
+"""Of a heat map here; a model's own page has all of them."""
 N_UNKNOWN: Final = 20
 
 
@@ -107,7 +109,7 @@ def _with_maps(status: Status, incidents: Sequence[Incident]) -> list[str]:
 
 
 def _map(history: History, model: str) -> Html:
-    glances = history.glances(model, WHOLE, 720)
+    glances = history.glances(model, WHOLE, N_WINDOWS)
     return section(
         f"{model}: columns over time",
         heat_map(model, glances, n_columns=12),
