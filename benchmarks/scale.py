@@ -90,7 +90,7 @@ def by_models(counts: Iterable[int]) -> None:
         return Line(settings, settings.model[0], known, Saved(), lambda *_: None)
 
     for n_models in counts:
-        n_fetches = max(2, 40 // n_models)
+        n_fetches = max(2, 400 // n_models)
         log = fetches(values[: n_fetches * FETCH], FETCH)
         lines = [fresh() for _ in range(n_models)]
         steps: list[Callable[[], object]] = [partial(line.step, records) for records in log for line in lines]
