@@ -59,19 +59,19 @@ def correlations(pair: Pair, row: int) -> str:
     return f"Correlation of ranks: {before:.2f} in the reference's {n:,} rows, {after:.2f} in the window's {m:,}."
 
 
-def size(measure: str, effect: float | None, low: float | None = None, high: float | None = None) -> str:
-    """The size of a change, in its unit where it has one, with its 95 % interval where one is known; else "".
+def size(measure: str, effect: float | None, low: float | None = None, high: float | None = None) -> tuple[str, ...]:
+    """The size of a change, in its unit where it has one, then its 95 % interval where one is known.
 
     >>> size("level", 0.906, 0.801, 1.01), size("share", -0.0961, -0.127, -0.0647)
-    ('level +0.906 sd (95 % 0.801 to 1.01)', 'share -9.61 points (95 % -12.7 to -6.47)')
-    >>> size("psi", 0.43)
-    'psi 0.43'
+    (('level +0.906 sd', '(95 % 0.801 to 1.01)'), ('share -9.61 points', '(95 % -12.7 to -6.47)'))
+    >>> size("psi", 0.43), size("psi", None)
+    (('psi 0.43',), ())
     """
     if effect is None:
-        return ""
+        return ()
     factor, unit = _UNITS.get(measure, (1, ""))
     shown = f"{measure} {effect * factor:{'+' if unit else ''}.3g}{unit}"
-    return shown if low is None or high is None else f"{shown} (95 % {low * factor:.3g} to {high * factor:.3g})"
+    return (shown,) if low is None or high is None else (shown, f"(95 % {low * factor:.3g} to {high * factor:.3g})")
 
 
 def told_apart(usual: float, auc: float, leaning: Sequence[str]) -> str:

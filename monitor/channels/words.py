@@ -51,7 +51,7 @@ def n_more(body: Body) -> int:
 def numbers(column: ColumnChange) -> str:
     """Size, certainty and beginning of a column's change."""
     size = describe.size(column.measure[:60], column.effect, column.effect_low, column.effect_high)
-    found = [size] if size else []
+    found = [" ".join(size)] if size else []
     if column.p_value is not None:
         found.append(f"p {column.p_value:.2g}")
     found += column.certainty

@@ -204,7 +204,7 @@ def _print_columns(found: Explanation) -> None:
     table = Table("column", "segment", "what changed", "effect", "how sure", "since", box=None)
     for column in found.changes[-1].episode.columns:
         verdict = column.verdict
-        effect = describe.size(verdict.measure, verdict.effect, verdict.effect_low, verdict.effect_high)
+        effect = " ".join(describe.size(verdict.measure, verdict.effect, verdict.effect_low, verdict.effect_high))
         table.add_row(
             verdict.column, column.segment, verdict.reason, effect, "; ".join(_sure(verdict)), str(column.since_window)
         )

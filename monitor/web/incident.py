@@ -124,10 +124,10 @@ def _changed(model: str, columns: Sequence[Drifting]) -> Html:
     return table(compress(head, shown), (compress(row, shown) for row in rows), "Columns that drift, the worst first")
 
 
-def effect(verdict: Verdict) -> Html | str:
+def effect(verdict: Verdict) -> Part:
     """The size of a change, with its interval where one is known."""
     words = describe.size(verdict.measure, verdict.effect, verdict.effect_low, verdict.effect_high)
-    return tag("span", words, class_="number") if words else "not known"
+    return [[tag("span", each, class_="number"), " "] for each in words] if words else "not known"
 
 
 def since(one: Drifting) -> Part:
