@@ -170,8 +170,9 @@ def until(done: Callable[[], bool], child: subprocess.Popen[bytes] | None = None
 
 
 def settled(config: Path, n_wanted: int) -> bool:
-    waiting = query(config, "SELECT count(*) FROM outbox WHERE state = 'pending'")
-    return n_read(config) == n_wanted and waiting == [(0,)]
+    """Whether all is read and nothing waits, at one moment: what is read last brings notices with it."""
+    waiting = "SELECT count(*) FROM outbox WHERE state = 'pending'"
+    return query(config, f"SELECT (SELECT sum(next_offset) FROM offsets), ({waiting})") == [(n_wanted, 0)]
 
 
 def windows(config: Path) -> list[tuple[Any, ...]]:
