@@ -269,7 +269,11 @@ def test_everything_can_be_read_without_scripts(world: World, opened: Opened):
             place = places(world)[name]
             plain.goto(place)
             scripted.goto(place)
-            assert plain.locator("main").inner_text() == scripted.locator("main").inner_text(), place
+            # How many records come a second is another thing a moment later.
+            words, others = (
+                re.sub(r"(a second\s+)[\d,]+", r"\1n", page.locator("main").inner_text()) for page in (plain, scripted)
+            )
+            assert words == others, place
 
 
 def test_an_incident_can_be_acknowledged_without_scripts(fresh: World, opened: Opened):
