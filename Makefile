@@ -8,7 +8,7 @@
 # make airflow a real Airflow, in an environment of its own, takes retraining calls
 # make audit   known weaknesses of the packages that run
 # make dist    a release: dist/driftd-VERSION.tar.gz, to unpack and install from (dist-offline: with all packages in it)
-# make newest-kafka  the batch path against the newest kafka-python there is; warns, never fails
+# make newest-kafka  what leans on inner parts of kafka-python against the newest there is; warns, never fails
 # make lock    resolve the lock files anew
 PYTHON ?= python3
 VENV   ?= .venv
@@ -82,8 +82,8 @@ newest-kafka: $(VENV)/.ready
 	echo "$$($(abspath $(BIN))/python -c 'import site; print(site.getsitepackages()[0])')" \
 		> "$$($(VENV)-newest/bin/python -c 'import site; print(site.getsitepackages()[0])')/beneath.pth"
 	$(VENV)-newest/bin/pip install --quiet --disable-pip-version-check --pre --upgrade --no-deps kafka-python
-	$(VENV)-newest/bin/python -m pytest -q -o addopts= tests/monitor/test_kafka_framing.py \
-		|| echo "WARNING: the batch path does not suit kafka-python $$($(VENV)-newest/bin/python -c 'import kafka; print(kafka.__version__)')"
+	$(VENV)-newest/bin/python -m pytest -q -o addopts= tests/monitor/test_kafka_framing.py tests/monitor/test_kafka_source.py \
+		|| echo "WARNING: driftd does not suit kafka-python $$($(VENV)-newest/bin/python -c 'import kafka; print(kafka.__version__)')"
 
 bench: $(VENV)/.ready
 	for script in benchmarks/[!_]*.py; do $(BIN)/python -m "benchmarks.$$(basename $$script .py)" || exit 1; done

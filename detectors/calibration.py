@@ -24,7 +24,7 @@ from detectors.evidence import N_FACTORS
 from detectors.learning import Learning
 from detectors.null import GATE, Null, learnt, order_speaks, prior
 from detectors.packed import pack, unpack
-from detectors.parts import Measure
+from detectors.parts import TOGETHER, Measure
 from detectors.season import Season
 from detectors.signals import Reading, Signals
 from detectors.vigil import Sight, Vigil
@@ -271,7 +271,7 @@ def _speakers(layout: Signals) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The signal that stands for each column's values (level, or the most frequent word), and its column."""
     found: dict[int, int] = {}
     for signal, (column, measure) in enumerate(zip(layout.column.tolist(), layout.measure, strict=True)):
-        if measure in (Measure.LEVEL, Measure.SHARE, Measure.CORRELATION, Measure.JOINT, Measure.CLASSIFIER):
+        if measure in (Measure.LEVEL, Measure.SHARE, *TOGETHER):
             found.setdefault(column, signal)
     return np.array(list(found.values()), np.intp), np.array(list(found), np.intp)
 

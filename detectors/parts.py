@@ -47,6 +47,8 @@ class Event(StrEnum):
 
 
 RANKS: Final = (Measure.LEVEL, Measure.SPREAD, Measure.SKEW)
+TOGETHER: Final = (Measure.CORRELATION, Measure.JOINT, Measure.CLASSIFIER)
+"""What is measured of several columns at once."""
 
 Signal = tuple[int, Measure, int, float, float]
 """Column, measure, cell, mean of total / rows, and scale."""

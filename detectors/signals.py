@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from detectors.bins import Bins
 from detectors.cells import ABOVE, BELOW, INVALID, MISSING, N_CELLS, Cells, Counts, Floats, Places
 from detectors.pairs import Pairs, fisher
-from detectors.parts import RANKS, Event, Measure, listed
+from detectors.parts import RANKS, TOGETHER, Event, Measure, listed
 from detectors.profile import Profile
 
 
@@ -151,8 +151,7 @@ class Signals:
     @cached_property
     def is_share(self) -> NDArray[np.bool_]:
         """Signals that are shares of rows, shape (signals,)."""
-        others = (*RANKS, Measure.CORRELATION, Measure.JOINT, Measure.CLASSIFIER)
-        return np.array([measure not in others for measure in self.measure], np.bool_)
+        return np.array([measure not in (*RANKS, *TOGETHER) for measure in self.measure], np.bool_)
 
     @cached_property
     def is_pair(self) -> NDArray[np.bool_]:

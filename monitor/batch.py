@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ Int64s = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 NO_TIME = np.iinfo(np.int64).min
 """Stands for "no event time" in arrays of milliseconds."""
+HEAD_BYTES: Final = 200
 
 
 class Severity(StrEnum):
@@ -80,6 +81,11 @@ class Records:
     def first_offset(self) -> int:
         """Where to read these again; behind them where none of them is looked at."""
         return int(self.offsets[0]) if self.offsets.size else self.next_offset
+
+    def head(self, place: int) -> bytes:
+        """The first bytes of one of the records, for people who look at what was refused."""
+        value = self.values[place]
+        return bytes(value[:HEAD_BYTES]) if value is not None else b""
 
     def since(self, offset: int) -> Records:
         """The records from an offset on."""

@@ -5,39 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Final
 
 import msgspec
 
 from detectors import Bins, Pair, Profile
 from detectors.law import Laws
-from detectors.parts import Measure
+from detectors.parts import TOGETHER, Measure
 from monitor import allowance
 from monitor.allowance import Calibrations
 from monitor.batch import NO_TIME
 from monitor.config import EVIDENCE, Config, Model
-from monitor.decision import (
-    CLASSIFIER,
-    CORRELATION,
-    JOINT,
-    Clock,
-    Decision,
-    Outcome,
-    Place,
-    Scores,
-    Verdict,
-    finite,
-    no_clock,
-)
+from monitor.decision import Clock, Decision, Outcome, Place, Scores, Verdict, finite, no_clock
 from monitor.decision.budget import Budget, Ledger
 from monitor.decision.family import Family
 from monitor.decision.rules import Thresholds
 from monitor.past import DEFAULT_ROWS, Past, Pasts
 from monitor.rowsample import RowSample, taught
 from monitor.window import WHOLE, Window
-
-_TOGETHER: Final = frozenset({CORRELATION, JOINT, CLASSIFIER})
-"""Measures of verdicts on several columns at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +155,7 @@ class Judge:
         """
         scores = self._scores(window)
         n_columns = self.reference.bins.n_columns
-        known, together = before[:n_columns], [v for v in before[n_columns:] if v.measure in _TOGETHER]
+        known, together = before[:n_columns], [v for v in before[n_columns:] if v.measure in TOGETHER]
         said = [decision.again(scores, known) for decision in self.decisions]
         since = {verdict.column: verdict.since_window for verdict in before if verdict.since_window is not None}
         dated = []
@@ -209,10 +193,10 @@ def budgeted(
     """The budget's decision for a model: as it was calibrated, if that was under this very budget; else anew."""
     terms = allowance.of(config, model, reference.bins)
     known = reference.calibrations.under(terms.key(reference.id))
-    rows, asked = reference.rows, Measure.CLASSIFIER in model.multivariate and reference.bins.pairs.n_shown
-    past = reference.pasts.get(WHOLE)
-    blocks = None if past is None else past.blocks
-    classifier = taught(reference.profile, rows, blocks) if rows is not None and asked else None
+    classifier = None
+    if Measure.CLASSIFIER in model.multivariate and reference.bins.pairs.n_shown and reference.rows is not None:
+        past = reference.pasts.get(WHOLE)
+        classifier = taught(reference.profile, reference.rows, past.blocks if past else None)
     return Budget.of(terms, reference.bins, _pasts(reference, terms), known, classifier, progress)
 
 

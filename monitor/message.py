@@ -6,6 +6,7 @@ out in its own way. Nothing here depends on the wall clock, so a replay tells th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,9 +14,11 @@ from functools import lru_cache
 
 import msgspec
 
+from detectors.parts import TOGETHER
 from monitor.alert import Change, Drifting, Episode, Seen, State
 from monitor.batch import NO_TIME, Severity
 from monitor.decision import CLASSIFIER, CORRELATION, JOINT
+from monitor.describe import several
 from monitor.window import WHOLE
 
 
@@ -178,10 +181,8 @@ def alert_body(subject: Subject, change: Change, retraining: str | None, approva
 
 def _title(subject: Subject, episode: Episode) -> str:
     measures = {column.verdict.column: column.verdict.measure for column in episode.columns}
-    n_pairs = sum(measure == CORRELATION for measure in measures.values())
-    n_joint = sum(measure == JOINT for measure in measures.values())
-    n_told = sum(measure == CLASSIFIER for measure in measures.values())
-    n_columns = len(measures) - n_pairs - n_joint - n_told
+    n = Counter(measures.values())
+    n_columns = len(measures) - sum(n[measure] for measure in TOGETHER)
     match episode.state:
         case State.RESOLVED:
             return "the incident is over"
@@ -193,9 +194,9 @@ def _title(subject: Subject, episode: Episode) -> str:
         return "the model has become too old"
     told = [
         f"{n_columns} of {subject.n_columns} columns drifted" if n_columns else "",
-        f"{n_pairs} correlation{'s' if n_pairs > 1 else ''} of columns changed" if n_pairs else "",
-        "the joint distribution of columns changed" if n_joint else "",
-        "the rows can be told from the reference's" if n_told else "",
+        f"{several(n[CORRELATION], 'correlation')} of columns changed" if n[CORRELATION] else "",
+        "the joint distribution of columns changed" if n[JOINT] else "",
+        "the rows can be told from the reference's" if n[CLASSIFIER] else "",
     ]
     return ", ".join(filter(None, told))
 

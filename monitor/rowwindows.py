@@ -49,11 +49,11 @@ class RowWindows:
         self._count()
         return []
 
-    def ready(self, moment: Moment) -> bool:  # noqa: ARG002  # contract
+    def ready(self, moment: Moment) -> bool:  # noqa: ARG002  # as `Windows` has it
         """See `Windows.ready`."""
         return bool(self._full) or self._n_open() + self._n_waiting >= self._n_rows
 
-    def close(self, moment: Moment) -> list[Window]:  # noqa: ARG002  # contract
+    def close(self, moment: Moment) -> list[Window]:  # noqa: ARG002  # as `Windows` has it
         """See `Windows.close`."""
         full, self._full = self._full, []
         return full

@@ -11,7 +11,6 @@ import numpy as np
 from detectors.cells import MISSING, Floats
 from monitor.batch import NO_TIME, Batch, Records, Reject
 from monitor.decode import REGISTRY, Decoder, Layout, Schemas
-from monitor.decode.sheet import HEAD_BYTES
 from monitor.loss import labels_of
 
 SKEW_MS: Final = 3_600_000
@@ -123,5 +122,4 @@ def screened(batch: Batch, records: Records, now_ms: int | None, needs_time: boo
 
 def _head(records: Records, offset: int) -> bytes:
     """The first bytes of the record that lies there."""
-    value = records.values[int(np.searchsorted(records.offsets, offset))]
-    return bytes(value[:HEAD_BYTES]) if value is not None else b""
+    return records.head(int(np.searchsorted(records.offsets, offset)))

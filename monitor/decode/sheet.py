@@ -14,7 +14,6 @@ from monitor.decode import ID, STAMP, Layout
 from monitor.decode.value import Codes, epochs_ms, floats, keys
 from monitor.loss import from_labels, labels_of
 
-HEAD_BYTES: Final = 200
 INSPECT_EVERY: Final = 64
 """Every record whose offset is a multiple of this is searched for columns that the reference does not have."""
 NAME_LENGTH: Final = 200
@@ -83,9 +82,7 @@ class Sheet:
 
     def refuse_record(self, record: int, kind: str, reason: str, row: int = 0) -> None:
         """The record gave no rows, or not this one of its rows."""
-        value = self._records.values[record]
-        head = bytes(value[:HEAD_BYTES]) if value is not None else b""
-        offset = int(self._records.offsets[record])
+        offset, head = int(self._records.offsets[record]), self._records.head(record)
         self._rejects.append(Reject(self._records.partition, offset, kind, reason, head, row))
 
     def to_inspect(self) -> list[tuple[int, bytes | memoryview | None]]:

@@ -85,7 +85,7 @@ class Topic(NamedTuple):
 FILES: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile")
 
 
-class _Manager(KafkaConnectionManager):  # type: ignore[misc]
+class _Manager(KafkaConnectionManager):  # type: ignore[misc]  # the library has no types
     """The library's connections, each of which leaves behind why it failed.
 
     The library has a place for a refused login (`_auth_failures`, which ends a bootstrap at once) but never fills it:

@@ -370,6 +370,10 @@ class Scene:
                 raise AssertionError(f"not within {seconds:.0f} s; {self.standing()}")
             time.sleep(0.02)
 
+    def until_beyond(self, count: Callable[[], int], before: int, daemon: Daemon | None = None) -> None:
+        """Wait until there are more than before."""
+        self.until(lambda: count() > before, daemon)
+
     def standing(self) -> str:
         """How things stand, for a failure."""
         logs = "".join(file.read_text()[-3_000:] for file in sorted(self.home.glob("*.log")))

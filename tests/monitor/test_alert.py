@@ -20,6 +20,7 @@ from monitor.window import WHOLE, Window
 
 BINS = Bins.of({"x": np.arange(10.0)}, {})
 HOUR = 3_600_000
+USUAL = Policy()
 
 
 def verdict(column: str, outcome: Outcome, **changes: object) -> Verdict:
@@ -33,7 +34,7 @@ def judged(index: int, *drifting: str, segment: str = WHOLE, calm: Sequence[str]
     return Judged(window, (*said, *(verdict(name, Outcome.OK) for name in calm)))
 
 
-def play(windows: Sequence[Judged], policy: Policy = Policy()) -> tuple[Episode | None, list[Change]]:  # noqa: B008
+def play(windows: Sequence[Judged], policy: Policy = USUAL) -> tuple[Episode | None, list[Change]]:
     episode, told = None, []
     for window in windows:
         episode, change = advance("m", episode, [window], policy, {})

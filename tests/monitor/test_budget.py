@@ -30,7 +30,7 @@ from monitor.rowwindows import RowWindows
 from monitor.table import counted
 from monitor.tally import Tally
 from monitor.window import WHOLE, Extras, Segments, Span, TimeWindows, Window
-from tests.monitor.test_cli import driftd, sealed_home
+from tests.monitor.command import driftd, sealed_home
 
 CONFIG = """
 [budget]

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-
-def driftd(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "monitor", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def sealed_home(home: Path, configuration: str, model: str, rows: pd.DataFrame) -> Path:
-    """A folder with a configuration and a reference of these rows, made as a user makes it."""
-    (home / "driftd.toml").write_text(configuration)
-    rows.to_parquet(home / "train.parquet")
-    built = driftd("reference", "build", "--config", home / "driftd.toml", "--model", model, home / "train.parquet")
-    assert built.returncode == 0, built.stderr
-    return home
+from tests.monitor.command import driftd
 
 
 @pytest.fixture

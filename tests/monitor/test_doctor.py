@@ -14,7 +14,7 @@ from monitor.demo.standins.slack import SlackStandIn
 from monitor.demo.standins.webhook import WebhookStandIn
 from monitor.demo.world import table
 from monitor.reference import kinds_of, seal
-from tests.monitor.test_cli import driftd
+from tests.monitor.command import driftd
 from tests.monitor.test_service import CONFIG, SECRET, TOKEN
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -115,7 +115,7 @@ def read(kind: Any, content: bytes, start: int, aborted: list[Any], level: int) 
     return reader.take(), reader
 
 
-def both(content: bytes, start: int, aborted: list[Any] = (), level: int = 0) -> Any:  # type: ignore[assignment]
+def both(content: bytes, start: int, aborted: Sequence[Any] = (), level: int = 0) -> Any:
     theirs, their_reader = read(Fetcher.PartitionRecords, content, start, list(aborted), level)
     ours, our_reader = read(batch_reader(), content, start, list(aborted), level)
     frames = frame(ours) if ours else record_frames([])

@@ -144,7 +144,7 @@ def test_what_was_written_before_the_records_that_came_is_no_end(
         # Kafka answers first of those that had nothing to say for longest; the last request is on its way for `other`.
         for at in (late, early):
             produce(real_broker, topic, {at.number: [b"x"]})
-            until(one, lambda _: found[at], found=found)  # noqa: B023
+            until(one, lambda _, at=at: found[at], found=found)
         produce(real_broker, topic, {other.number: [b"x"]})
         time.sleep(0.5)
         produce(real_broker, topic, {early.number: numbered(0, 1, 15)})

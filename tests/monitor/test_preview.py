@@ -11,7 +11,7 @@ import pytest
 from monitor.message import encode
 from monitor.preview import Unreadable, page, read
 from tests.bodies import make_alert, make_column, make_retrain
-from tests.monitor.test_cli import driftd
+from tests.monitor.command import driftd
 
 EVIL = "<script>alert(1)</script> \" ' & `x` <https://evil.example|here>"
 

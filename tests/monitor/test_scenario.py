@@ -9,7 +9,7 @@ import pytest
 
 from monitor.demo.world import table
 from monitor.reference import kinds_of, seal
-from tests.monitor.test_cli import driftd
+from tests.monitor.command import driftd
 
 CONFIG = """
 [[model]]

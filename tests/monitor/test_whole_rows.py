@@ -21,8 +21,7 @@ from monitor.configfile import Known, load
 from monitor.decision import CLASSIFIER
 from monitor.errors import ConfigError
 from monitor.reference import unseal
-from monitor.replay import Log, replay
-from tests.monitor.test_cli import driftd, sealed_home
+from tests.monitor.command import driftd, replayed, sealed_home
 from tests.monitor.test_engine import P, run
 
 CONFIG = """
@@ -64,17 +63,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(home: Path) -> Config:
     return read_config(home / "driftd.toml")
-
-
-def replayed(home: Path, config: Config, log: pd.DataFrame, out: Path) -> tuple[list[dict], list[dict]]:
-    """Verdicts of drift and incidents of a log."""
-    log.to_parquet(out / "log.parquet")
-    replay(config, config.model[0], unseal(home / "ref"), Log([out / "log.parquet"]), out / "out")
-    verdicts, incidents = (
-        [json.loads(line) for line in (out / "out" / f"{name}.jsonl").read_text().splitlines()]
-        for name in ("verdicts", "incidents")
-    )
-    return [v for v in verdicts if v["verdict"] == "drift"], incidents
 
 
 def test_what_no_column_and_no_correlation_shows_becomes_an_incident_that_names_its_columns(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from monitor.cli import app
 from monitor.demo.standins import status
-from tests.monitor.test_cli import driftd
+from tests.monitor.command import driftd
 from tests.web.world import World, until
 
 

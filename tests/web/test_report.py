@@ -21,7 +21,7 @@ from monitor.errors import ReportFault
 from monitor.history import Unknown
 from monitor.report import LIMITS, make, place, table
 from monitor.rowsample import lots
-from tests.monitor.test_cli import driftd
+from tests.monitor.command import driftd
 from tests.web.test_act import configured
 from tests.web.world import TOKEN, ListSource, World, read_up, running, until
 

@@ -40,7 +40,7 @@ class Group:
     def progress(self) -> None:
         """Wait until somebody gets on with what was fed."""
         before = self._scene.n_read()
-        self._scene.until(lambda: self._scene.n_read() > before)
+        self._scene.until_beyond(self._scene.n_read, before)
 
     def end(self) -> None:
         """Feed what is left, see it through, and stop all that run."""
@@ -144,7 +144,7 @@ def a_member_with_a_name_of_its_own(scene: Scene) -> int:
         with scene.daemon() as daemon:
             scene.until(daemon.works, daemon)
             before = scene.n_read()
-            scene.until(lambda: scene.n_read() > before, daemon)  # noqa: B023
+            scene.until_beyond(scene.n_read, before, daemon)
             daemon.stop()
     scene.finish()
     return 3

@@ -64,7 +64,7 @@ def broker_and_daemon_killed(scene: Scene) -> int:
         scene.feed(step * 0.3)
         with scene.daemon() as daemon:
             before = scene.n_read()
-            scene.until(lambda: scene.n_read() > before, daemon)  # noqa: B023
+            scene.until_beyond(scene.n_read, before, daemon)
             scene.broker.kill()
             daemon.kill()
         scene.broker.start()

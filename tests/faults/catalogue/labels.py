@@ -8,7 +8,7 @@ from functools import partial
 
 from faults import labels
 from faults.catalogue.network import severed
-from faults.catalogue.process import killed
+from faults.catalogue.process import killed, shot
 from faults.fault import fault
 from faults.scene import Scene
 
@@ -51,17 +51,8 @@ def killed_between_predictions_and_labels(scene: Scene) -> int:
 @killing()
 def killed_at_random_among_labels(scene: Scene) -> int:
     """SIGKILL from outside at five moments that nobody chose, while labels lie in Kafka far ahead of predictions."""
-    n_kills = 0
     scene.feed_labels(0.6)
-    for step in range(1, 6):
-        scene.feed(step * 0.18)
-        with scene.daemon() as daemon:
-            time.sleep(1.0 + scene.rng.uniform(0, 0.8))
-            if daemon.process.poll() is None:
-                daemon.kill()
-                n_kills += 1
-    scene.finish()
-    return n_kills
+    return shot(scene)
 
 
 @labelled()

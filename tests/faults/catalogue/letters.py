@@ -60,7 +60,7 @@ def killed_at_random_among_letters(scene: Scene) -> int:
         scene.feed(step * 0.18)
         with scene.daemon() as daemon:
             before = scene.n_produced()
-            scene.until(lambda: scene.n_produced() > before, daemon)  # noqa: B023
+            scene.until_beyond(scene.n_produced, before, daemon)
             time.sleep(scene.rng.uniform(0, 1.0))
             daemon.kill()
             n_kills += 1
@@ -76,7 +76,7 @@ def stopped_when_kafka_has_the_letters(scene: Scene) -> int:
         before = scene.hits()
         scene.feed(step * 0.21)
         with scene.daemon(Harm(f"{BOX}._produce", "after", 1, "sleep", 1.0)) as daemon:
-            scene.until(lambda: scene.hits() > before, daemon)  # noqa: B023
+            scene.until_beyond(scene.hits, before, daemon)
             daemon.stop()
     scene.finish()
     return scene.hits()
@@ -91,7 +91,7 @@ def broker_killed_while_letters_are_produced(scene: Scene) -> int:
         for step in (0.5, 0.7, 0.9):
             before = scene.hits()
             scene.feed(step)
-            scene.until(lambda: scene.hits() > before, daemon)  # noqa: B023
+            scene.until_beyond(scene.hits, before, daemon)
             time.sleep(scene.rng.uniform(0.15, 0.3))
             scene.broker.kill()
             time.sleep(1.0)

@@ -113,7 +113,7 @@ def killed_on_a_bad_line(scene: Scene) -> int:
         scene.feed(step * 0.25)
         with scene.daemon() as daemon:
             before = scene.n_read()
-            scene.until(lambda: scene.n_read() > before, daemon)  # noqa: B023
+            scene.until_beyond(scene.n_read, before, daemon)
             scene.proxy.reset()
             time.sleep(scene.rng.uniform(0, 0.3))
             daemon.kill()

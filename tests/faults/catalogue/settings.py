@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from functools import partial
 
 from faults.fault import fault
 from faults.scene import Daemon, Scene
@@ -11,6 +12,11 @@ from faults.scene import Daemon, Scene
 
 def _running(scene: Scene, daemon: Daemon, n: int) -> bool:
     return daemon.log.read_text().count("driftd is running") >= n
+
+
+def _n_refused(daemon: Daemon) -> int:
+    """Configurations that were not taken up."""
+    return daemon.log.read_text().count("was not reloaded")
 
 
 @fault()
@@ -28,7 +34,7 @@ def a_bad_configuration(scene: Scene) -> int:
             scene.until(scene.settled, daemon)
             scene.config.write_text(text)
             daemon.send(signal.SIGHUP)
-            scene.until(lambda: daemon.log.read_text().count("was not reloaded") >= step, daemon)  # noqa: B023
+            scene.until_beyond(partial(_n_refused, daemon), step - 1, daemon)
         scene.config.write_text(good)
         scene.feed(1.0)
         scene.until(scene.settled, daemon)
@@ -45,7 +51,7 @@ def reloads_all_the_time(scene: Scene) -> int:
         for step in range(1, n_reloads + 1):
             scene.feed(step / (n_reloads + 1))
             daemon.send(signal.SIGHUP)
-            scene.until(lambda: _running(scene, daemon, step + 1), daemon)  # noqa: B023
+            scene.until(partial(_running, scene, daemon, step + 1), daemon)
         scene.feed(1.0)
         scene.until(scene.settled, daemon)
         daemon.stop()
@@ -83,7 +89,7 @@ def a_reference_half_replaced(scene: Scene) -> int:
         for step, part in enumerate((whole[:100], b"", whole[:-1] + b"?"), start=1):
             (mine / "profile.bin").write_bytes(part)
             daemon.send(signal.SIGHUP)
-            scene.until(lambda: daemon.log.read_text().count("was not reloaded") >= step, daemon)  # noqa: B023
+            scene.until_beyond(partial(_n_refused, daemon), step - 1, daemon)
             scene.feed(0.45 + step * 0.1)
             scene.until(scene.settled, daemon)
         (mine / "profile.bin").write_bytes(whole)
