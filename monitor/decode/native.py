@@ -14,6 +14,7 @@ import msgspec
 
 from monitor.batch import Batch, Records
 from monitor.decode import Decoder, Layout, Path
+from monitor.decode.packed import cells_of, words
 from monitor.decode.sheet import Sheet
 from monitor.decode.typed import Typed, each
 from monitor.decode.value import Codes, Value, at, document
@@ -34,6 +35,14 @@ class NativeJson(Decoder):
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._codes = [Codes(column) for column in layout.bins.categorical]
+        stands_in = [words(frozenset(codes.items())) for codes in self._codes]
+        for codes, kind in zip(self._codes, stands_in, strict=True):
+            codes.update(cells_of(kind))
+        self._words = {
+            column: stands_in[place]
+            for column in range(layout.bins.n_columns)
+            if (place := layout.spelled(column)) is not None
+        }
         self._shapes: dict[tuple[Path, ...], Typed] = {}
         self._paths = tuple(dict.fromkeys(path for _, path in layout.places))
         self._typed = self._shape(self._paths)
@@ -79,7 +88,7 @@ class NativeJson(Decoder):
 
     def _shape(self, order: tuple[Path, ...]) -> Typed:
         if order not in self._shapes and len(self._shapes) < N_SHAPES:
-            self._shapes[order] = Typed(self._layout, order)
+            self._shapes[order] = Typed(self._layout, order, self._words)
         return self._shapes.get(order) or self._typed
 
 
