@@ -54,22 +54,25 @@ class NativeJson(Decoder):
             self._learn(records.values[0])
         chunk = max(16, CHUNK // (len(self._paths) + 1))
         for first in range(0, len(records.values), chunk):
-            found = self._read(records.values[first : first + chunk], first, sheet)
-            for column, values in self._typed.columns(found):
+            found, plain = self._read(records.values[first : first + chunk], first, sheet)
+            for column, values in self._typed.columns(found, plain=plain):
                 sheet.fill(column, first, values)
         return sheet.batch(self._inspect(sheet))
 
-    def _read(self, values: Sequence[Value], first: int, sheet: Sheet) -> list[Any]:
-        """The records as the type has them; an empty one in the place of each that is refused."""
+    def _read(self, values: Sequence[Value], first: int, sheet: Sheet) -> tuple[list[Any], bool]:
+        """The records as the type has them, an empty one in the place of each that is refused; whether all do fit."""
+        unfit = list[int]()
 
         def otherwise(row: int, _: Exception) -> Any:
+            unfit.append(row)
             found = document(values[row])
             if isinstance(found, dict):
                 return self._typed.loosely(found)
             sheet.refuse(first + row, *found)
             return self._typed.empty
 
-        return each(lambda todo: map(self._typed.decode, todo), values, _REFUSED, otherwise)
+        read = each(lambda todo: map(self._typed.decode, todo), values, _REFUSED, otherwise)
+        return read, not unfit
 
     def _inspect(self, sheet: Sheet) -> Iterator[tuple[int, list[str]]]:
         """Rows that are inspected, and the columns in each that the reference does not have."""

@@ -2,7 +2,7 @@
 
 msgspec packs all of them into one piece of bytes (MessagePack). Where every value of a column takes as many bytes in
 each record, so do the records, and NumPy takes the columns out by their places. Numbers are packed in nine bytes, and
-words in three, because what stands for a word is packed as its cell.
+words in three: what is read in their place says their cell.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 import numpy as np
@@ -21,28 +21,41 @@ from detectors.cells import MISSING, UNSEEN
 
 Taken = NDArray[np.float64] | NDArray[np.uint8] | NDArray[np.int64]
 
-_CELL: Final = 0xC4
 _FLOAT: Final = 0xCB
-_SIZED: Final = {_CELL: 2, 0xD9: 2, 0xDA: 3}
-"""Bytes and texts whose size comes next: the bytes up to its end."""
+_TWO_SIGNS: Final = 0xA2
+_SIZED: Final = {0xD9: 2, 0xDA: 3}
+"""Texts whose size comes next: the bytes up to its end."""
 _WHOLE: Final = {0xCE: ">u4", 0xCF: ">u8"}
 _BYTES: Final = {0xC0: 1, 0xC2: 1, 0xC3: 1, _FLOAT: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9}
 """By MessagePack's first byte of a value, the bytes of the whole; null, booleans and numbers."""
 
 
-class Word(enum.Enum):
-    """What stands for the words of one column; its members are packed as their cells."""
+class Word(enum.StrEnum):
+    """What stands for the words of one column: read by its value, and packed as its text, two signs for the cell."""
+
+    def __new__(cls, word: str, cell: int) -> Self:
+        """Two signs of seven bits, as each of them takes one byte."""
+        made = str.__new__(cls, chr(cell >> 7) + chr(cell & 0x7F))
+        made._value_ = word
+        return made
 
     # The hash of enumerations is slow, and each member is one object.
     __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
     @classmethod
     def _missing_(cls, _: object) -> Word:
         return cls.__members__["unseen"]
 
+    @property
+    def cell(self) -> int:
+        """The cell that all words of this member belong to."""
+        high, low = str.encode(self)
+        return high << 7 | low
 
-class _Absent(enum.Enum):
-    WORD = bytes([MISSING])
+
+class _Absent(Word):
+    WORD = ("", MISSING)
 
 
 ABSENT: Final = _Absent.WORD
@@ -54,14 +67,10 @@ def words(codes: frozenset[tuple[str, int]]) -> type[Word]:
     """A type of the words of one column, by their cells; any other word becomes its `unseen`."""
     cells = {word: cell for word, cell in codes if _encodes(word)}
     other = next(text for text in (f"other{'_' * n}" for n in range(len(cells) + 1)) if text not in cells)
-    names = {f"w{i}": word for i, word in enumerate(cells)} | {"unseen": other}
-    made: Any = Word("Word", names)  # type: ignore[call-arg]
-    # msgspec remembers by their values which member a word is, and packs values as they are then.
-    msgspec.json.Decoder(made)
-    for member in made:
-        member._value_ = bytes([cells.get(member._value_, UNSEEN)])
-    found: type[Word] = made
-    return found
+    members = {f"w{i}": member for i, member in enumerate(cells.items())}
+    make: Any = Word
+    made: type[Word] = make("Word", {**members, "unseen": (other, UNSEEN)})
+    return made
 
 
 def _encodes(word: str) -> bool:
@@ -71,7 +80,7 @@ def _encodes(word: str) -> bool:
 
 def cells_of(kind: type[Word]) -> dict[object, int]:
     """The cell of each member, and of what stands for none."""
-    return {member: member.value[0] for member in (ABSENT, *kind)}
+    return {member: member.cell for member in (ABSENT, *kind)}
 
 
 Form = tuple["Form | None", ...]
@@ -104,11 +113,11 @@ class Packed:
         """The values of each leaf, in the order of the type's fields; None where they have to be looked at.
 
         Numbers come as float64, words as their cells, whole numbers as they are. None for all where the records do not
-        lie alike.
+        lie alike. Only for records as msgspec reads them: no text may stand where a word does.
         """
         try:
             data = self._encode(records)
-        except (OverflowError, UnicodeEncodeError):  # JSON has integers and texts that MessagePack does not
+        except OverflowError:  # JSON has larger integers than MessagePack
             return None
         begin = _head_bytes(len(records))
         size, rest = divmod(len(data) - begin, len(records))
@@ -174,8 +183,9 @@ def _taken(data: bytes, at: int, rows: NDArray[np.uint8]) -> Taken | None:
     n_rows, size = rows.shape
     if head == _FLOAT:
         return np.ndarray(n_rows, ">f8", data, at + 1, size)
-    if head == _CELL:
-        return np.ndarray(n_rows, np.uint8, data, at + 2, size)
+    if head == _TWO_SIGNS:
+        high, low = np.ndarray((2, n_rows), np.uint8, data, at + 1, (1, size))
+        return np.asarray(high << 7 | low, np.uint8)
     if head in _WHOLE:
         whole = np.ndarray(n_rows, _WHOLE[head], data, at + 1, size)
         return whole.astype(np.int64) if whole.max() < 1 << 63 else None

@@ -108,13 +108,13 @@ class Typed:
                 setattr(attrgetter(inner)(record) if inner else record, last, value)
         return record
 
-    def columns(self, records: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any] | Taken]]:
+    def columns(self, records: Sequence[Any], *, plain: bool) -> Iterator[tuple[int, Sequence[Any] | Taken]]:
         """The values of every place of the layout, by its number: as they are, or as an array where they are in order.
 
         Such arrays are float64 of numbers, uint8 of a word's cells, int64 of times. A column whose path leads through
-        another column is not in it.
+        another column is not in it. plain: whether `decode` made all the records.
         """
-        taken = self._taken(records)
+        taken = self._taken(records) if plain else None
         if taken is None:
             yield from self._node.columns(records) if records else ()
             return
