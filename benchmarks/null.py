@@ -1,14 +1,16 @@
 """False alarms of streams in which nothing drifts: the budget's own, and those of rules in use elsewhere.
 
     python -m benchmarks.null [--weeks 200] [--condition iid] [--workers 2] [--others] [--peers FOLDER]
+      [--package evidently] [--hours 24]
 
 50 columns in hourly windows, a budget of one alarm a week. A run learns a reference and watches 8 weeks after it; 25
 runs make 200 weeks. Printed are pages (windows that tell something new) and alarms of columns a week, with a 95 %
 interval from the scatter between runs, which is wider than Poisson's where runs differ.
 
 --others adds rules on the same counts and cells, against the whole reference; what is counted are columns' runs of
-flags. --peers asks the packages themselves, at their own defaults, on rows drawn from the counts of a day; each is
-installed into an environment of its own in FOLDER. Where one cannot be had, its reason is printed.
+flags. --peers asks the packages themselves, at their own defaults, on rows drawn from the counts of a day, or of other
+--hours, after a week of reference; each is installed into an environment of its own in FOLDER. Where one cannot be had,
+its reason is printed.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ CONDITIONS = (
     C("random walk", walk=0.004),
 )
 HARD = {"no time, wobble .2/.95", "random walk"}
-PEER_CONDITIONS, PEER_HOURS = ("iid", "daily cycle, n=200", "daily cycle, n=2,000"), 24
+PEER_CONDITIONS = ("iid", "daily cycle, n=200", "daily cycle, n=2,000")
 GOAL, GOAL_MEAN, GOAL_HARD = 1.5, 1.0, 3.0
 
 
@@ -86,17 +88,18 @@ def several(condition: Condition, others: bool, seeds: Sequence[int]) -> list[Ru
     ]  # fmt: skip
 
 
-def peers(folder: Path, asked: Callable[[Condition], bool]) -> None:
+def peers(folder: Path, packages: Sequence[str], hours: int, asked: Callable[[Condition], bool]) -> None:
     """What other packages flag by their own defaults, in columns' runs of flags a week."""
+    print(f"{hours} hourly windows of {N_COLUMNS} columns per condition, after a week of reference")
     print(f"{'package, at its defaults':26} {'condition':22} {'flags a week':>12} {'flagged':>8}")
     for condition in (each for each in CONDITIONS if each.name in PEER_CONDITIONS and asked(each)):
-        stream = simulate(replace(condition, weeks=1), PEER_HOURS, 1000)
+        stream = simulate(replace(condition, weeks=1), hours, 1000)
         rows = _peers.rows_of(stream.reference.sum(axis=1), stream.live.sum(axis=1), N_NUMBERS, 1000)
-        for package in _peers.PACKAGES:
+        for package in packages:
             flags = _peers.flags(package, folder, rows)
             told = flags
             if not isinstance(flags, str):
-                told = f"{_episodes(flags) * WEEK / PEER_HOURS:12,.0f} {flags.mean():8.1%}"
+                told = f"{_episodes(flags) * WEEK / len(flags):12,.0f} {flags.mean():8.1%}"
             print(f"{package:26} {condition.name:22} {told}", flush=True)
     print('"flagged": of all columns in all windows')
 
@@ -235,6 +238,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--others", action="store_true", help="other rules too, on the same counts")
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="other packages too; their environments lie there")
+    parser.add_argument("--package", action="append", choices=tuple(_peers.PACKAGES), help="only these packages")
+    parser.add_argument("--hours", type=int, default=24, help="windows that packages are asked about")
     options: Any = parser.parse_args()
 
     def asked(condition: Condition) -> bool:
@@ -243,7 +248,7 @@ def main() -> None:
     if options.weeks:
         own(-(-options.weeks // WEEKS), options.workers, asked, options.others)
     if options.peers:
-        peers(options.peers, asked)
+        peers(options.peers, options.package or tuple(_peers.PACKAGES), options.hours, asked)
 
 
 if __name__ == "__main__":

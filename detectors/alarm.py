@@ -8,6 +8,7 @@ quiet; while the null model is still being learnt, a token bucket limits how oft
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -94,8 +95,8 @@ class Standing:
         firing = self.firing & (clock[..., None] - self.last <= terms.hold)
         return replace(self, clock=clock, tokens=np.minimum(self.tokens + rate * length, most), firing=firing)
 
-    def after(self, terms: Terms, alarm: Alarm, calibrating: Bools) -> tuple[Standing, Bools]:
-        """After the alarms of a window, and which columns' incidents opened."""
+    def after(self, terms: Terms, alarm: Alarm, calibrating: Callable[[], Bools]) -> tuple[Standing, Bools]:
+        """After the alarms of a window, and which columns' incidents opened. calibrating: tells which columns are."""
         clock = np.broadcast_to(self.clock[..., None], self.last.shape)
         any_alarm = alarm.loud | alarm.quiet
         if not any_alarm.any():
@@ -103,7 +104,7 @@ class Standing:
         opened = (alarm.loud & ~self.firing & ~self.held) | (alarm.quiet & (clock - self.last > terms.hold))
         openings = np.where(opened, np.concatenate((self.openings[1:], clock[None])), self.openings)
         fresh = alarm.loud & ~self.firing
-        wants = fresh & (calibrating if terms.is_live else np.zeros_like(fresh))
+        wants = fresh & (calibrating() if terms.is_live else np.zeros_like(fresh))
         granted = (self.tokens >= 1) & wants.any(axis=-1)
         held = wants & ~granted[..., None]
         firing = self.firing | (fresh & ~held)

@@ -121,7 +121,7 @@ class Belief:
             self.of_offset + gain_offset * one,
             u_of_one + gain_wobble * one,
         )
-        z = _normal(miss / deviation, np.square(known / variance) / wobble.weight, null.tail)
+        z = _normal(miss / deviation, np.square(known / variance) / wobble.weight, null)
         return after, Surprise(z, np.maximum(one, 0) / deviation, rows > 0)
 
 
@@ -132,13 +132,13 @@ def _parts(belief: Belief) -> tuple[Floats, ...]:
     )  # fmt: skip
 
 
-def _normal(t: Floats, unsure: Floats, tail: Floats) -> Floats:
-    """Student's t as a standard normal, after Wallace (1959), of 1 / (unsure + 1 / tail) degrees of freedom.
+def _normal(t: Floats, unsure: Floats, null: Null) -> Floats:
+    """Student's t as a standard normal, after Wallace (1959), of 1 / (unsure + 1 / null.tail) degrees of freedom.
 
-    unsure: one over the windows that the variance rests on. tail: degrees of freedom of heavy tails.
+    unsure: one over the windows that the variance rests on.
     """
-    t = t * np.sqrt(tail / (tail - 2))
-    unsure = unsure + 1 / tail
+    t = t * null.widened
+    unsure = unsure + null.per_tail
     tall = t * t
     tall *= unsure
     tall += 1 + 1e-12  # more than 1

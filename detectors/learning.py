@@ -13,7 +13,7 @@ import numpy as np
 
 from detectors.belief import CLIP, Wobble
 from detectors.cells import Bools, Floats
-from detectors.null import FLOOR, MAX_RHO, PRIOR_RHO, PRIOR_RHO_WINDOWS, Null
+from detectors.null import FLOOR, MAX_RHO, Null
 
 SMOOTHING: Final = 0.25
 MAX_WEIGHT: Final = 500.0
@@ -48,15 +48,12 @@ class Learning:
         """How much signals wobble, by the reference and by what was learnt."""
         count = self.learnt[COUNT]
         n = np.maximum(count, 1)
-        mean = self.learnt / n
+        mean = self.learnt[:COUNT] / n
         live = np.maximum(mean[SQUARE] - mean[NOISE], 0)
         rho = np.clip(mean[ONE:NOISE].sum(axis=0) / np.maximum(live + mean[ONE] + mean[TWO], 1e-9), 0, MAX_RHO)
         weight = count * np.square(live / (live + mean[NOISE] + 1e-12))
-        before = np.where(null.rho_weight > 0, null.rho, PRIOR_RHO)
-        rho = (null.rho_weight * null.rho + PRIOR_RHO_WINDOWS * before + weight * rho) / (
-            null.rho_weight + PRIOR_RHO_WINDOWS + weight
-        )
-        rho = np.clip(rho, 0, MAX_RHO)
+        so_far, windows = null.rho_known
+        rho = np.clip((so_far + weight * rho) / (windows + weight), 0, MAX_RHO)
         known = count * (1 - rho**2) / (1 + rho**2)
         variance = (null.weight * _pooled(null, live, count) + known * live) / (null.weight + known)
         return Wobble(

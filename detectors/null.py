@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Final, Self
 
 import numpy as np
@@ -91,6 +92,27 @@ class Null:
         if not self.n_told:
             return pane
         return np.where(np.arange(self.level.shape[-1]) < self.level.shape[-1] - self.n_told, pane, 1.0)
+
+    @cached_property
+    def per_tail(self) -> Floats:
+        """One over the degrees of freedom of the windows' surprises."""
+        return np.asarray(1 / self.tail)
+
+    @cached_property
+    def widened(self) -> Floats:
+        """The standard deviation of Student's t with so many."""
+        return np.asarray(np.sqrt(self.tail / (self.tail - 2)))
+
+    @cached_property
+    def event_noise(self) -> Floats:
+        """What one row lets expect of independent events, shape (..., events)."""
+        return np.asarray(self.event_rate / self.event_size)
+
+    @cached_property
+    def rho_known(self) -> tuple[Floats, Floats]:
+        """What is known of rho, the prior with it: a weighted sum, and its weight in windows."""
+        before = np.where(self.rho_weight > 0, self.rho, PRIOR_RHO)
+        return self.rho_weight * self.rho + PRIOR_RHO_WINDOWS * before, self.rho_weight + PRIOR_RHO_WINDOWS
 
     def at(self, cell: Places | int) -> tuple[Floats, Floats]:
         """Expected value and the variance of its estimate at a season's cell, one for each leading index if several."""

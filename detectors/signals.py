@@ -204,7 +204,8 @@ class Signals:
             listed = totals[..., self._shares[self.column[self._shares] == column]].sum(axis=-1)
             totals[..., k] = valid[..., column] - listed
         told = np.zeros((*counts.shape[:-2], 2 * self.n_told), np.int64)
-        return Reading(n_all[..., self.bins.witness], valid, totals, self._events(counts), pairs, told)
+        found = Reading(n_all[..., self.bins.witness], valid, totals, self._events(counts), pairs, told)
+        return found.each(lambda array: np.asarray(array, order="C"))  # chosen cells lie cell by cell, not set by set
 
     def read_rows(self, cells: Cells, group: Places, n_groups: int) -> Reading:
         """The readings of groups of rows, shape (n_groups, ...).
@@ -243,7 +244,8 @@ class Signals:
         """Of each signal its value, 0 without rows, and its rows; each of shape (..., signals)."""
         n, shape = self._own.size, (*reading.n_all.shape, self.n_signals)
         rows, found = np.empty(shape), np.empty(shape)
-        rows[..., :n] = np.where(self.is_fault[:n], reading.n_all[..., None], reading.valid[..., self._own])
+        valid = reading.valid.take(self._own, axis=-1)
+        rows[..., :n] = np.where(self.is_fault[:n], reading.n_all[..., None], valid)
         np.divide(reading.totals, np.maximum(rows[..., :n], 1), out=found[..., :n])
         if self.n_pairs:
             two = slice(n, n + self.n_pairs)
@@ -261,7 +263,8 @@ class Signals:
 
     def event_rows(self, reading: Reading) -> Floats:
         """Rows in which each kind of event could have happened, shape (..., events)."""
-        return np.where(self._of_values, reading.valid[..., self.event_column], reading.n_all[..., None]) * 1.0
+        valid = reading.valid.take(self.event_column, axis=-1)
+        return np.where(self._of_values, valid, reading.n_all[..., None]).astype(np.float64)
 
     def row_variance(self, reference: Profile) -> Floats:
         """Variance of one row's signal among these rows, shape (signals,): 1 for the rows that fixed the signals."""
@@ -298,9 +301,10 @@ class Signals:
         """Sums over the parts of each column, shape (..., columns)."""
         return self._signal_groups.sum(of_signals) + self._event_groups.sum(of_events)
 
-    def best_of(self, of_signals: Floats, of_events: Floats) -> Floats:
-        """Largest part of each column, shape (..., columns); -inf where there is none."""
-        return np.maximum(self._signal_groups.max(of_signals), self._event_groups.max(of_events))
+    def best_of(self, of_signals: Floats, of_events: Floats | None = None) -> Floats:
+        """Largest part of each column, shape (..., columns); -inf where there is none. None: signals alone count."""
+        best = self._signal_groups.max(of_signals)
+        return best if of_events is None else np.maximum(best, self._event_groups.max(of_events))
 
     @cached_property
     def _own(self) -> Places:

@@ -7,6 +7,7 @@ vector; leading axes may hold several independent watches side by side, as the r
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import reduce
 from typing import Any, Final
 
 import numpy as np
@@ -70,9 +71,7 @@ class Vigil:
     def calibrating(self, layout: Signals, null: Null) -> Bools:
         """Columns of which too few windows are known yet, shape (..., columns)."""
         known = null.n_windows[..., :1] + self.learning.n_windows()
-        nothing = np.full((*known.shape[:-1], layout.n_events), -np.inf)
-        least = -layout.best_of(-known, nothing)
-        return np.asarray(least < TRUSTED_WINDOWS)
+        return np.asarray(layout.best_of(-known) > -TRUSTED_WINDOWS)
 
     def after(self, layout: Signals, null: Null, terms: Terms, sight: Sight) -> tuple[Vigil, Seen]:
         """The state after a window, and what the window showed."""
@@ -95,7 +94,7 @@ class Vigil:
         alarm, ln_evidence = found._alarms(layout, null, terms, course, wobble, silent)
         troubled = layout.troubled(alarm.loud | alarm.quiet | standing.firing)
         alarm = alarm.without(troubled)
-        standing, opened = standing.after(terms, alarm, self.calibrating(layout, null))
+        standing, opened = standing.after(terms, alarm, lambda: self.calibrating(layout, null))
         after = Vigil(belief, learning, evidence, trail, standing)
         after = after._reset(layout, null, wobble, alarm.loud | alarm.quiet | troubled)
         return after, Seen(ln_evidence, alarm, opened, wobble)
@@ -241,16 +240,16 @@ class _Course:
     """The evidence of one window, pane by pane. strongest: of each column, at its best pane, shape (..., columns)."""
 
     def __init__(self, layout: Signals, panes: list[Evidence]) -> None:
-        signals, events = zip(*(evidence.parts(layout) for evidence in panes), strict=True)
-        self._layout, self._signals, self._events = layout, np.stack(signals), np.stack(events)
-        self._totals = layout.per_column(self._signals, self._events)
-        self.strongest: Floats = self._totals.max(axis=0)
+        self._layout, self._panes = layout, [evidence.parts(layout) for evidence in panes]
+        self._totals = [layout.per_column(*parts) for parts in self._panes]
+        self.strongest: Floats = reduce(np.maximum, self._totals)
 
     def parts(self) -> tuple[Floats, Floats]:
         """The parts of each column's evidence at its best pane."""
-        best = self._totals.argmax(axis=0)[None]
-        of_signals = np.take_along_axis(self._signals, best[..., self._layout.column], axis=0)
-        return of_signals[0], np.take_along_axis(self._events, best[..., self._layout.event_column], axis=0)[0]
+        best = np.argmax(self._totals, axis=0)[None]
+        signals, events = (np.stack(parts) for parts in zip(*self._panes, strict=True))
+        of_signals = np.take_along_axis(signals, best[..., self._layout.column], axis=0)
+        return of_signals[0], np.take_along_axis(events, best[..., self._layout.event_column], axis=0)[0]
 
 
 def _stored(value: Floats) -> np.dtype[Any]:

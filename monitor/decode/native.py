@@ -14,6 +14,7 @@ import msgspec
 
 from monitor.batch import Batch, Records
 from monitor.decode import Decoder, Layout, Path
+from monitor.decode.packed import cells_of, words
 from monitor.decode.sheet import Sheet
 from monitor.decode.typed import Typed, each
 from monitor.decode.value import Codes, Value, at, document
@@ -34,6 +35,14 @@ class NativeJson(Decoder):
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._codes = [Codes(column) for column in layout.bins.categorical]
+        stands_in = [words(frozenset(codes.items())) for codes in self._codes]
+        for codes, kind in zip(self._codes, stands_in, strict=True):
+            codes.update(cells_of(kind))
+        self._words = {
+            column: stands_in[place]
+            for column in range(layout.bins.n_columns)
+            if (place := layout.spelled(column)) is not None
+        }
         self._shapes: dict[tuple[Path, ...], Typed] = {}
         self._paths = tuple(dict.fromkeys(path for _, path in layout.places))
         self._typed = self._shape(self._paths)
@@ -45,22 +54,25 @@ class NativeJson(Decoder):
             self._learn(records.values[0])
         chunk = max(16, CHUNK // (len(self._paths) + 1))
         for first in range(0, len(records.values), chunk):
-            found = self._read(records.values[first : first + chunk], first, sheet)
-            for column, values in self._typed.columns(found):
+            found, plain = self._read(records.values[first : first + chunk], first, sheet)
+            for column, values in self._typed.columns(found, plain=plain):
                 sheet.fill(column, first, values)
         return sheet.batch(self._inspect(sheet))
 
-    def _read(self, values: Sequence[Value], first: int, sheet: Sheet) -> list[Any]:
-        """The records as the type has them; an empty one in the place of each that is refused."""
+    def _read(self, values: Sequence[Value], first: int, sheet: Sheet) -> tuple[list[Any], bool]:
+        """The records as the type has them, an empty one in the place of each that is refused; whether all do fit."""
+        unfit = list[int]()
 
         def otherwise(row: int, _: Exception) -> Any:
+            unfit.append(row)
             found = document(values[row])
             if isinstance(found, dict):
                 return self._typed.loosely(found)
             sheet.refuse(first + row, *found)
             return self._typed.empty
 
-        return each(lambda todo: map(self._typed.decode, todo), values, _REFUSED, otherwise)
+        read = each(lambda todo: map(self._typed.decode, todo), values, _REFUSED, otherwise)
+        return read, not unfit
 
     def _inspect(self, sheet: Sheet) -> Iterator[tuple[int, list[str]]]:
         """Rows that are inspected, and the columns in each that the reference does not have."""
@@ -79,7 +91,7 @@ class NativeJson(Decoder):
 
     def _shape(self, order: tuple[Path, ...]) -> Typed:
         if order not in self._shapes and len(self._shapes) < N_SHAPES:
-            self._shapes[order] = Typed(self._layout, order)
+            self._shapes[order] = Typed(self._layout, order, self._words)
         return self._shapes.get(order) or self._typed
 
 

@@ -41,10 +41,15 @@ class Sheet:
         self.mistakes: list[tuple[int, int]] = []
         self._keys = np.zeros(0 if layout.id is None else shape, np.uint64)
 
-    def fill(self, column: int, first: int, values: Sequence[Any]) -> None:
-        """Set a column, by its number in the layout, from the first row on; the event time and the id are two more."""
+    def fill(self, column: int, first: int, values: Sequence[Any] | NDArray[Any]) -> None:
+        """Set a column, by its number in the layout, from the first row on; the event time and the id are two more.
+
+        values: as they were read, or an array: float64 of numbers, uint8 of a word's cells, int64 of times.
+        """
         if column == self._layout.bins.n_columns + STAMP:
             self.stamp(first, values)
+        elif isinstance(values, np.ndarray):
+            self.put(column, first, values)
         elif column == self._layout.bins.n_columns + ID:
             self._keys[first : first + len(values)] = keys(values)
         elif (spelled := self._layout.spelled(column)) is not None:
@@ -53,13 +58,13 @@ class Sheet:
             wrong = floats(values, self.numbers[column, first : first + len(values)])
             self.mistakes += [(column, first + row) for row in wrong]
 
-    def put(self, column: int, first: int, cells: Cells) -> None:
-        """Set a column that is read in words, from the first row on."""
-        rows, n_numeric = slice(first, first + cells.size), self._layout.bins.n_numeric
-        if column < n_numeric:
-            self.numbers[column, rows] = labels_of(cells)
+    def put(self, column: int, first: int, values: NDArray[Any]) -> None:
+        """Set a column from the first row on: cells of one that is read in words, numbers of another."""
+        rows, n_numeric = slice(first, first + values.size), self._layout.bins.n_numeric
+        if column >= n_numeric:
+            self.words[column - n_numeric, rows] = values
         else:
-            self.words[column - n_numeric, rows] = cells
+            self.numbers[column, rows] = values if self._layout.spelled(column) is None else labels_of(values)
 
     def stamp(self, first: int, values: Sequence[Any] | Int64s) -> None:
         """Set the event times of rows from the first one on; None keeps the log's; what is no time costs its row."""

@@ -16,12 +16,15 @@ import msgspec
 import numpy as np
 from msgspec.structs import astuple
 
-from monitor.decode import Layout, Path
+from monitor.decode import STAMP, Layout, Path
+from monitor.decode.packed import ABSENT, Form, Packed, Taken, Word
 from monitor.decode.value import at
 
 NUMBER: Final = float | bool | str | None
 """What a numeric column takes at first; that a text is no number is seen when the values are taken out."""
 SCALAR: Final = str | int | float | bool | None
+PASS: Final = 15
+"""Chunks that are taken apart value by value before it is tried again without."""
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -64,24 +67,33 @@ class _Node:
             yield from node.columns(fields[place])
 
 
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """One value within the records: its columns, how it is got, and which kind of array has it as it should be."""
+
+    columns: list[int]
+    get: Callable[[Any], Any]
+    kind: str
+
+
 class Typed:
     """Reads records whose keys come in the order of the given paths.
 
     decode: one record. empty: a record in which everything is absent.
     """
 
-    def __init__(self, layout: Layout, order: Iterable[Path]) -> None:
-        kinds: dict[Path, Any] = {}
-        for column, path in enumerate(layout.paths):
-            kinds[path] = NUMBER if layout.spelled(column) is None else SCALAR
+    def __init__(self, layout: Layout, order: Iterable[Path], words: Mapping[int, type[Word]]) -> None:
+        """words: what stands for the words of each column that is read in words, by its number."""
         columns: dict[Path, list[int]] = {}
-        for column, path in enumerate(layout.paths):
+        for column, path in layout.places:
             columns.setdefault(path, []).append(column)
-        for column, path in layout.places[len(layout.paths) :]:
-            kinds[path] = SCALAR
-            columns.setdefault(path, []).append(column)
-        self._type, self._attributes = _shared_type(tuple((path, kinds[path]) for path in order))
+        kinds = {path: _kind(layout, several, words) for path, several in columns.items()}
+        self._type, self._attributes = _shared_type(tuple((path, kinds[path][0]) for path in order))
+        self._leaves = [
+            _Leaf(columns[path], attrgetter(attribute), kinds[path][1]) for path, attribute in self._attributes.items()
+        ]
         self._node = _node(self._type, (), columns)
+        self._packed, self._n_passed = Packed(_form(self._type)), PASS
         self.decode: Callable[[Any], Any] = msgspec.json.Decoder(self._type).decode
         self.empty = self._type()
 
@@ -96,12 +108,40 @@ class Typed:
                 setattr(attrgetter(inner)(record) if inner else record, last, value)
         return record
 
-    def columns(self, records: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any]]]:
-        """The values of every place of the layout, by its number.
+    def columns(self, records: Sequence[Any], *, plain: bool) -> Iterator[tuple[int, Sequence[Any] | Taken]]:
+        """The values of every place of the layout, by its number: as they are, or as an array where they are in order.
 
-        A column whose path leads through another column is not in it.
+        Such arrays are float64 of numbers, uint8 of a word's cells, int64 of times. A column whose path leads through
+        another column is not in it. plain: whether `decode` made all the records.
         """
-        return self._node.columns(records) if records else iter(())
+        taken = self._taken(records) if plain else None
+        if taken is None:
+            yield from self._node.columns(records) if records else ()
+            return
+        for leaf, found in zip(self._leaves, taken, strict=True):
+            fits = found is not None and found.dtype.kind == leaf.kind
+            values = found if fits and found is not None else list(map(leaf.get, records))
+            for column in leaf.columns:
+                yield column, values
+
+    def _taken(self, records: Sequence[Any]) -> Sequence[Taken | None] | None:
+        """Whether that works is seen by trying; after it has not, it is not tried for a while."""
+        if not records or self._n_passed < PASS:
+            self._n_passed += 1
+            return None
+        taken = self._packed.leaves(records)
+        self._n_passed = PASS if taken is not None else 0
+        return taken
+
+
+def _kind(layout: Layout, columns: Sequence[int], words: Mapping[int, type[Word]]) -> tuple[Any, str]:
+    """The kind of the value that all of these columns are read from, and of the array that has it in order."""
+    n_columns = layout.bins.n_columns
+    if all(column < n_columns and layout.spelled(column) is None for column in columns):
+        return NUMBER, "f"
+    if len(columns) == 1 and columns[0] in words:
+        return words[columns[0]], "u"
+    return SCALAR, "i" if columns == [n_columns + STAMP] else ""
 
 
 @lru_cache(maxsize=256)
@@ -121,7 +161,11 @@ def _record_type(name: str, leaves: Mapping[Path, Any]) -> tuple[type[msgspec.St
         rename[attribute] = key
         inner = {path[1:]: kind for path, kind in leaves.items() if path[0] == key}
         if () in inner:
-            fields.append((attribute, inner[()], np.nan if inner[()] is NUMBER else None))
+            kind = inner[()]
+            if isinstance(kind, type):
+                fields.append((attribute, kind | int | float | bool | None, ABSENT))
+            else:
+                fields.append((attribute, kind, np.nan if kind is NUMBER else None))
             attributes[(key,)] = attribute
         else:
             nested, below = _record_type(f"{name}_{attribute}", inner)
@@ -139,6 +183,10 @@ def _node(type_: type[msgspec.Struct], prefix: Path, columns: Mapping[Path, list
         else:
             node.leaves.append((place, columns[path]))
     return node
+
+
+def _form(type_: type[msgspec.Struct]) -> Form:
+    return tuple(None if inner is None else _form(inner) for _, inner in _fields(type_))
 
 
 @lru_cache(maxsize=256)
