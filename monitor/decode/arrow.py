@@ -18,7 +18,8 @@ from monitor.batch import Batch, Records
 from monitor.decode import STAMP, Decoder, Layout, Path
 from monitor.decode.columns import MAX_ROWS
 from monitor.decode.sheet import Sheet
-from monitor.decode.value import Codes, Fault, Value
+from monitor.decode.value import Codes, Fault
+from monitor.slices import Value
 
 if TYPE_CHECKING:
     import pyarrow as pa
