@@ -2,20 +2,24 @@
 
 What is read was written by others, so it is bounded before it is unpacked and validated before it is used: bodies that
 Arrow itself has compressed are refused (a mebibyte may hold gigabytes; Kafka's own compression is bounded), and so are
-records of very many rows. Streams with the same schema are put together first, as most work is per column.
+records of very many rows. Batches of few rows with the same schema are put together first, as most work is per column.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.cells import MISSING, Cells, Floats
 from monitor.batch import Batch, Records
 from monitor.decode import STAMP, Decoder, Layout, Path
+from monitor.decode import arrowframe as frame
+from monitor.decode.arrowframe import Message
+from monitor.decode.arrowplace import InPlace, Rows
 from monitor.decode.columns import MAX_ROWS
 from monitor.decode.sheet import Sheet
 from monitor.decode.value import Codes, Fault
@@ -24,9 +28,26 @@ from monitor.slices import Value
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
+FEW_ROWS: Final = 500
+"""Batches of fewer rows are read faster together than each alone."""
 _NONE_WRONG = np.zeros(0, np.bool_)
-_U16, _U32, _I32, _I64 = (struct.Struct(f"<{code}").unpack_from for code in "HIiq")
+
+Route = tuple[int, ...]
+"""Where a column stands: its number in the batch, and that of the field in each struct on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How batches of one schema are read.
+
+    floats: columns that are float64 as they are; others: all the rest that the layout has and the schema too. strange:
+    names of columns that the reference does not have.
+    """
+
+    schema: pa.Schema
+    floats: Sequence[tuple[int, Route]]
+    others: Sequence[tuple[int, Route]]
+    strange: list[str]
 
 
 class ArrowStream(Decoder):
@@ -40,79 +61,101 @@ class ArrowStream(Decoder):
         self._pa: Any = pa
         self._layout = layout
         self._codes = [Codes(column) for column in layout.bins.categorical]
+        self._plan: _Plan | None = None
         self._named: pa.Schema | None = None
+        self._in_place = InPlace(pa, layout, self._codes)
 
     def decode(self, records: Records) -> Batch:
         """See `Decoder.decode`."""
-        parts: list[tuple[int, pa.Table]] = []
+        parts: list[tuple[int, Sequence[Rows | pa.RecordBatch]]] = []
         faults: list[tuple[int, Fault]] = []
         for i, value in enumerate(records.values):
-            found = self._table(value)
+            found = self._batches(value)
             if isinstance(found, tuple):
                 faults.append((i, found))
-            else:
+            elif found:
                 parts.append((i, found))
-        sizes = [table.num_rows for _, table in parts]
-        sheet = Sheet(self._layout, self._codes, records, np.repeat([i for i, _ in parts], sizes).astype(np.int64))
+        sizes = np.array([sum(batch.num_rows for batch in batches) for _, batches in parts], np.int64)
+        sheet = Sheet(self._layout, self._codes, records, np.array([i for i, _ in parts], np.int64).repeat(sizes))
         for i, fault in faults:
             sheet.refuse_record(i, *fault)
+        begins = (sizes.cumsum() - sizes).tolist()
+        firsts = [
+            (begin, self._planned(batches[0].schema).strange) for begin, (_, batches) in zip(begins, parts, strict=True)
+        ]
         first = 0
-        firsts: list[tuple[int, list[str]]] = []
-        for tables in _alike([table for _, table in parts]):
-            strange = self._strange(tables[0].schema)
-            sizes = [table.num_rows for table in tables]
-            begins = (first + np.cumsum(sizes) - sizes).tolist()
-            firsts += [(begin, strange) for begin, size in zip(begins, sizes, strict=True) if size]
-            self._fill(self._together(tables), first, sheet)
-            first += sum(sizes)
+        for batch in self._together([batch for _, batches in parts for batch in batches]):
+            if isinstance(batch, Rows):
+                batch.fill(first, sheet)
+            else:
+                self._fill(batch, first, sheet)
+            first += batch.num_rows
         return sheet.batch(firsts)
 
-    def _table(self, value: Value) -> pa.Table | Fault:
+    def _batches(self, value: Value) -> Sequence[Rows | pa.RecordBatch] | Fault:
+        """A record's batches that have rows."""
         if value is None:
             return "tombstone", "the record has no value"
         try:
-            if (fault := self._too_much(value)) is not None:
+            stream = frame.messages(memoryview(value))
+            if (fault := _too_much(stream)) is not None:
                 return fault
+            if (found := self._in_place.read(stream)) is not None:
+                return found
             with self._pa.ipc.open_stream(value) as reader:
-                table: pa.Table = reader.read_all()
-            table.validate(full=True)
-            if self._named is None or not self._named.equals(table.schema):
-                _read_names(table.schema)
-                self._named = table.schema
-        except (self._pa.ArrowException, OSError, ValueError, TypeError, IndexError, struct.error) as error:
+                schema, batches = reader.schema, list(reader)
+            for batch in batches:
+                batch.validate(full=True)
+            if self._named is None or not self._named.equals(schema):
+                _read_names(schema)
+                self._named = schema
+        except (self._pa.ArrowException, OSError, *frame.Damage) as error:
             return "not_arrow", f"not an Arrow IPC stream: {str(error)[:200] or type(error).__name__}"
-        if len(set(table.schema.names)) < len(table.schema.names):
+        if len(set(schema.names)) < len(schema.names):
             return "duplicate_columns", "two columns of one name, wanted every name once"
-        return table
+        self._in_place.learn(schema, stream[0].head)
+        return [batch for batch in batches if batch.num_rows]
 
-    def _too_much(self, value: bytes | memoryview) -> Fault | None:
-        """Whether a stream says of itself, before it is unpacked, that it is more than is taken."""
-        n_rows = 0
-        for message in self._pa.ipc.MessageReader.open_stream(value):
-            if message.type == "schema":
-                continue
-            if message.type not in ("record batch", "dictionary"):
-                return "not_arrow", f"not a stream of batches: found a message of type {message.type}"
-            length, compressed = _header(memoryview(message.metadata), dictionary=message.type == "dictionary")
-            n_rows += length
-            if compressed:
-                return "compressed", "Arrow's own compression, wanted none; let Kafka compress (compression.type)"
-            if not 0 <= n_rows <= MAX_ROWS:
-                return "too_many_rows", f"{n_rows:,} rows, wanted at most {MAX_ROWS:,}"
-        return None
+    def _together(self, batches: Iterable[Rows | pa.RecordBatch]) -> Iterator[Rows | pa.RecordBatch]:
+        for run in _alike(batches):
+            if isinstance(run[0], Rows) or len(run) == 1 or sum(batch.num_rows for batch in run) >= FEW_ROWS * len(run):
+                yield from run
+            else:
+                table = self._pa.Table.from_batches(run).unify_dictionaries().combine_chunks()
+                yield from table.to_batches()
 
-    def _together(self, tables: list[pa.Table]) -> pa.Table:
-        if len(tables) == 1 and all(column.num_chunks == 1 for column in tables[0].columns):
-            return tables[0]
-        return self._pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    def _planned(self, schema: pa.Schema) -> _Plan:
+        if self._plan is None or not self._plan.schema.equals(schema):
+            routes = [(column, self._route(schema, path)) for column, path in self._layout.places]
+            found = [(column, *route) for column, route in routes if route is not None]
+            plain = {column for column, _, kind in found if kind == self._pa.float64() and self._is_number(column)}
+            floats = [(column, route) for column, route, _ in found if column in plain]
+            others = [(column, route) for column, route, _ in found if column not in plain]
+            self._plan = _Plan(schema, floats, others, self._strange(schema))
+        return self._plan
 
-    def _fill(self, table: pa.Table, first: int, sheet: Sheet) -> None:
-        bins, rows = self._layout.bins, slice(first, first + table.num_rows)
-        members: dict[Path, dict[str, Any]] = {(): dict(zip(table.schema.names, table.columns, strict=True))}
-        for column, path in self._layout.places:
-            array = self._at(path, members)
-            if array is None or not len(array):
-                continue
+    def _is_number(self, column: int) -> bool:
+        return column < self._layout.bins.n_columns and self._layout.spelled(column) is None
+
+    def _route(self, schema: pa.Schema, path: Path) -> tuple[Route, pa.DataType] | None:
+        """Where the column at a path stands, and its type; None where there is none."""
+        fields, route, kind = list(schema), [], None
+        for key in path:
+            places = [i for i, field in enumerate(fields) if field.name == key]
+            if not places:
+                return None
+            route.append(places[-1])
+            kind = fields[places[-1]].type
+            fields = list(kind) if self._pa.types.is_struct(kind) else []
+        return tuple(route), kind
+
+    def _fill(self, batch: pa.RecordBatch, first: int, sheet: Sheet) -> None:
+        bins, rows = self._layout.bins, slice(first, first + batch.num_rows)
+        plan, taken = self._planned(batch.schema), dict[Route, Any]()
+        for column, route in plan.floats:
+            sheet.numbers[column, rows] = _at(batch, route, taken).to_numpy(zero_copy_only=False)
+        for column, route in plan.others:
+            array = _at(batch, route, taken)
             spelled = self._layout.spelled(column) if column < bins.n_columns else None
             if spelled is not None:
                 sheet.put(column, first, self._cells(array, self._codes[spelled]))
@@ -129,23 +172,9 @@ class ArrowStream(Decoder):
             else:
                 sheet.fill(column, first, array.to_pylist())
 
-    def _at(self, path: Path, members: dict[Path, dict[str, Any]]) -> Any:
-        """The column at a path, as one array; None where there is none. members: of every struct taken apart so far."""
-        above, key = path[:-1], path[-1]
-        if above not in members:
-            struct_ = self._at(above, members)
-            members[above] = {}
-            if struct_ is not None and self._pa.types.is_struct(struct_.type):
-                names = [field.name for field in struct_.type]
-                members[above] = dict(zip(names, struct_.flatten(), strict=True))  # what is in a null struct is null
-        array = members[above].get(key)
-        return array.combine_chunks() if isinstance(array, self._pa.ChunkedArray) else array
-
     def _floats(self, array: Any) -> tuple[Floats, Any]:
         """A column as numbers, and which of its values are present and none."""
         pa, kinds = self._pa, self._pa.types
-        if array.type == pa.float64():
-            return array.to_numpy(zero_copy_only=False), _NONE_WRONG
         if kinds.is_dictionary(array.type):
             array = array.dictionary_decode()
         if kinds.is_temporal(array.type):
@@ -165,11 +194,14 @@ class ArrowStream(Decoder):
             if not any(is_kind(kind) for is_kind in flat):
                 return np.frombuffer(codes.cells(array.to_pylist()), np.uint8)
             array = array.dictionary_encode()
-        cells = np.frombuffer(codes.cells(array.dictionary.to_pylist()) + bytes([MISSING]), np.uint8)
+        cells: bytes = codes.cells(array.dictionary.to_pylist())
         places = array.indices
         if places.null_count:
-            places = places.cast(self._pa.int64()).fill_null(cells.size - 1)
-        return np.asarray(cells[places.to_numpy(zero_copy_only=False)], np.uint8)
+            places = places.cast(self._pa.int64()).fill_null(len(cells))
+        found: NDArray[np.integer[Any]] = places.to_numpy(zero_copy_only=False)
+        if found.itemsize == 1:
+            return np.frombuffer(found.tobytes().translate(cells[:256].ljust(256)), np.uint8)
+        return np.frombuffer(cells + bytes([MISSING]), np.uint8).take(found)
 
     def _strange(self, schema: pa.Schema) -> list[str]:
         fields: Iterable[Any] = schema
@@ -186,15 +218,27 @@ def _read_names(fields: Iterable[Any]) -> None:
         _read_names(field.type.field(i) for i in range(field.type.num_fields))
 
 
-def _alike(tables: list[pa.Table]) -> list[list[pa.Table]]:
-    """Runs of tables with one schema."""
-    runs: list[list[pa.Table]] = []
-    for table in tables:
-        if runs and runs[-1][0].schema.equals(table.schema):
-            runs[-1].append(table)
+def _alike(batches: Iterable[Rows | pa.RecordBatch]) -> list[list[Rows | pa.RecordBatch]]:
+    """Runs of batches of one kind with one schema."""
+    runs: list[list[Rows | pa.RecordBatch]] = []
+    for batch in batches:
+        if runs and type(runs[-1][0]) is type(batch) and runs[-1][0].schema.equals(batch.schema):
+            runs[-1].append(batch)
         else:
-            runs.append([table])
+            runs.append([batch])
     return runs
+
+
+def _at(batch: pa.RecordBatch, route: Route, taken: dict[Route, Any]) -> Any:
+    """The column that stands there. taken: every struct on the way, taken from the batch so far."""
+    if len(route) == 1:
+        return batch.column(route[0])
+    above = route[:-1]
+    if above not in taken:
+        struct_ = _at(batch, above, taken)
+        # What is in a null struct is null.
+        taken[above] = struct_.flatten().__getitem__ if struct_.null_count else struct_.field
+    return taken[above](route[-1])
 
 
 def _seconds(pa: Any, array: Any) -> Any:
@@ -206,28 +250,16 @@ def _seconds(pa: Any, array: Any) -> Any:
     return pa.compute.divide(array.cast(unit, safe=False).cast(pa.int64()).cast(pa.float64()), 1e6)
 
 
-def _header(metadata: memoryview, *, dictionary: bool) -> tuple[int, bool]:
-    """Rows that a batch says it has, and whether its body is compressed: two fields of Arrow's Message flatbuffer."""
-    batch = _inner(metadata, _U32(metadata, 0)[0], 2)
-    if dictionary:
-        batch = _inner(metadata, batch, 1)
-    length = _field(metadata, batch, 0)
-    return (_I64(metadata, length)[0] if length else 0), bool(_field(metadata, batch, 3))
-
-
-def _field(data: memoryview, table: int, number: int) -> int:
-    """Where the value of a table's field stands in a flatbuffer; 0 where it is absent."""
-    vtable = table - _I32(data, table)[0]
-    if vtable < 0:
-        raise ValueError("a table outside its message")
-    entry = 4 + 2 * number
-    offset = _U16(data, vtable + entry)[0] if entry + 2 <= _U16(data, vtable)[0] else 0
-    return table + offset if offset else 0
-
-
-def _inner(data: memoryview, table: int, number: int) -> int:
-    """Where the table stands that is a field of this one."""
-    place = _field(data, table, number)
-    if not place:
-        raise ValueError("a message without its header")
-    return place + int(_U32(data, place)[0])
+def _too_much(stream: Iterable[Message]) -> Fault | None:
+    """Whether a stream says of itself, before it is unpacked, that it is more than is taken."""
+    n_rows = 0
+    for message in stream:
+        head = message.head
+        if head.kind not in (frame.SCHEMA, frame.DICTIONARY, frame.ROWS):
+            return "not_arrow", f"not a stream of batches: found a message of type {head.kind}"
+        n_rows += head.n_rows
+        if head.is_compressed:
+            return "compressed", "Arrow's own compression, wanted none; let Kafka compress (compression.type)"
+        if head.n_rows < 0 or n_rows > MAX_ROWS:
+            return "too_many_rows", f"{n_rows:,} rows, wanted at most {MAX_ROWS:,}"
+    return None
