@@ -22,7 +22,8 @@ from monitor.decode.arrowframe import Message
 from monitor.decode.arrowplace import InPlace, Rows
 from monitor.decode.columns import MAX_ROWS
 from monitor.decode.sheet import Sheet
-from monitor.decode.value import Codes, Fault, Value
+from monitor.decode.value import Codes, Fault
+from monitor.slices import Value
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,7 +17,8 @@ from monitor.decode import Decoder, Layout, Path
 from monitor.decode.packed import cells_of, words
 from monitor.decode.sheet import Sheet
 from monitor.decode.typed import Typed, each
-from monitor.decode.value import Codes, Value, at, document
+from monitor.decode.value import Codes, at, document
+from monitor.slices import Slices, Value
 
 CHUNK: Final = 13_000
 """Values that are decoded before they are taken apart: as many as stay in the processor's cache."""
@@ -61,6 +62,8 @@ class NativeJson(Decoder):
 
     def _read(self, values: Sequence[Value], first: int, sheet: Sheet) -> tuple[list[Any], bool]:
         """The records as the type has them, an empty one in the place of each that is refused; whether all do fit."""
+        if (several := self._at_once(values)) is not None:
+            return several, True
         unfit = list[int]()
 
         def otherwise(row: int, _: Exception) -> Any:
@@ -73,6 +76,17 @@ class NativeJson(Decoder):
 
         read = each(lambda todo: map(self._typed.decode, todo), values, _REFUSED, otherwise)
         return read, not unfit
+
+    def _at_once(self, values: Sequence[Value]) -> list[Any] | None:
+        """The records, if all of them can be read as one text."""
+        lines = values.lines() if isinstance(values, Slices) else None
+        if lines is None:
+            return None
+        try:
+            found = self._typed.decode_lines(lines)
+        except _REFUSED:
+            return None
+        return found if len(found) == len(values) else None
 
     def _inspect(self, sheet: Sheet) -> Iterator[tuple[int, list[str]]]:
         """Rows that are inspected, and the columns in each that the reference does not have."""

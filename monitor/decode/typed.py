@@ -79,7 +79,7 @@ class _Leaf:
 class Typed:
     """Reads records whose keys come in the order of the given paths.
 
-    decode: one record. empty: a record in which everything is absent.
+    decode: one record; decode_lines: one for each line. empty: a record in which everything is absent.
     """
 
     def __init__(self, layout: Layout, order: Iterable[Path], words: Mapping[int, type[Word]]) -> None:
@@ -94,7 +94,9 @@ class Typed:
         ]
         self._node = _node(self._type, (), columns)
         self._packed, self._n_passed = Packed(_form(self._type)), PASS
-        self.decode: Callable[[Any], Any] = msgspec.json.Decoder(self._type).decode
+        decoder = msgspec.json.Decoder(self._type)
+        self.decode: Callable[[Any], Any] = decoder.decode
+        self.decode_lines: Callable[[Any], list[Any]] = decoder.decode_lines
         self.empty = self._type()
 
     def loosely(self, document: Mapping[str, Any]) -> Any:

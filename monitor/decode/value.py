@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from detectors.cells import INVALID, MISSING, UNSEEN, Floats
 from detectors.columns import CategoricalColumn
+from monitor.slices import Value
 
 _PLAIN: Final = frozenset({float, int, bool, type(None)})
 
 
 _JSON: Final = msgspec.json.Decoder()
-Value = bytes | memoryview | None
 Fault = tuple[str, str]
 """A kind, for counting, and a reason."""
 
