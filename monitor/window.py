@@ -233,12 +233,17 @@ class TimeWindows:
         self.n_again += batch.n_rows - fresh.n_rows
         if not (batch := fresh).n_rows:
             return
-        seen = np.maximum(np.maximum.accumulate(batch.time_ms), self.newest.get(batch.partition, NO_TIME))
-        self.newest[batch.partition] = int(seen[-1])
-        behind_ms = seen - self._lateness_ms - self._ends(batch.time_ms)
-        kept = batch.without(behind_ms >= self._retention_ms)
+        before = self.newest.get(batch.partition, NO_TIME)
+        newest = self.newest[batch.partition] = max(before, int(batch.time_ms.max()))
+        if newest - self._lateness_ms < self._first_end(batch):  # so no row is late, as is usual
+            kept, late = batch, np.zeros(batch.n_rows, np.bool_)
+        else:
+            seen = np.maximum(np.maximum.accumulate(batch.time_ms), before)
+            behind_ms = seen - self._lateness_ms - self._ends(batch.time_ms)
+            kept = batch.without(behind_ms >= self._retention_ms)
+            late = behind_ms[behind_ms < self._retention_ms] >= 0
         self.n_dropped += batch.n_rows - kept.n_rows
-        self._buffer.append((kept, behind_ms[behind_ms < self._retention_ms] >= 0))
+        self._buffer.append((kept, late))
         self._n_waiting += kept.n_rows
         if self._n_waiting >= BUFFER_ROWS:
             self._count()
@@ -265,7 +270,7 @@ class TimeWindows:
     def ready(self, moment: Moment) -> bool:
         """See `Windows.ready`."""
         watermark = self.watermark(moment)
-        waiting = [int(self._ends(batch.time_ms).min()) for batch, _ in self._buffer if batch.n_rows]
+        waiting = [self._first_end(batch) for batch, _ in self._buffer if batch.n_rows]
         return min([*waiting, *(window.end_ms for window in self.open.values())], default=watermark + 1) <= watermark
 
     def close(self, moment: Moment) -> list[Window]:
@@ -326,7 +331,7 @@ class TimeWindows:
         starts = self._ends(stack.time_ms) - self.width_ms
         firsts = starts[np.diff(starts, prepend=starts[:1] - 1) != 0]  # rows that come together: mostly of one window
         for start_ms in np.unique(firsts).tolist():
-            for tardy in (False, True):
+            for tardy in (False, True) if late.any() else (False,):
                 rows = np.flatnonzero((starts == start_ms) & (late == tardy))
                 if rows.size:
                     pane = (stack.time_ms[rows] - start_ms) * N_PANES // self.width_ms
@@ -341,7 +346,16 @@ class TimeWindows:
         beside = self.extras.sample(self._bins, WHOLE) if window is None else window.sample
         return None if beside is None else stack.sample(rows, beside)
 
+    def _first_end(self, batch: Batch) -> int:
+        """The end of the first window that the rows belong to."""
+        first_ms = int(batch.time_ms.min())
+        return first_ms - first_ms % self.width_ms + self.width_ms
+
     def _ends(self, time_ms: Int64s) -> Int64s:
+        if time_ms.size:
+            first, last = int(time_ms.min()) // self.width_ms, int(time_ms.max()) // self.width_ms
+            if first == last >= 0:  # rows that come together are mostly of one window, and divisions are slow
+                return np.full(time_ms.shape, (first + 1) * self.width_ms)
         return time_ms - time_ms % self.width_ms + self.width_ms
 
 

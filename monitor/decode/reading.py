@@ -101,6 +101,8 @@ def screened(batch: Batch, records: Records, now_ms: int | None, needs_time: boo
 
     now_ms: the wall clock, None where the log is old and has no clock of its own.
     """
+    if _plainly_in_time(batch, records, now_ms, needs_time):
+        return batch
     logged_ms = records.timestamps_ms[np.searchsorted(records.offsets, batch.offsets)]
     latest_ms = np.where(logged_ms == NO_TIME, np.iinfo(np.int64).max - SKEW_MS, logged_ms)
     if now_ms is not None:
@@ -118,6 +120,17 @@ def screened(batch: Batch, records: Records, now_ms: int | None, needs_time: boo
         offset = int(batch.offsets[row])
         rejects.append(Reject(batch.partition, offset, *words[bool(timeless[row])], _head(records, offset)))
     return batch.without(timeless | future, tuple(rejects))
+
+
+def _plainly_in_time(batch: Batch, records: Records, now_ms: int | None, needs_time: bool) -> bool:
+    """Whether all event times are there, and none lies after the earliest time of the log: so it is nearly always, and
+    cheap to see."""
+    if not batch.n_rows:
+        return True
+    earliest_ms = int(records.timestamps_ms.min())
+    if earliest_ms == NO_TIME or (needs_time and int(batch.time_ms.min()) == NO_TIME):
+        return False
+    return int(batch.time_ms.max()) <= (earliest_ms if now_ms is None else min(earliest_ms, now_ms)) + SKEW_MS
 
 
 def _head(records: Records, offset: int) -> bytes:
