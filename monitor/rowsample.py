@@ -42,7 +42,9 @@ def lots(at: Partition, offsets: Int64s) -> Lots:
     found = _mixed(offsets.astype(np.uint64) * _STEP + _seed(at))
     again = np.flatnonzero(offsets[1:] == offsets[:-1]) + 1
     if again.size:
-        place = again - np.searchsorted(offsets, offsets[again])
+        first = np.arange(offsets.size)
+        first[again] = 0
+        place = again - np.maximum.accumulate(first)[again]
         found[again] = _mixed(found[again] + place.astype(np.uint64) * _STEP)
     return found
 

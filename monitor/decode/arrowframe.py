@@ -19,7 +19,7 @@ SCHEMA, DICTIONARY, ROWS = 1, 2, 3
 Pairs = NDArray[np.int64]
 Damage: Final = (ValueError, TypeError, IndexError, struct.error)
 """What a damaged message raises."""
-_MOST_KEPT: Final = 1 << 16
+MOST_KEPT: Final = 1 << 16
 """Bytes of metadata that are remembered."""
 _U16, _U32, _I16, _I32, _I64 = (struct.Struct(f"<{code}").unpack_from for code in "HIhiq")
 
@@ -76,7 +76,7 @@ def messages(stream: memoryview) -> list[Message]:
         if size == 0:
             break
         metadata = bytes(stream[at : at + size])
-        head = _known(metadata) if len(metadata) <= _MOST_KEPT else Head.of(metadata)
+        head = _known(metadata) if len(metadata) <= MOST_KEPT else Head.of(metadata)
         if size < 0 or not 0 <= head.n_body <= len(stream) - at - size:
             raise ValueError(f"a message of {size} bytes and {head.n_body} more, where {len(stream) - at} are left")
         at += size

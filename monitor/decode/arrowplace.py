@@ -8,8 +8,10 @@ wrong with it: so the answers are the same, and only the common case is fast.
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,6 +95,8 @@ class Shape:
 
     def places(self, head: Head) -> Places | None:
         """Where the values of such a batch lie; None where Arrow itself is to read it."""
+        if len(head.metadata) > frame.MOST_KEPT:
+            return Places.of(self, head)
         if head.metadata not in self.known:
             if len(self.known) >= _MOST_REMEMBERED:
                 self.known.clear()
@@ -196,7 +200,7 @@ class InPlace:
     def learn(self, schema: pa.Schema, message: Head) -> None:
         """From a stream that Arrow has read; message: the one that its schema came in."""
         metadata = message.metadata
-        if metadata in self._shapes:
+        if metadata in self._shapes or len(metadata) > frame.MOST_KEPT:
             return
         if len(self._shapes) >= _MOST_REMEMBERED:
             self._shapes.clear()
@@ -286,18 +290,28 @@ def _kind(pyarrow: Any, column: int, known: _Field, layout: Layout) -> int | Non
 
 def _words(message: Message) -> list[str] | None:
     """The words of a dictionary of text; None where they only add to earlier ones, or some are null."""
-    metadata, batch, body = message.head.metadata, message.head.batch, message.body
-    nodes, buffers = frame.pairs(metadata, batch, 1), frame.pairs(metadata, batch, 2)
-    if len(nodes) != 1 or len(buffers) != 3 or frame.field(metadata, message.head.header, 2):
+    head, body = message.head, message.body
+    found = _text(head) if len(head.metadata) <= frame.MOST_KEPT else _text.__wrapped__(head)
+    if found is None:
         return None
-    (n, n_null), (_, (ends, n_ends), (text, n_text)) = nodes[0].tolist(), buffers.tolist()
-    if n_null or n < 1 or not _inside(buffers, len(body)) or n_ends < 4 * (n + 1):
-        return None
-    borders = np.frombuffer(body, "<i4", n + 1, ends).tolist()
-    if borders[0] < 0 or borders[-1] > n_text or borders != sorted(borders):
+    n, ends, text, n_text = found
+    borders = struct.unpack_from(f"<{n + 1}i", body, ends)
+    if borders[0] < 0 or borders[-1] > n_text or any(a > b for a, b in pairwise(borders)):
         return None
     data = bytes(body[text : text + n_text])
     return [str(data[a:b], "utf-8") for a, b in pairwise(borders)]
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _text(head: Head) -> tuple[int, int, int, int] | None:
+    """Of a dictionary of text: how many words, where the ends of each stand, where the text begins, and its bytes."""
+    nodes, buffers = frame.pairs(head.metadata, head.batch, 1), frame.pairs(head.metadata, head.batch, 2)
+    if len(nodes) != 1 or len(buffers) != 3 or frame.field(head.metadata, head.header, 2):
+        return None
+    (n, n_null), (_, (ends, n_ends), (text, n_text)) = nodes[0].tolist(), buffers.tolist()
+    if n_null or n < 1 or not _inside(buffers, head.n_body) or n_ends < 4 * (n + 1):
+        return None
+    return n, ends, text, n_text
 
 
 def _placed(body: memoryview, n_rows: int, start: int, size: int, cells: bytes) -> Cells:

@@ -20,7 +20,7 @@ from monitor.decode.typed import Typed, each
 from monitor.decode.value import Codes, at, document
 from monitor.slices import Slices, Value
 
-CHUNK: Final = 13_000
+CHUNK: Final = 6_000
 """Values that are decoded before they are taken apart: as many as stay in the processor's cache."""
 N_SHAPES: Final = 8
 """Orders of keys that are remembered."""
@@ -53,11 +53,10 @@ class NativeJson(Decoder):
         sheet = Sheet(self._layout, self._codes, records)
         if records.values:
             self._learn(records.values[0])
-        chunk = max(16, CHUNK // (len(self._paths) + 1))
-        for first in range(0, len(records.values), chunk):
-            found, plain = self._read(records.values[first : first + chunk], first, sheet)
-            for column, values in self._typed.columns(found, plain=plain):
-                sheet.fill(column, first, values)
+        values, chunk = records.values, max(16, CHUNK // (len(self._paths) + 1))
+        chunks = (self._read(values[at : at + chunk], at, sheet) for at in range(0, len(values), chunk))
+        for column, first, found in self._typed.columns(chunks):
+            sheet.fill(column, first, found)
         return sheet.batch(self._inspect(sheet))
 
     def _read(self, values: Sequence[Value], first: int, sheet: Sheet) -> tuple[list[Any], bool]:

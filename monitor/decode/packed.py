@@ -25,8 +25,10 @@ _FLOAT: Final = 0xCB
 _TWO_SIGNS: Final = 0xA2
 _SIZED: Final = {0xD9: 2, 0xDA: 3}
 """Texts whose size comes next: the bytes up to its end."""
-_WHOLE: Final = {0xCE: ">u4", 0xCF: ">u8"}
-_BYTES: Final = {0xC0: 1, 0xC2: 1, 0xC3: 1, _FLOAT: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9}
+_EIGHT_BYTES: Final = 0xCF
+_NUMBERS: Final = {_FLOAT: ">f8", 0xCE: ">u4", _EIGHT_BYTES: ">u8"}
+_KINDS: Final = {_FLOAT: "f", _TWO_SIGNS: "u", 0xCE: "i", _EIGHT_BYTES: "i"}
+_BYTES: Final = {0xC0: 1, 0xC2: 1, 0xC3: 1, _FLOAT: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, _EIGHT_BYTES: 9}
 """By MessagePack's first byte of a value, the bytes of the whole; null, booleans and numbers."""
 
 
@@ -87,33 +89,68 @@ Form = tuple["Form | None", ...]
 """The fields of a type, in their order: None for a value, the inner type's for an object."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """How records of one size lie: as long as the bytes at `places` are `heads`, their values begin at `leaves`."""
+    """How records of one size lie: as long as the bytes at `places` are `heads`, their values begin at `leaves`.
+
+    highest: the first bytes of whole numbers that may be too large for int64. kinds: see `Rows`.
+    """
 
     size: int
     places: NDArray[np.intp]
     heads: NDArray[np.uint8]
+    highest: NDArray[np.intp]
     leaves: tuple[int, ...]
+    kinds: tuple[str, ...]
 
     def fits(self, rows: NDArray[np.uint8]) -> bool:
         """Whether all of these, one a record, lie so."""
-        return rows.shape[1] == self.size and bool((rows[:, self.places] == self.heads).all())
+        if rows.shape[1] != self.size or not (rows[:, self.places] == self.heads).all():
+            return False
+        return bool((rows[:, self.highest] < 0x80).all())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Records that lie alike: one in each row of `packed`."""
+
+    plan: _Plan
+    packed: NDArray[np.uint8]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """By the leaves of the type, in its order, the kind of the array of its values; "" where there is none."""
+        return self.plan.kinds
+
+    def leaf(self, number: int) -> Taken:
+        """The values of a leaf: numbers as float64, words as their cells, whole numbers as they are."""
+        at = self.plan.leaves[number]
+        n_rows, size = self.packed.shape
+        head = int(self.packed[0, at])
+        if head == _TWO_SIGNS:
+            high, low = np.ndarray((2, n_rows), np.uint8, self.packed, at + 1, (1, size))
+            return np.asarray(high << 7 | low, np.uint8)
+        values = np.ndarray(n_rows, _NUMBERS[head], self.packed, at + 1, (size,))
+        return values if head == _FLOAT else values.astype(np.int64)
+
+    @classmethod
+    def together(cls, parts: Sequence[Rows]) -> Rows:
+        """All of these, which lie by one plan."""
+        return parts[0] if len(parts) == 1 else cls(parts[0].plan, np.concatenate([part.packed for part in parts]))
 
 
 class Packed:
-    """Takes records of one type apart."""
+    """Packs records of one type."""
 
     def __init__(self, form: Form) -> None:
         self._form = form
         self._encode = msgspec.msgpack.Encoder().encode
         self._plan: _Plan | None = None
 
-    def leaves(self, records: Sequence[Any]) -> Sequence[Taken | None] | None:
-        """The values of each leaf, in the order of the type's fields; None where they have to be looked at.
+    def rows(self, records: Sequence[Any]) -> Rows | None:
+        """The records, packed; None where they do not lie alike.
 
-        Numbers come as float64, words as their cells, whole numbers as they are. None for all where the records do not
-        lie alike. Only for records as msgspec reads them: no text may stand where a word does.
+        Only for records as msgspec reads them: no text may stand where a word does.
         """
         try:
             data = self._encode(records)
@@ -127,9 +164,7 @@ class Packed:
         plan = self._plan
         if plan is None or not plan.fits(rows[:1]):
             plan = self._plan = _planned(self._form, data[begin : begin + size])
-        if plan is None or not plan.fits(rows):
-            return None
-        return [_taken(data, begin + place, rows) for place in plan.leaves]
+        return None if plan is None or not plan.fits(rows) else Rows(plan, rows)
 
 
 def _planned(form: Form, record: bytes) -> _Plan | None:
@@ -156,7 +191,9 @@ def _planned(form: Form, record: bytes) -> _Plan | None:
     if end != len(record):
         return None
     places = np.array(heads, np.intp)
-    return _Plan(len(record), places, np.frombuffer(record, np.uint8)[places], tuple(leaves))
+    highest = np.array([at + 1 for at in leaves if record[at] == _EIGHT_BYTES], np.intp)
+    kinds = tuple(_KINDS.get(record[at], "") for at in leaves)
+    return _Plan(len(record), places, np.frombuffer(record, np.uint8)[places], highest, tuple(leaves), kinds)
 
 
 def _head_bytes(n: int) -> int:
@@ -175,18 +212,3 @@ def _n_bytes(data: bytes, at: int) -> int:
         begin = at + _SIZED[head]
         return begin - at + int.from_bytes(data[at + 1 : begin], "big")
     return _BYTES[head]
-
-
-def _taken(data: bytes, at: int, rows: NDArray[np.uint8]) -> Taken | None:
-    """The values of a leaf of which the first begins there."""
-    head = data[at]
-    n_rows, size = rows.shape
-    if head == _FLOAT:
-        return np.ndarray(n_rows, ">f8", data, at + 1, size)
-    if head == _TWO_SIGNS:
-        high, low = np.ndarray((2, n_rows), np.uint8, data, at + 1, (1, size))
-        return np.asarray(high << 7 | low, np.uint8)
-    if head in _WHOLE:
-        whole = np.ndarray(n_rows, _WHOLE[head], data, at + 1, size)
-        return whole.astype(np.int64) if whole.max() < 1 << 63 else None
-    return None

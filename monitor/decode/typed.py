@@ -17,14 +17,16 @@ import numpy as np
 from msgspec.structs import astuple
 
 from monitor.decode import STAMP, Layout, Path
-from monitor.decode.packed import ABSENT, Form, Packed, Taken, Word
+from monitor.decode.packed import ABSENT, Form, Packed, Rows, Taken, Word
 from monitor.decode.value import at
 
 NUMBER: Final = float | bool | str | None
 """What a numeric column takes at first; that a text is no number is seen when the values are taken out."""
 SCALAR: Final = str | int | float | bool | None
-PASS: Final = 15
+PASS: Final = 50
 """Chunks that are taken apart value by value before it is tried again without."""
+PILE: Final = 32
+"""Chunks that lie alike, at most, before their columns are taken out."""
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -110,30 +112,48 @@ class Typed:
                 setattr(attrgetter(inner)(record) if inner else record, last, value)
         return record
 
-    def columns(self, records: Sequence[Any], *, plain: bool) -> Iterator[tuple[int, Sequence[Any] | Taken]]:
-        """The values of every place of the layout, by its number: as they are, or as an array where they are in order.
+    def columns(self, chunks: Iterable[tuple[Sequence[Any], bool]]) -> Iterator[tuple[int, int, Sequence[Any] | Taken]]:
+        """The values of every place of the layout: the column's number, the first row, and values as they are, or an
+        array of what is as it should be: float64 of numbers, uint8 of a word's cells, int64 of times.
 
-        Such arrays are float64 of numbers, uint8 of a word's cells, int64 of times. A column whose path leads through
-        another column is not in it. plain: whether `decode` made all the records.
+        A column whose path leads through another column is not in it. chunks: records, and whether `decode` made all
+        of them. Records are let go of chunk by chunk, and columns are taken out of many chunks at once.
         """
-        taken = self._taken(records) if plain else None
-        if taken is None:
-            yield from self._node.columns(records) if records else ()
-            return
-        for leaf, found in zip(self._leaves, taken, strict=True):
-            fits = found is not None and found.dtype.kind == leaf.kind
-            values = found if fits and found is not None else list(map(leaf.get, records))
-            for column in leaf.columns:
-                yield column, values
+        first, pile = 0, list[Rows]()
+        for records, plain in chunks:
+            rows = self._rows(records) if plain else None
+            if pile and (rows is None or rows.plan is not pile[0].plan or len(pile) == PILE):
+                yield from self._piled(first, pile)
+                pile = []
+            if rows is None:
+                found = self._node.columns(records) if records else ()
+                yield from ((column, first, values) for column, values in found)
+            else:
+                pile.append(rows)
+                for leaf, kind in zip(self._leaves, rows.kinds, strict=True):
+                    if kind != leaf.kind or not kind:
+                        values = list(map(leaf.get, records))
+                        yield from ((column, first, values) for column in leaf.columns)
+            first += len(records)
+        if pile:
+            yield from self._piled(first, pile)
 
-    def _taken(self, records: Sequence[Any]) -> Sequence[Taken | None] | None:
+    def _piled(self, end: int, pile: Sequence[Rows]) -> Iterator[tuple[int, int, Taken]]:
+        rows = Rows.together(pile)
+        first = end - rows.packed.shape[0]
+        for i, leaf in enumerate(self._leaves):
+            if rows.kinds[i] == leaf.kind != "":
+                values = rows.leaf(i)
+                yield from ((column, first, values) for column in leaf.columns)
+
+    def _rows(self, records: Sequence[Any]) -> Rows | None:
         """Whether that works is seen by trying; after it has not, it is not tried for a while."""
         if not records or self._n_passed < PASS:
             self._n_passed += 1
             return None
-        taken = self._packed.leaves(records)
-        self._n_passed = PASS if taken is not None else 0
-        return taken
+        rows = self._packed.rows(records)
+        self._n_passed = PASS if rows is not None else 0
+        return rows
 
 
 def _kind(layout: Layout, columns: Sequence[int], words: Mapping[int, type[Word]]) -> tuple[Any, str]:

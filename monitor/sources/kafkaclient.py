@@ -120,23 +120,28 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]  # the library has
                 raise
             text = f"the certificate of {node.host} is not trusted ({cause.verify_message}); check ssl_cafile"
             raise KafkaConfigurationError(text) from fault
-        transport._sock_recv = _receiver(transport)
+        transport._sock_recv = receiver(transport)
         return transport
 
 
-def _receiver(transport: Any) -> Callable[[], tuple[memoryview, KafkaConnectionError | None]]:
-    """Takes what has come from a socket, in large pieces and always into the same place: the library copies it at once.
-    Its own takes 4 KiB at a time.
+def receiver(transport: Any) -> Callable[[], tuple[memoryview, KafkaConnectionError | None]]:
+    """Takes what has come from a socket, in large pieces, where the library takes 4 KiB at a time.
 
-    A broker that refuses a login says so and hangs up; the library would throw away what came with the hang-up.
+    What belongs to a long answer goes straight to its place, but for the end, by which the library notices that it is
+    there; all else always into the same memory, as the library copies it at once. A broker that refuses a login says so
+    and hangs up; the library would throw away what came with the hang-up.
     """
     buffer = memoryview(bytearray(RECEIVE_BYTES))
 
     def received() -> tuple[memoryview, KafkaConnectionError | None]:
         size, fault = 0, None
+        coming = getattr(getattr(transport._protocol, "parser", None), "_rbuffer", None)
+        answer = coming if isinstance(coming, Answer) else Answer(0)
         while size < RECEIVE_BYTES:
+            straight = not size and len(answer.room) > RECEIVE_BYTES
+            room = answer.room[:-RECEIVE_BYTES] if straight else buffer[size:]
             try:
-                more = transport._sock.recv_into(buffer[size:])
+                more = transport._sock.recv_into(room)
             except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
             except OSError as error:
@@ -145,7 +150,10 @@ def _receiver(transport: Any) -> Callable[[], tuple[memoryview, KafkaConnectionE
             if not more:
                 fault = KafkaConnectionError("socket disconnected")
                 break
-            size += more
+            if straight:
+                answer.seek(answer.tell() + more)
+            else:
+                size += more
         return buffer[:size], None if size else fault
 
     return received
@@ -166,6 +174,11 @@ class Answer:
         begin, self._at = self._at, min(len(self._bytes), self._at + (len(self._bytes) if size is None else size))
         found = self._bytes[begin : self._at]
         return found if size is None else bytes(found)
+
+    @property
+    def room(self) -> memoryview:
+        """Where the bytes go that are still to come."""
+        return self._bytes[self._at :]
 
     def write(self, data: bytes | memoryview) -> None:
         """The next bytes have come."""

@@ -15,7 +15,7 @@ from detectors import Bins
 from detectors.cells import MISSING, UNSEEN
 from monitor.batch import Batch, Partition, Records
 from monitor.decode import REGISTRY, Layout
-from monitor.decode.packed import ABSENT, Packed, cells_of, words
+from monitor.decode.packed import ABSENT, Packed, Rows, cells_of, words
 
 WORDS = {"free": 9, "paid": 4, "other": 3, "": 2, "\ud800": 5}
 BINS = Bins.of(
@@ -86,21 +86,22 @@ def test_all_at_once_is_as_value_by_value(rows: list[Any], stamp: Any, calm: boo
     layout = NESTED if nested else FLAT
     at_once = REGISTRY["json"](layout).decode(records(documents))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Packed, "leaves", lambda *_: None)
+        patch.setattr(Packed, "rows", lambda *_: None)
         by_value = REGISTRY["json"](layout).decode(records(documents))
     assert same(at_once, by_value)
 
 
 def test_ordinary_records_are_taken_apart_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Any] = []
-    leaves = Packed.leaves
-    monkeypatch.setattr(Packed, "leaves", lambda *given: found.append(leaves(*given)) or found[-1])
+    leaf = Rows.leaf
+    monkeypatch.setattr(Rows, "leaf", lambda *given: found.append(leaf(*given)) or found[-1])
     paid = BINS.categorical[0].codes()["paid"]
     row = {"ts": 1_700_000_000_000, "features": {"age": 1, "debt": 0.5, "plan": "paid", "town": "elsewhere"}}
-    REGISTRY["json"](NESTED).decode(records([row] * 50))
-    ((stamp, *features),) = found
-    assert [(array.dtype.kind, set(array.tolist())) for array in (stamp, *features)] == [
-        ("i", {1_700_000_000_000}), ("f", {1.0}), ("f", {0.5}), ("u", {paid}), ("u", {UNSEEN}),
+    REGISTRY["json"](NESTED).decode(records([row] * 5_000))
+    taken = [(values.size, values.dtype.kind, set(values.tolist())) for values in found]
+    assert taken == [
+        (5_000, "i", {1_700_000_000_000}), (5_000, "f", {1.0}), (5_000, "f", {0.5}),
+        (5_000, "u", {paid}), (5_000, "u", {UNSEEN}),
     ]  # fmt: skip
 
 
