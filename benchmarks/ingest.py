@@ -259,7 +259,7 @@ def main() -> None:
     tuned = {key: value for trial in trials() if trial.taken for key, value in trial.variables.items()}
     with broker() as running:
         for name, shape in SHAPES.items():
-            n_records = 200_000 if available() is None else 25_000
+            n_records = 400_000 if available() is None else 25_000
             rng = random.Random(1)
             values = [shape.record(rng, i) for i in range(n_records)]
             topic = name.replace(" ", "-")
