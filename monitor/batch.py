@@ -14,6 +14,8 @@ from detectors.cells import Cells, Floats
 
 Int64s = NDArray[np.int64]
 Keys = NDArray[np.uint64]
+Value = bytes | memoryview | None
+"""A payload; None is a tombstone."""
 NO_TIME = np.iinfo(np.int64).min
 """Stands for "no event time" in arrays of milliseconds."""
 HEAD_BYTES: Final = 200
@@ -67,7 +69,7 @@ class Records:
     partition: Partition
     offsets: Int64s
     timestamps_ms: Int64s
-    values: Sequence[bytes | memoryview | None]
+    values: Sequence[Value]
     next_offset: int
     n_passed: int = 0
     n_lost: int = 0

@@ -8,8 +8,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-Int64s = NDArray[np.int64]
-Value = bytes | memoryview | None
+from monitor.batch import Int64s, Value
 
 _OPENING, _CLOSING, _NEWLINE, _BLANK = b"{}\n "
 _EIGHT_BLANKS = np.frombuffer(b" " * 8, "<u8")[0]
@@ -21,8 +20,6 @@ class Slices(Sequence[Value]):
 
     data: nobody else may rest on what lies between the payloads.
     """
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, data: bytearray, begins: Int64s, ends: Int64s) -> None:
         self._data, self._begins, self._ends = data, begins, ends
@@ -44,9 +41,6 @@ class Slices(Sequence[Value]):
         view = memoryview(self._data)
         places = zip(self._begins.tolist(), self._ends.tolist(), strict=True)
         return (view[begin:end] if begin <= end else None for begin, end in places)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
 
     def lines(self) -> memoryview | None:
         """All payloads as lines of one text, if each looks like one JSON object; None if not.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.cells import MISSING, Cells, Floats
-from monitor.batch import Batch, Records
+from monitor.batch import Batch, Records, Value
 from monitor.decode import STAMP, Decoder, Layout, Path
 from monitor.decode import arrowframe as frame
 from monitor.decode.arrowframe import Message
@@ -23,7 +23,6 @@ from monitor.decode.arrowplace import InPlace, Rows
 from monitor.decode.columns import MAX_ROWS
 from monitor.decode.sheet import Sheet
 from monitor.decode.value import Codes, Fault
-from monitor.slices import Value
 
 if TYPE_CHECKING:
     import pyarrow as pa

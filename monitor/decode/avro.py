@@ -14,11 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from monitor.batch import Batch, Records
+from monitor.batch import Batch, Records, Value
 from monitor.decode import Decoder, Layout, Schemas
 from monitor.decode.sheet import Sheet
 from monitor.decode.value import Codes, Fault, at
-from monitor.slices import Value
 
 HEADER: Final = struct.Struct(">bI")
 N_SCHEMAS: Final = 1_000

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
-from monitor.batch import Batch, Records
+from monitor.batch import Batch, Records, Value
 from monitor.decode import Decoder, Layout, Path
 from monitor.decode.packed import cells_of, words
 from monitor.decode.sheet import Sheet
 from monitor.decode.typed import Typed, each
 from monitor.decode.value import Codes, at, document
-from monitor.slices import Slices, Value
+from monitor.slices import Slices
 
 CHUNK: Final = 6_000
 """Values that are decoded before they are taken apart: as many as stay in the processor's cache."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.cells import Cells, Floats
-from monitor.batch import Batch, Int64s, Records, Reject
+from monitor.batch import Batch, Int64s, Records, Reject, Value
 from monitor.decode import ID, STAMP, Layout
 from monitor.decode.value import Codes, epochs_ms, floats, keys
 from monitor.loss import from_labels, labels_of
@@ -90,7 +90,7 @@ class Sheet:
         offset, head = int(self._records.offsets[record]), self._records.head(record)
         self._rejects.append(Reject(self._records.partition, offset, kind, reason, head, row))
 
-    def to_inspect(self) -> list[tuple[int, bytes | memoryview | None]]:
+    def to_inspect(self) -> list[tuple[int, Value]]:
         """Rows to be searched for columns that the reference does not have, each with its record's value."""
         values, offsets = self._records.values, self._records.offsets[self._origin]
         rows = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()

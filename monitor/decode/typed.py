@@ -77,6 +77,10 @@ class _Leaf:
     get: Callable[[Any], Any]
     kind: str
 
+    def is_in_order(self, kind: str) -> bool:
+        """Whether an array of this kind has the values; "" stands for none."""
+        return kind == self.kind != ""
+
 
 class Typed:
     """Reads records whose keys come in the order of the given paths.
@@ -131,7 +135,7 @@ class Typed:
             else:
                 pile.append(rows)
                 for leaf, kind in zip(self._leaves, rows.kinds, strict=True):
-                    if kind != leaf.kind or not kind:
+                    if not leaf.is_in_order(kind):
                         values = list(map(leaf.get, records))
                         yield from ((column, first, values) for column in leaf.columns)
             first += len(records)
@@ -142,7 +146,7 @@ class Typed:
         rows = Rows.together(pile)
         first = end - rows.packed.shape[0]
         for i, leaf in enumerate(self._leaves):
-            if rows.kinds[i] == leaf.kind != "":
+            if leaf.is_in_order(rows.kinds[i]):
                 values = rows.leaf(i)
                 yield from ((column, first, values) for column in leaf.columns)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detectors.cells import INVALID, MISSING, UNSEEN, Floats
 from detectors.columns import CategoricalColumn
-from monitor.slices import Value
+from monitor.batch import Value
 
 _PLAIN: Final = frozenset({float, int, bool, type(None)})
 

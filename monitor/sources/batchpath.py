@@ -75,7 +75,7 @@ def take(reader: type, log_bytes: bytes, start: int) -> list[Any]:
 
 
 def same(one: Frames, other: Frames) -> bool:
-    return np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1]) and one[2] == other[2]
+    return np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1]) and list(one[2]) == list(other[2])
 
 
 def _has(codec: str) -> bool:

@@ -18,8 +18,8 @@ from kafka.protocol.consumer import IsolationLevel
 from kafka.record.util import decode_varint
 from numpy.typing import NDArray
 
-from monitor.batch import NO_TIME, Int64s
-from monitor.slices import Slices, Value
+from monitor.batch import NO_TIME, Int64s, Value
+from monitor.slices import Slices
 from monitor.sources.unpack import TooLarge, unpacked
 
 _LOGGER: Final = logging.getLogger("driftd.source")
