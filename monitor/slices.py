@@ -18,10 +18,10 @@ _NEWLINE_AND_BLANKS = np.frombuffer(b"\n" + b" " * 7, "<u8")[0]
 class Slices(Sequence[Value]):
     """Payloads as views that are made when one is asked for. An end before its begin stands for no payload.
 
-    data: nobody else may rest on what lies between the payloads.
+    data: of bytes that may be written; nobody else may rest on what lies between the payloads.
     """
 
-    def __init__(self, data: bytearray, begins: Int64s, ends: Int64s) -> None:
+    def __init__(self, data: bytearray | memoryview, begins: Int64s, ends: Int64s) -> None:
         self._data, self._begins, self._ends = data, begins, ends
 
     def __len__(self) -> int:

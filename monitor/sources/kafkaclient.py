@@ -32,7 +32,9 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.protocol import parser
+from kafka.protocol.consumer import FetchResponse
 from kafka.protocol.metadata import MetadataRequest
+from kafka.protocol.schemas.fields.codecs.types import Bytes, UnsignedVarInt32
 
 from monitor.batch import Partition
 from monitor.errors import SourceError
@@ -194,6 +196,29 @@ class Answer:
         return self._at
 
 
+class _Uncopied(Bytes):  # type: ignore[misc]  # the library has no types
+    """Records within an answer, as a view of it; the library's own class copies them."""
+
+    @classmethod
+    def emit_decode_from(cls, ctx: Any, var_name: str, indent: str, compact: bool = False) -> None:
+        """Writes the Python that reads them, as the library does for each type."""
+        size = ctx.next_var("size")
+        if compact:
+            UnsignedVarInt32.emit_decode_from(ctx, size, indent)
+            ctx.emit(indent, f"{size} -= 1")
+        else:
+            ctx.emit(indent, f"{size} = unpack_from('>i', data, pos)[0]")
+            ctx.emit(indent, "pos += 4")
+        ctx.emit(indent, f"{var_name} = data[pos : pos + {size}] if {size} >= 0 else None")
+        ctx.emit(indent, f"pos += max(0, {size})")
+
+
+def _leave_records_in_place() -> None:
+    """All that is fetched from now on."""
+    partitions = FetchResponse._struct.fields["responses"].array_of.fields["partitions"]
+    partitions.array_of.fields["records"]._type = _Uncopied
+
+
 class Client:
     """A connected consumer, with the facts its public face only gives by a request or an endless wait.
 
@@ -207,6 +232,7 @@ class Client:
     def __init__(self, options: Mapping[str, Any], connect_seconds: float, reader: type | None) -> None:
         bound_library()
         parser.KafkaBytes = Answer
+        _leave_records_in_place()
         self.consumer, self._manager = _connected(partial(KafkaConsumer, **options), connect_seconds)
         self.log_ids: Mapping[str, str] = {}
         self._manager.cluster.add_listener(self._note_logs)

@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from kafka.errors import CorruptRecordError, KafkaError
 from kafka.protocol.consumer import IsolationLevel
+from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.memory_records import MemoryRecords
 from kafka.record.util import decode_varint
 from numpy.typing import NDArray
 
@@ -35,11 +37,12 @@ Frames = tuple[Int64s, Int64s, Sequence[Value]]
 class Packed:
     """One record batch of today's format, unpacked from its codec but not yet split into records.
 
-    Records of `payload` begin at `start`; those with offsets below `floor` were not asked for.
+    Its records lie between `start` and `end` of `payload`; those with offsets below `floor` were not asked for.
     """
 
-    payload: bytearray
+    payload: bytearray | memoryview
     start: int
+    end: int
     count: int
     base_offset: int
     base_ms: int
@@ -82,6 +85,34 @@ class Refused:
 Piece = Packed | Loose | Refused
 
 
+class Batches(MemoryRecords):  # type: ignore[misc]  # the library has no types
+    """A partition's batches in one answer, left where they lie; the library's own copies each."""
+
+    __slots__ = ()
+
+    def __init__(self, answer: bytes | bytearray | memoryview) -> None:
+        whole = memoryview(answer)
+        super().__init__(memoryview(bytearray(whole)) if whole.readonly else whole)
+
+    def next_batch(self) -> Any:
+        """The next one; None at the end."""
+        batch, end = self._next_slice, self._pos
+        if batch is None or len(batch) < Batch.HEADER_STRUCT.size or not 2 <= batch[self.MAGIC_OFFSET] < 0x80:
+            return super().next_batch()
+        self._cache_next()
+        return Batch(self._buffer, end - len(batch), end)
+
+
+class Batch(DefaultRecordBatch):  # type: ignore[misc]
+    """A batch of today's format that begins and ends so in the answer."""
+
+    __slots__ = ("answer", "begin")
+
+    def __init__(self, answer: memoryview, begin: int, end: int) -> None:
+        super().__init__(answer[begin : begin + self.HEADER_STRUCT.size])
+        self._buffer, self.answer, self.begin = answer[begin:end], answer, begin
+
+
 class Unpacking:
     """Stands in front of the client's PartitionRecords so that it hands out batches where it would hand out records.
 
@@ -108,7 +139,7 @@ class Unpacking:
 
     def _unpack_records(self, _tp: Any, records: Any, *_deserializers: Any) -> Iterator[Piece]:
         try:
-            yield from self._pieces(records)
+            yield from self._pieces(Batches(records._buffer))
         except KafkaError as fault:
             # Draining makes the client ask again at the bad batch; left alone it would turn in circles on this one.
             self.drain()
@@ -167,13 +198,15 @@ class Unpacking:
 
 
 def _packed(batch: Any, floor: int) -> Packed:
-    payload, start = batch._buffer, batch._pos
+    payload, start, end = batch.answer, batch.begin + batch._pos, batch.begin + batch.size_in_bytes
     if codec := batch.compression_type:
-        payload, start = unpacked(codec, bytes(payload[start:])), 0
+        payload = unpacked(codec, bytes(payload[start:end]))
+        start, end = 0, len(payload)
     append_time = bool(batch.timestamp_type)
     return Packed(
         payload=payload,
         start=start,
+        end=end,
         count=batch.records_count,
         base_offset=batch.base_offset,
         base_ms=batch.max_timestamp if append_time else batch.first_timestamp,
@@ -271,13 +304,13 @@ def _frame_packed(batches: Sequence[Packed], keep: Keep) -> Frames:
 
 
 def _split(batches: Sequence[Packed], keep: Keep) -> Frames:
-    # Small batches are joined first: NumPy's fixed cost is then paid once per fetch, not once per batch.
-    payload = batches[0].payload if len(batches) == 1 else bytearray().join(b.payload for b in batches)
+    # Small batches are taken together: NumPy's fixed cost is then paid once per fetch, not once per batch.
+    payload, starts, lasts = _together(batches)
     counts = [batch.count for batch in batches]
     data = np.frombuffer(payload, dtype=np.uint8)
 
     # Record: attributes int8, timestamp delta, offset delta, key, value, headers; lengths are zigzag varints.
-    ends, at = _borders(data, batches)
+    ends, at = _borders(data, starts, lasts, counts)
     time_delta, at = _varints(data, at + 1)
     offset_delta, at = _varints(data, at)
     key_size, at = _varints(data, at)
@@ -303,18 +336,32 @@ def _split(batches: Sequence[Packed], keep: Keep) -> Frames:
     return offsets, times, Slices(payload, at, at + value_size)
 
 
-def _borders(data: NDArray[np.uint8], batches: Sequence[Packed]) -> tuple[Int64s, Int64s]:
-    """Where each record ends in the joined payloads, and where it goes on behind its own length."""
-    sizes = np.array([len(batch.payload) for batch in batches])
-    lasts = np.cumsum(sizes)
-    firsts = lasts - sizes + [batch.start for batch in batches]
-    guessed = _guess(data, firsts, lasts, np.cumsum([batch.count for batch in batches]))
+def _together(batches: Sequence[Packed]) -> tuple[memoryview, Int64s, Int64s]:
+    """The memory that has the records of all batches, and where those of each begin and end in it.
+
+    Batches of one answer are there already, one behind the other.
+    """
+    payload = batches[0].payload
+    starts, lasts = np.array([(batch.start, batch.end) for batch in batches], np.int64).T
+    if all(batch.payload is payload for batch in batches):
+        begin = int(starts[0])
+        return memoryview(payload)[begin : int(lasts[-1])], starts - begin, lasts - begin
+    joined = bytearray().join(memoryview(batch.payload)[batch.start : batch.end] for batch in batches)
+    ends = np.cumsum(lasts - starts)
+    return memoryview(joined), ends - (lasts - starts), ends
+
+
+def _borders(
+    data: NDArray[np.uint8], starts: Int64s, lasts: Int64s, counts: Sequence[int]
+) -> tuple[Int64s, Int64s]:
+    """Where each record ends in the batches' memory, and where it goes on behind its own length."""
+    guessed = _guess(data, starts, lasts, np.cumsum(counts))
     if guessed is not None:
         begins, ends = guessed
         length, at = _varints(data, begins)
         if (at + length == ends).all():
             return ends, at
-    begins = _walk(batches, lasts - sizes)
+    begins = _walk(data, starts, lasts, counts)
     length, at = _varints(data, begins)
     if (length < 0).any():
         raise ValueError("a record of negative length")
@@ -337,13 +384,12 @@ def _guess(data: NDArray[np.uint8], firsts: Int64s, lasts: Int64s, counts: Int64
     return begins, ends
 
 
-def _walk(batches: Sequence[Packed], shifts: Int64s) -> Int64s:
-    """Where each record begins in the joined payloads, with its own length: from each to the next."""
+def _walk(data: NDArray[np.uint8], starts: Int64s, lasts: Int64s, counts: Sequence[int]) -> Int64s:
+    """Where each record begins, with its own length: from each to the next."""
     begins: list[int] = []
-    note = begins.append
-    for batch in batches:
-        payload, position = batch.payload, batch.start
-        for _ in range(batch.count):
+    note, payload = begins.append, data.data
+    for position, last, count in zip(starts.tolist(), lasts.tolist(), counts, strict=True):
+        for _ in range(count):
             note(position)
             # One and two byte lengths (records under 8 KiB) are spelt out.
             size = payload[position]
@@ -354,9 +400,9 @@ def _walk(batches: Sequence[Packed], shifts: Int64s) -> Int64s:
             else:
                 length, position = decode_varint(payload, position)
                 position += length
-        if position != len(payload):
-            raise ValueError(f"{batch.count} records end at byte {position} of {len(payload)}")
-    return np.asarray(np.array(begins, np.int64) + np.repeat(shifts, [batch.count for batch in batches]), np.int64)
+        if position != last:
+            raise ValueError(f"its {count} records end {position - last} bytes behind its end")
+    return np.array(begins, np.int64)
 
 
 def _varints(data: NDArray[np.uint8], at: Int64s) -> tuple[Int64s, Int64s]:

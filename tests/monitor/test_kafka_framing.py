@@ -203,7 +203,7 @@ def test_impossible_structure_behind_a_right_check_sum(tail: bytes) -> None:
 def test_a_bad_structure_is_parted_from_what_precedes_it() -> None:
     whole, end = v2({"codec": 0, "records": [(1, None, b"abc", [])], "gaps": [0]}, 0)
     good = read(batch_reader(), whole, 0, [], 0)[0]
-    bad = Packed(bytearray(b"\x08\0"), 0, 1, base_offset=end, base_ms=0, append_time=False, floor=0, next_offset=2)
+    bad = Packed(bytearray(b"\x08\0"), 0, 2, 1, base_offset=end, base_ms=0, append_time=False, floor=0, next_offset=2)
     with pytest.raises(CorruptRecordError):
         frame([*good, bad])
     before, fault = sound([*good, bad, *good])
