@@ -1,6 +1,6 @@
 """kafka-python's consumer with what `KafkaSource` needs beside it: why a connection failed, ends, options, quiet.
 
-Everything that touches inner parts of the library's network side is in this file.
+Everything that touches inner parts of the library's network side is in this file and in `answer`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import numpy as np
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
     AuthorizationError,
     IllegalSaslStateError,
     KafkaConfigurationError,
-    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     SaslAuthenticationFailedError,
@@ -31,20 +29,16 @@ from kafka.errors import (
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
-from kafka.protocol import parser
-from kafka.protocol.consumer import FetchResponse
 from kafka.protocol.metadata import MetadataRequest
-from kafka.protocol.schemas.fields.codecs.types import Bytes, UnsignedVarInt32
 
 from monitor.batch import Partition
 from monitor.errors import SourceError
+from monitor.sources.answer import receiver, stand_in
 from monitor.sources.unpack import bound_library
 
 _LOGGER: Final = logging.getLogger("driftd.source")
 
 REQUEST_SECONDS: Final = 5.0
-RECEIVE_BYTES: Final = 1 << 18
-"""So many at most before the library is given what came."""
 REFUSALS: Final = (
     AuthorizationError,
     SaslAuthenticationFailedError,
@@ -126,99 +120,6 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]  # the library has
         return transport
 
 
-def receiver(transport: Any) -> Callable[[], tuple[memoryview, KafkaConnectionError | None]]:
-    """Takes what has come from a socket, in large pieces, where the library takes 4 KiB at a time.
-
-    What belongs to a long answer goes straight to its place, but for the end, by which the library notices that it is
-    there; all else always into the same memory, as the library copies it at once. A broker that refuses a login says so
-    and hangs up; the library would throw away what came with the hang-up.
-    """
-    buffer = memoryview(bytearray(RECEIVE_BYTES))
-
-    def received() -> tuple[memoryview, KafkaConnectionError | None]:
-        size, fault = 0, None
-        coming = getattr(getattr(transport._protocol, "parser", None), "_rbuffer", None)
-        answer = coming if isinstance(coming, Answer) else Answer(0)
-        while size < RECEIVE_BYTES:
-            straight = not size and len(answer.room) > RECEIVE_BYTES
-            room = answer.room[:-RECEIVE_BYTES] if straight else buffer[size:]
-            try:
-                more = transport._sock.recv_into(room)
-            except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                break
-            except OSError as error:
-                fault = KafkaConnectionError(error)
-                break
-            if not more:
-                fault = KafkaConnectionError("socket disconnected")
-                break
-            if straight:
-                answer.seek(answer.tell() + more)
-            else:
-                size += more
-        return buffer[:size], None if size else fault
-
-    return received
-
-
-class Answer:
-    """A broker's answer while it comes in, in the place of the library's own class, which copies it four times more."""
-
-    def __init__(self, size: int) -> None:
-        self._bytes = memoryview(np.empty(size, np.uint8).data)
-        self._at = 0
-
-    def __len__(self) -> int:
-        return len(self._bytes)
-
-    def read(self, size: int | None = None) -> bytes | memoryview:
-        """The next bytes; all that are left are not copied."""
-        begin, self._at = self._at, min(len(self._bytes), self._at + (len(self._bytes) if size is None else size))
-        found = self._bytes[begin : self._at]
-        return found if size is None else bytes(found)
-
-    @property
-    def room(self) -> memoryview:
-        """Where the bytes go that are still to come."""
-        return self._bytes[self._at :]
-
-    def write(self, data: bytes | memoryview) -> None:
-        """The next bytes have come."""
-        self._bytes[self._at : self._at + len(data)] = data
-        self._at += len(data)
-
-    def seek(self, at: int) -> None:
-        """Go on at this place."""
-        self._at = at
-
-    def tell(self) -> int:
-        """The place that is next."""
-        return self._at
-
-
-class _Uncopied(Bytes):  # type: ignore[misc]  # the library has no types
-    """Records within an answer, as a view of it; the library's own class copies them."""
-
-    @classmethod
-    def emit_decode_from(cls, ctx: Any, var_name: str, indent: str, compact: bool = False) -> None:
-        """Writes the Python that reads them, as the library does for each type."""
-        size = ctx.next_var("size")
-        if compact:
-            UnsignedVarInt32.emit_decode_from(ctx, size, indent)
-            ctx.emit(indent, f"{size} -= 1")
-        else:
-            ctx.emit(indent, f"{size} = unpack_from('>i', data, pos)[0]")
-            ctx.emit(indent, "pos += 4")
-        ctx.emit(indent, f"{var_name} = data[pos : pos + {size}] if {size} >= 0 else None")
-        ctx.emit(indent, f"pos += max(0, {size})")
-
-
-def _leave_records_in_place() -> None:
-    """All that is fetched from now on."""
-    partitions = FetchResponse._struct.fields["responses"].array_of.fields["partitions"]
-    partitions.array_of.fields["records"]._type = _Uncopied
-
-
 class Client:
     """A connected consumer, with the facts its public face only gives by a request or an endless wait.
 
@@ -231,8 +132,7 @@ class Client:
 
     def __init__(self, options: Mapping[str, Any], connect_seconds: float, reader: type | None) -> None:
         bound_library()
-        parser.KafkaBytes = Answer
-        _leave_records_in_place()
+        stand_in()
         self.consumer, self._manager = _connected(partial(KafkaConsumer, **options), connect_seconds)
         self.log_ids: Mapping[str, str] = {}
         self._manager.cluster.add_listener(self._note_logs)

@@ -15,13 +15,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from kafka.errors import CorruptRecordError, KafkaError
 from kafka.protocol.consumer import IsolationLevel
-from kafka.record.default_records import DefaultRecordBatch
-from kafka.record.memory_records import MemoryRecords
 from kafka.record.util import decode_varint
 from numpy.typing import NDArray
 
 from monitor.batch import NO_TIME, Int64s, Value
 from monitor.slices import Slices
+from monitor.sources.answer import Batches
 from monitor.sources.unpack import TooLarge, unpacked
 
 _LOGGER: Final = logging.getLogger("driftd.source")
@@ -83,34 +82,6 @@ class Refused:
 
 
 Piece = Packed | Loose | Refused
-
-
-class Batches(MemoryRecords):  # type: ignore[misc]  # the library has no types
-    """A partition's batches in one answer, left where they lie; the library's own copies each."""
-
-    __slots__ = ()
-
-    def __init__(self, answer: bytes | bytearray | memoryview) -> None:
-        whole = memoryview(answer)
-        super().__init__(memoryview(bytearray(whole)) if whole.readonly else whole)
-
-    def next_batch(self) -> Any:
-        """The next one; None at the end."""
-        batch, end = self._next_slice, self._pos
-        if batch is None or len(batch) < Batch.HEADER_STRUCT.size or not 2 <= batch[self.MAGIC_OFFSET] < 0x80:
-            return super().next_batch()
-        self._cache_next()
-        return Batch(self._buffer, end - len(batch), end)
-
-
-class Batch(DefaultRecordBatch):  # type: ignore[misc]
-    """A batch of today's format that begins and ends so in the answer."""
-
-    __slots__ = ("answer", "begin")
-
-    def __init__(self, answer: memoryview, begin: int, end: int) -> None:
-        super().__init__(answer[begin : begin + self.HEADER_STRUCT.size])
-        self._buffer, self.answer, self.begin = answer[begin:end], answer, begin
 
 
 class Unpacking:
@@ -351,9 +322,7 @@ def _together(batches: Sequence[Packed]) -> tuple[memoryview, Int64s, Int64s]:
     return memoryview(joined), ends - (lasts - starts), ends
 
 
-def _borders(
-    data: NDArray[np.uint8], starts: Int64s, lasts: Int64s, counts: Sequence[int]
-) -> tuple[Int64s, Int64s]:
+def _borders(data: NDArray[np.uint8], starts: Int64s, lasts: Int64s, counts: Sequence[int]) -> tuple[Int64s, Int64s]:
     """Where each record ends in the batches' memory, and where it goes on behind its own length."""
     guessed = _guess(data, starts, lasts, np.cumsum(counts))
     if guessed is not None:
@@ -388,7 +357,8 @@ def _walk(data: NDArray[np.uint8], starts: Int64s, lasts: Int64s, counts: Sequen
     """Where each record begins, with its own length: from each to the next."""
     begins: list[int] = []
     note, payload = begins.append, data.data
-    for position, last, count in zip(starts.tolist(), lasts.tolist(), counts, strict=True):
+    for start, last, count in zip(starts.tolist(), lasts.tolist(), counts, strict=True):
+        position = start
         for _ in range(count):
             note(position)
             # One and two byte lengths (records under 8 KiB) are spelt out.

@@ -7,15 +7,19 @@ import socket
 import struct
 from contextlib import closing, nullcontext
 from types import SimpleNamespace
+from uuid import UUID
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka.errors import KafkaConnectionError
 from kafka.protocol import parser as protocol
+from kafka.protocol.consumer import FetchResponse
 from kafka.protocol.frame import KafkaBytes
+from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
-from monitor.sources.kafkaclient import RECEIVE_BYTES, Answer, receiver
+from monitor.sources.answer import RECEIVE_BYTES, Answer, Batches, receiver, stand_in
 
 
 @given(st.lists(st.binary(max_size=40), max_size=6), st.lists(st.integers(0, 30), max_size=8), st.integers(0, 60))
@@ -62,3 +66,51 @@ def test_what_comes_in_any_pieces_is_the_answer_and_no_byte_of_the_next(
                 break
     assert taken == answers
     ours.close()
+
+
+@pytest.mark.parametrize("version", [0, 4, 11, 12, FetchResponse.max_version])
+def test_records_are_left_where_the_answer_has_them(monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    """With and without compact sizes; what there is none of stays none, and what follows is found behind it."""
+    monkeypatch.setattr(FetchResponse._struct, "_compiled_encoders", {})
+    stand_in()
+    several = (b"abc" * 50_000, None, b"", b"z")
+    partition, topic = FetchResponse.FetchableTopicResponse.PartitionData, FetchResponse.FetchableTopicResponse
+    partitions = [
+        partition(
+            version=version, partition_index=number, error_code=0, high_watermark=number, last_stable_offset=7,
+            log_start_offset=0, aborted_transactions=None, preferred_read_replica=-1, records=records,
+        )
+        for number, records in enumerate(several)
+    ]  # fmt: skip
+    responses = [topic(version=version, topic="t", topic_id=UUID(int=5), partitions=partitions)]
+    sent = FetchResponse(version=version, throttle_time_ms=0, error_code=0, session_id=0, responses=responses)
+    answer = np.frombuffer(sent.encode(), np.uint8)
+    taken = FetchResponse.decode(memoryview(answer), version=version).responses[0].partitions
+    assert [(part.partition_index, part.high_watermark, part.records) for part in taken] == [
+        (number, number, records) for number, records in enumerate(several)
+    ]
+    assert np.shares_memory(np.frombuffer(taken[0].records, np.uint8), answer)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 9)), max_size=5), st.integers(0, 90))
+def test_batches_left_in_place_are_the_librarys_own(kinds: list[tuple[int, int]], cut: int) -> None:
+    """Of every format, and where the last one is not all there, as brokers send it."""
+    data, offset = bytearray(), 0
+    for magic, n_records in kinds:
+        builder = MemoryRecordsBuilder(magic, 0, 1 << 20, offset=offset)
+        for n in range(n_records):
+            builder.append(1_700_000_000_000 + n, None, b"v" * n)
+        builder.close()
+        data += builder.buffer()
+        offset += n_records
+    data = data[: max(0, len(data) - cut)]
+    ours, theirs = Batches(data), MemoryRecords(bytes(data))
+    while (batch := theirs.next_batch()) is not None:
+        mine = ours.next_batch()
+        assert mine.validate_crc() == batch.validate_crc() is True
+        assert (mine.magic, mine.base_offset, mine.size_in_bytes) == (
+            batch.magic, batch.base_offset, batch.size_in_bytes,
+        )  # fmt: skip
+        assert [(record.offset, record.value) for record in mine] == [(each.offset, each.value) for each in batch]
+    assert ours.next_batch() is None
+    assert ours.valid_bytes() == theirs.valid_bytes()
