@@ -7,6 +7,7 @@ goes through `out`; with --json it prints one JSON document and nothing else on 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-out = Console()
+_WIDTH: Final = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1_000  # nothing is broken for a pipe
+out = Console(width=_WIDTH)
 err = Console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]

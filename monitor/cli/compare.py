@@ -13,6 +13,7 @@ from monitor.cli import AsJson, app, out, print_json
 from monitor.decision import Outcome
 from monitor.mistakes import nearest
 from monitor.sources.tables import read
+from monitor.table import opened
 
 
 @app.command("compare", epilog="Example: driftd compare train.parquet this-week.parquet --fail-on-drift")
@@ -35,7 +36,7 @@ def compare_files(
     from monitor.compare import column_names, compare, summary, table
 
     detectors = _known(detector or DETECTORS, DETECTORS, "detector")
-    before, after = read([reference]), read([current])
+    before, after = opened(read([reference])), opened(read([current]))
     columns = _known(column, column_names(before, after), "column") if column else None
     comparison = compare(before, after, detectors, columns)
     if json:

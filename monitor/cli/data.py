@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from monitor import __version__
+from monitor.choice import choose
 from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen_model, err, out, print_json, read_config
-from monitor.config import Model
 from monitor.describe import several
-from monitor.errors import ReferenceFault
 from monitor.reference import facts, kinds_of, seal, slicing, unseal, with_loss
 from monitor.sources.tables import read
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 reference_app = typer.Typer(help="Seal reference data; show what is in it.", no_args_is_help=True)
 app.add_typer(reference_app, name="reference")
@@ -49,14 +45,20 @@ def reference_build(
     """Seal reference data where the model's `reference` key points."""
     checked = read_config(config)
     chosen = chosen_model(checked, config, model)
-    rows = read(files)
-    frame = _watched(rows, chosen)
-    kinds = kinds_of(frame, {name: column.kind for name, column in chosen.columns.items() if column.kind})
-    frame, kinds, error_of = with_loss(frame, kinds, rows, chosen)
-    sealed = seal(
-        frame, kinds, config.parent / chosen.reference, slicing(rows, chosen, checked.state.sample_rows), error_of
+    choice = choose(read(files), chosen)
+    for what, columns in (("left out", choice.left_out), ("not in the files", choice.absent)):
+        for why in dict.fromkeys(columns.values()):
+            names = ", ".join(name for name, own in columns.items() if own == why)
+            out.print(f"{what}: {names} ({why})", markup=False, highlight=False)
+    kinds = kinds_of(choice.watched, {name: column.kind for name, column in chosen.columns.items() if column.kind})
+    frame, kinds, error_of = with_loss(choice.watched, kinds, choice.rows, chosen)
+    cuts = slicing(choice.rows, chosen, checked.state.sample_rows)
+    sealed = seal(frame, kinds, config.parent / chosen.reference, cuts, error_of)
+    out.print(
+        f"sealed {several(sealed.profile.n_rows, 'row')}, {several(len(kinds), 'column')} as {sealed.id[:12]} "
+        f"in {chosen.reference}",
+        highlight=False,
     )
-    out.print(f"sealed {sealed.profile.n_rows} rows, {len(kinds)} columns as {sealed.id[:12]} in {chosen.reference}")
 
 
 @reference_app.command("show", epilog="Example: driftd reference show references/credit")
@@ -66,7 +68,9 @@ def reference_show(directory: Path, *, json: AsJson = False) -> None:
     if json:
         print_json(known)
         return
-    table = Table("column", "kind", "cells", "missing", box=None, title=f"{known.id[:12]}: {known.n_rows} rows")
+    table = Table(
+        "column", "kind", "cells", "missing", box=None, title=f"{known.id[:12]}: {several(known.n_rows, 'row')}"
+    )
     for i, (name, kind) in enumerate(known.columns.items()):
         column = reference.bins.columns[i]
         table.add_row(name, kind, str(column.n_regular), f"{reference.profile.counts[i, 0] / known.n_rows:.2%}")
@@ -120,16 +124,3 @@ def replay_files(
 def version() -> None:
     """Print driftd's version."""
     out.print(__version__)
-
-
-def _watched(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
-    """The columns that drift is looked for in: not the id, the time and the label."""
-    fields = model.fields
-    apart = {name for name in (fields.id, fields.timestamp, fields.label) if name}
-    if isinstance(fields.features, tuple):
-        wanted = {*fields.features, *(name for name in (fields.prediction, fields.score) if name)}
-        absent = sorted(wanted - set(frame.columns))
-        if absent:
-            raise ReferenceFault(f"found no column {', '.join(absent)}; the files have: {', '.join(frame.columns)}")
-        return frame[[name for name in frame.columns if name in wanted]]
-    return frame.drop(columns=[name for name in frame.columns if name in apart])

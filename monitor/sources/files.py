@@ -6,7 +6,7 @@ decoder like the records of a topic; Parquet and CSV hold columns already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,7 @@ import numpy as np
 from monitor.batch import NO_TIME, Batch, Partition, Records, Reject
 from monitor.decode import Layout
 from monitor.errors import SourceError
-from monitor.table import counted, identities, times
+from monitor.table import counted, identities, opened, times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,17 +54,27 @@ def _tables(frames: Iterator[pd.DataFrame], file: Path, layout: Layout) -> Itera
     dotted = {".".join(path): name for name, path in zip(layout.bins.names, layout.paths, strict=True)}
     moved = {path: name for path, name in dotted.items() if path not in {name, label}}
     identity = None if layout.id is None else ".".join(layout.id)
-    for frame in frames:
+    for flat in frames:
+        frame = opened(flat)
         numbers, cells = counted(_named(frame, moved), layout.bins, label)
         offsets = np.arange(offset, offset + len(frame), dtype=np.int64)
         offset += len(frame)
         time_ms = times(frame[stamp]) if stamp in frame else np.full(len(frame), NO_TIME)
         known = {*layout.bins.names, *layout.ignored, *moved, stamp, identity}
         keys = identities(frame[identity]) if identity in frame else np.zeros(0, np.uint64)
-        unknown = tuple((0, str(name)) for name in frame.columns if name not in known) if len(frame) else ()
+        unknown = tuple((0, name) for name in _strangers(flat, frame, layout, known)) if len(frame) else ()
         inspected = np.zeros(min(len(frame), 1), np.int64)
         at = Partition(str(file), 0)
         yield _timed(Batch(at, offsets, time_ms, numbers, cells, offset, (), inspected, unknown, keys), layout)
+
+
+def _strangers(flat: pd.DataFrame, frame: pd.DataFrame, layout: Layout, known: Set[str | None]) -> Iterator[str]:
+    """Features that nobody knows: columns of the file as it came, and members of the features' object."""
+    inner = "".join(f"{key}." for key in layout.features)
+    for name in map(str, frame.columns):
+        own = name.removeprefix(inner)
+        if (name in flat or own != name) and not {name, own} & known:
+            yield own
 
 
 def _named(frame: pd.DataFrame, moved: Mapping[str, str]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from monitor.errors import SourceError
+from monitor.table import column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,16 +104,7 @@ def _json_lines(file: Path) -> tuple[pd.DataFrame, list[str]]:
         count = "1 line is" if len(bad) == 1 else f"{len(bad)} lines are"
         raise ValueError(f"{count} not a JSON object; {bad[0]}")
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return pd.DataFrame({name: _column([row.get(name) for row in rows]) for name in names}), names
-
-
-def _column(values: list[Any]) -> pd.Series:
-    import pandas as pd
-
-    try:
-        return pd.Series(values)
-    except OverflowError:  # an integer beyond any float among floats
-        return pd.Series(values, dtype=object)
+    return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names}), names
 
 
 READERS: Final[dict[str, Callable[[Path], tuple[pd.DataFrame, list[str]]]]] = {

@@ -211,7 +211,8 @@ def test_only_what_is_asked_for_is_computed_in_the_order_of_the_question(tmp_pat
     ]
 
 
-def test_people_see_the_worst_first_within_80_columns(tmp_path: Path):
+def test_people_see_the_worst_first_within_their_terminals_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
     table(2_000, 1).assign(gone=1, **{"a name that is far too long for any table " * 3: 0}).to_csv(tmp_path / "a.csv")
     table(2_000, 2, 0.6).to_csv(tmp_path / "b.csv")
     lines = driftd(tmp_path / "a.csv", tmp_path / "b.csv").stdout.splitlines()
