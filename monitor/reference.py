@@ -35,7 +35,7 @@ from monitor.errors import ReferenceFault
 from monitor.frozen import checked, unchecked
 from monitor.loss import LOSS
 from monitor.rowsample import TAUGHT_SHARE, RowSample, affordable, lots, taught
-from monitor.table import counted, errors, is_numeric, numbers, times, word_counts
+from monitor.table import counted, errors, is_numeric, numbers, storable, times, word_counts
 from monitor.window import WHOLE, Segments
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def seal(
     laws = Laws.of(profile)
     (directory / _LAWS).write_bytes(laws.to_bytes())
     (directory / _ROWS).write_bytes(kept.to_bytes())
-    _sample(frame[list(kinds)]).to_parquet(directory / "sample.parquet", index=False)
+    storable(_sample(frame[list(kinds)])).to_parquet(directory / "sample.parquet", index=False)
     columns = {name: str(kind) for name, kind in zip(bins.names, bins.kinds, strict=True)}
     facts = Facts(version=1, id=_content_id(directory), n_rows=profile.n_rows, columns=columns)
     (directory / _FACTS).write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))

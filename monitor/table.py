@@ -222,6 +222,20 @@ def identities(values: pd.Series) -> Keys:
     return np.array([*keys(texts), 0], np.uint64)[codes]
 
 
+def storable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table, with columns whose values Parquet cannot hold together, such as numbers among words, as text."""
+    import pyarrow as pa
+
+    kept = frame.copy(deep=False)
+    for place, values in enumerate(kept[name] for name in frame):
+        if values.dtype == object:
+            try:
+                pa.array(values, from_pandas=True)
+            except (pa.ArrowException, OverflowError):
+                kept.isetitem(place, values.map(str, na_action="ignore").to_numpy())
+    return kept
+
+
 def _cells(values: pd.Series, column: CategoricalColumn) -> Cells:
     """The cell of every value of a categorical column."""
     codes, texts = words(values)

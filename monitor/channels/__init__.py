@@ -192,6 +192,14 @@ def exactly_one(secret: str, file: str | None, env: str | None) -> None:
         raise ValueError(f"set exactly one of {secret}_file and {secret}_env; {found} set")
 
 
+def password_of(user: str | None, file: str | None, env: str | None) -> None:
+    """ValueError unless a user has exactly one of password_file and password_env, and nobody else has either."""
+    if user is not None:
+        exactly_one("password", file, env)
+    elif file is not None or env is not None:
+        raise ValueError("user: is required with a password")
+
+
 Kind = TypeVar("Kind", bound=BaseModel)
 
 

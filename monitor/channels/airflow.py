@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 from urllib.parse import quote
@@ -15,11 +14,11 @@ from urllib.parse import quote
 import msgspec
 from pydantic import BaseModel, Field, model_validator
 
-from monitor.channels import TOOLS, Outcome, Refused, Retry, Secret, Sent, Tools, exactly_one, own, word
+from monitor.channels import TOOLS, Outcome, Refused, Retry, Secret, Sent, Tools, exactly_one, own, password_of, word
 from monitor.channels.evidence import fitted
-from monitor.channels.http import Answer, HttpOptions, Request, failed
+from monitor.channels.http import Answer, HttpOptions, Request, basic, failed
 from monitor.channels.job import JobChannel
-from monitor.message import RetrainBody
+from monitor.message import Notice, RetrainBody
 
 N_BYTES: Final = 60_000
 
@@ -41,13 +40,10 @@ class AirflowOptions(HttpOptions):
     @model_validator(mode="after")
     def _check(self) -> AirflowOptions:
         self.checked(url=self.url)
+        password_of(self.user, self.password_file, self.password_env)
         if self.user is None:
             exactly_one("token", self.token_file, self.token_env)
-            if self.password_file is not None or self.password_env is not None:
-                raise ValueError("user: is required with a password")
-            return self
-        exactly_one("password", self.password_file, self.password_env)
-        if self.token_file is not None or self.token_env is not None:
+        elif self.token_file is not None or self.token_env is not None:
             raise ValueError("set a user with its password, or a token; both are set")
         return self
 
@@ -65,7 +61,7 @@ class AirflowChannel(JobChannel):
         self._password = Secret(secrets.get("password", ""))
         self._token = word(secrets, "token") if self._options.user is None else Secret()
 
-    def request(self, body: RetrainBody) -> Request:
+    def call(self, body: RetrainBody) -> Request:
         document: dict[str, object] = {
             "dag_run_id": run_id(body.trigger),
             "conf": msgspec.to_builtins(fitted(body, N_BYTES)),
@@ -90,14 +86,16 @@ class AirflowChannel(JobChannel):
             return Refused(f"HTTP {answer.status} without a run: this is not Airflow's API")
         return Sent()
 
-    def _start(self, body: RetrainBody) -> Outcome:
+    def _deliver(self, notice: Notice) -> Outcome:
         asks_for_token = self._options.user is not None and self._options.version == 3
         fault = self._log_in() if asks_for_token and not self._token else None
-        outcome = fault or super()._start(body)
+        outcome = fault or super()._deliver(notice)
         if asks_for_token and fault is None and isinstance(outcome, Refused) and "401" in outcome.reason:
             # The token has run out since it was given.
-            outcome = self._log_in() or super()._start(body)
-        return Sent(run_id(body.trigger)) if isinstance(outcome, Sent) else outcome
+            outcome = self._log_in() or super()._deliver(notice)
+        if isinstance(outcome, Sent) and isinstance(notice.body, RetrainBody):
+            return Sent(run_id(notice.body.trigger))
+        return outcome
 
     def _log_in(self) -> Retry | Refused | None:
         """Get a token of Airflow 3; what went wrong, if anything."""
@@ -120,8 +118,7 @@ class AirflowChannel(JobChannel):
 
     def _authorization(self) -> str:
         if self._options.user is not None and self._options.version == 2:
-            login = f"{self._options.user}:{self._password}"
-            return f"Basic {b64encode(login.encode()).decode()}"
+            return basic(self._options.user, self._password)
         return f"Bearer {self._token}"
 
 

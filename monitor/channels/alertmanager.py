@@ -7,7 +7,6 @@ Instances that form a cluster each want every alert; give each a channel of its 
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import ClassVar, Final
@@ -16,8 +15,8 @@ import msgspec
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from monitor.batch import Severity
-from monitor.channels import TOOLS, Secret, Tools, exactly_one, own, word, words
-from monitor.channels.http import HttpChannel, HttpOptions, Request
+from monitor.channels import TOOLS, Secret, Tools, own, password_of, word, words
+from monitor.channels.http import HttpChannel, HttpOptions, Request, basic
 from monitor.channels.mask import readable
 from monitor.config import DurationMs
 from monitor.message import AlertBody, Body, Notice, Purpose
@@ -54,10 +53,7 @@ class AlertmanagerOptions(HttpOptions):
     @model_validator(mode="after")
     def _check(self) -> AlertmanagerOptions:
         self.checked(url=self.url)
-        if self.user is not None:
-            exactly_one("password", self.password_file, self.password_env)
-        elif self.password_file is not None or self.password_env is not None:
-            raise ValueError("user: is required with a password")
+        password_of(self.user, self.password_file, self.password_env)
         return self
 
 
@@ -93,8 +89,7 @@ class AlertmanagerChannel(HttpChannel):
         ]
         headers = {"content-type": "application/json"}
         if self._options.user is not None:
-            login = b64encode(f"{self._options.user}:{self._password}".encode()).decode()
-            headers["authorization"] = f"Basic {login}"
+            headers["authorization"] = basic(self._options.user, self._password)
         return Request(f"{self._options.url.rstrip('/')}/api/v2/alerts", msgspec.json.encode(alerts), headers)
 
     def _labels(self, notice: Notice, severity: Severity) -> dict[str, str]:

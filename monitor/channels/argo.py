@@ -44,6 +44,6 @@ class ArgoChannel(JobChannel):
         self._url = own(options, ArgoOptions).url
         self._token = word(secrets, "token")
 
-    def request(self, body: RetrainBody) -> Request:
+    def call(self, body: RetrainBody) -> Request:
         headers = {"content-type": "application/json", "authorization": f"Bearer {self._token}"}
         return Request(self._url, encode(fitted(body, N_BYTES)), headers)

@@ -5,18 +5,17 @@ Azure knows no repeats: let the pipeline look for another run with the same trig
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 import msgspec
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from monitor.channels import TOOLS, Outcome, Refused, Sent, Tools, exactly_one, own, word
-from monitor.channels.http import Answer, HttpOptions, Request, failed
-from monitor.channels.job import PARAMETERS, JobChannel, parameters
+from monitor.channels.http import Answer, HttpOptions, Request, basic, failed
+from monitor.channels.job import PARAMETERS, JobChannel, Parameters, parameters
 from monitor.message import Notice, RetrainBody
 
 N_BYTES: Final = 30_000
@@ -30,7 +29,7 @@ class AzureDevOpsOptions(HttpOptions):
     project: str = Field(min_length=1, description="The project.")
     pipeline: int = Field(gt=0, description="The pipeline's id, as its address shows it.")
     branch: str = Field(default="main", min_length=1, description="Branch on which the pipeline runs.")
-    parameters: tuple[str, ...] = Field(
+    parameters: Parameters = Field(
         default=("trigger_id", "model", "evidence"),
         description=f"The template parameters that the pipeline declares, out of: {', '.join(PARAMETERS)}.",
     )
@@ -39,13 +38,6 @@ class AzureDevOpsOptions(HttpOptions):
     )
     token_env: str | None = Field(default=None, description="Environment variable with that token.")
     url: str = Field(default="https://dev.azure.com", description="Where Azure DevOps is.")
-
-    @field_validator("parameters")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(names) - set(PARAMETERS)):
-            raise ValueError(f"no such parameter {unknown[0]!r}; known: {', '.join(PARAMETERS)}")
-        return names
 
     @model_validator(mode="after")
     def _check(self) -> AzureDevOpsOptions:
@@ -65,7 +57,7 @@ class AzureDevOpsChannel(JobChannel):
         self._options = own(options, AzureDevOpsOptions)
         self._token = word(secrets, "token")
 
-    def request(self, body: RetrainBody) -> Request:
+    def call(self, body: RetrainBody) -> Request:
         options = self._options
         given = parameters(body, N_BYTES)
         document = {
@@ -74,8 +66,7 @@ class AzureDevOpsChannel(JobChannel):
         }
         place = f"{quote(options.organization, safe='')}/{quote(options.project, safe='')}"
         url = f"{options.url.rstrip('/')}/{place}/_apis/pipelines/{options.pipeline}/runs?api-version=7.1"
-        login = b64encode(f":{self._token}".encode()).decode()
-        headers = {"content-type": "application/json", "authorization": f"Basic {login}"}
+        headers = {"content-type": "application/json", "authorization": basic("", self._token)}
         return Request(url, msgspec.json.encode(document), headers)
 
     def outcome(self, answer: Answer) -> Outcome:
@@ -91,9 +82,7 @@ class AzureDevOpsChannel(JobChannel):
 
     def rehearse(self, notice: Notice) -> Outcome | None:
         """Azure reads the pipeline and its parameters, and starts nothing."""
-        if not isinstance(notice.body, RetrainBody):
-            return None
-        request = self.request(notice.body)
+        request = self.request(notice)
         document = msgspec.json.decode(request.body) | {"previewRun": True}
         answer = self._http.ask(replace(request, body=msgspec.json.encode(document)))
         if not isinstance(answer, Answer):

@@ -22,16 +22,7 @@ from typing import ClassVar, Final
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from monitor.channels import (
-    TOOLS,
-    Attempt,
-    Channel,
-    Outcome,
-    Tools,
-    exactly_one,
-    own,
-    words,
-)
+from monitor.channels import TOOLS, Attempt, Channel, Outcome, Tools, own, password_of, words
 from monitor.channels.http import trust
 from monitor.channels.mask import readable
 from monitor.channels.smtp import PORTS, Delivery, Security, Server
@@ -81,12 +72,9 @@ class EmailOptions(BaseModel):
             raise ValueError(
                 "security = none can be read and changed on the way; set allow_plain = true if it is meant"
             )
-        if self.user is not None:
-            exactly_one("password", self.password_file, self.password_env)
-            if self.security == "none":
-                raise ValueError("a password does not go over a connection with security = none")
-        elif self.password_file is not None or self.password_env is not None:
-            raise ValueError("user: is required with a password")
+        password_of(self.user, self.password_file, self.password_env)
+        if self.user is not None and self.security == "none":
+            raise ValueError("a password does not go over a connection with security = none")
         return self
 
 
@@ -161,7 +149,7 @@ class EmailChannel(Channel):
 
 def subject(body: Body) -> str:
     """The same for every message of an incident: some mail programs make threads of equal subjects."""
-    if isinstance(body, AlertBody) and body.change == "digest":
+    if words.is_digest(body):
         return readable(words.headline(body))[:150]
     test = "TEST " if body.test else ""
     return readable(f"[driftd] {test}{body.model[:60]}: incident {body.incident[:80]}")
@@ -175,7 +163,7 @@ def text(body: Body, link: str = "") -> str:
         for column in body.columns
     ]
     return "\n".join(
-        [words.headline(body), "", *_about(body), "", *columns, "", *_facts(body), *([link] if link else [])]
+        [words.headline(body), "", *words.story(body), "", *columns, "", *_facts(body), *([link] if link else [])]
     )
 
 
@@ -190,7 +178,7 @@ def html(body: Body, link: str = "", *, picture: bool = False) -> str:
     image = '<p><img src="cid:picture" alt="The worst columns, reference against current" width="700"></p>'
     parts = [
         f"<h3>{escape(words.headline(body))}</h3>",
-        *(f"<p>{escape(line)}</p>" for line in _about(body)),
+        *(f"<p>{escape(line)}</p>" for line in words.story(body)),
         f"<table cellpadding=6><tr>{head}</tr>{rows}</table>" if rows else "",
         image if picture else "",
         f"<p><small>{'<br>'.join(map(escape, _facts(body)))}</small></p>",
@@ -199,12 +187,8 @@ def html(body: Body, link: str = "", *, picture: bool = False) -> str:
     return f"<html><body>{''.join(parts)}</body></html>"
 
 
-def _about(body: Body) -> list[str]:
-    return words.lines(body) if isinstance(body, AlertBody) and body.change == "digest" else [words.about(body)]
-
-
 def _facts(body: Body) -> list[str]:
-    if isinstance(body, AlertBody) and body.change == "digest":
+    if words.is_digest(body):
         return []
     facts = [words.window(body.window), f"Reference {words.reference(body)}", f"Incident {body.incident}"]
     if isinstance(body, RetrainBody):

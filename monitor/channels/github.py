@@ -10,12 +10,12 @@ from typing import ClassVar, Final
 from urllib.parse import quote
 
 import msgspec
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from monitor.channels import TOOLS, Outcome, Retry, Sent, Tools, exactly_one, own, word
 from monitor.channels.evidence import fitted
 from monitor.channels.http import Answer, HttpOptions, Request, failed, seconds_asked
-from monitor.channels.job import PARAMETERS, JobChannel, parameters
+from monitor.channels.job import PARAMETERS, JobChannel, Parameters, parameters
 from monitor.message import RetrainBody
 
 N_INPUT_BYTES: Final = 30_000
@@ -34,7 +34,7 @@ class GitHubOptions(HttpOptions):
         "event is sent, whose workflow stands on the default branch.",
     )
     ref: str = Field(default="main", min_length=1, description="Branch or tag on which the workflow runs.")
-    inputs: tuple[str, ...] = Field(
+    inputs: Parameters = Field(
         default=("trigger_id", "model", "evidence"),
         max_length=10,
         description=f"The inputs that the workflow declares, out of: {', '.join(PARAMETERS)}.",
@@ -57,13 +57,6 @@ class GitHubOptions(HttpOptions):
         default="2026-03-10", pattern=r"^\d{4}-\d\d-\d\d$", description="Version of the API to ask for."
     )
 
-    @field_validator("inputs")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(names) - set(PARAMETERS)):
-            raise ValueError(f"no such input {unknown[0]!r}; known: {', '.join(PARAMETERS)}")
-        return names
-
     @model_validator(mode="after")
     def _check(self) -> GitHubOptions:
         exactly_one("token", self.token_file, self.token_env)
@@ -82,7 +75,7 @@ class GitHubChannel(JobChannel):
         self._options = own(options, GitHubOptions)
         self._token = word(secrets, "token")
 
-    def request(self, body: RetrainBody) -> Request:
+    def call(self, body: RetrainBody) -> Request:
         options = self._options
         base = f"{options.api_url.rstrip('/')}/repos/{options.repository}"
         if options.workflow is None:

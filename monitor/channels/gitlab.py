@@ -48,7 +48,7 @@ class GitLabChannel(JobChannel):
         self._options = own(options, GitLabOptions)
         self._token = word(secrets, "token")
 
-    def request(self, body: RetrainBody) -> Request:
+    def call(self, body: RetrainBody) -> Request:
         options = self._options
         given = parameters(body, N_BYTES)
         variables = {"TRIGGER_ID": given.pop("trigger_id")}

@@ -14,6 +14,7 @@ import math
 import ssl
 import time
 from abc import abstractmethod
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -25,7 +26,7 @@ import certifi
 import httpcore
 from pydantic import BaseModel, ConfigDict, Field
 
-from monitor.channels import TOOLS, Attempt, Channel, Outcome, Refused, Retry, Sent, Tools, own
+from monitor.channels import TOOLS, Attempt, Channel, Outcome, Refused, Retry, Secret, Sent, Tools, own, word
 from monitor.channels.address import checked_url, forbidden, reach
 from monitor.channels.mask import forms, readable
 from monitor.message import Notice
@@ -66,6 +67,21 @@ class HttpOptions(BaseModel):
                 checked_url(url, self.allow_http, self.allow_private)
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from None
+
+
+def secret_url(secrets: Mapping[str, str], name: str, options: HttpOptions) -> Secret:
+    """The URL that is the secret of that name. ValueError, which never quotes it, when it may not be called."""
+    url = word(secrets, name)
+    try:
+        checked_url(url, options.allow_http, options.allow_private)
+    except ValueError:
+        raise ValueError(f"{name}: what {name}_file or {name}_env holds is not a URL that may be called") from None
+    return url
+
+
+def basic(user: str, password: str) -> str:
+    """The header `authorization` of a user with a password."""
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +333,9 @@ class HttpChannel(Channel):
     def send(self, notice: Notice, attempt: Attempt) -> Outcome:
         if notice.purpose not in self.purposes:
             return Refused(f"a {self.kind} channel takes no {notice.purpose} notices")
+        return self._deliver(notice)
+
+    def _deliver(self, notice: Notice) -> Outcome:
         answer = self._http.ask(self.request(notice))
         return self.outcome(answer) if isinstance(answer, Answer) else answer
 

@@ -5,7 +5,6 @@ The job declares the parameters that it wants to see; Jenkins drops the others. 
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import ClassVar, Final
 from urllib.parse import quote, urlencode
@@ -13,7 +12,7 @@ from urllib.parse import quote, urlencode
 from pydantic import BaseModel, Field, model_validator
 
 from monitor.channels import TOOLS, Outcome, Refused, Sent, Tools, exactly_one, own, word
-from monitor.channels.http import Answer, HttpOptions, Request, failed
+from monitor.channels.http import Answer, HttpOptions, Request, basic, failed
 from monitor.channels.job import JobChannel, parameters
 from monitor.channels.mask import readable
 from monitor.message import RetrainBody
@@ -50,12 +49,12 @@ class JenkinsChannel(JobChannel):
         self._options = own(options, JenkinsOptions)
         self._token = word(secrets, "token")
 
-    def request(self, body: RetrainBody) -> Request:
+    def call(self, body: RetrainBody) -> Request:
         options = self._options
         path = "".join(f"/job/{quote(part, safe='')}" for part in options.job.strip("/").split("/"))
         form = {f"DRIFTD_{name.upper()}": value for name, value in parameters(body, N_BYTES).items()}
-        login = b64encode(f"{options.user}:{self._token}".encode()).decode()
-        headers = {"content-type": "application/x-www-form-urlencoded", "authorization": f"Basic {login}"}
+        login = basic(options.user, self._token)
+        headers = {"content-type": "application/x-www-form-urlencoded", "authorization": login}
         return Request(f"{options.url.rstrip('/')}{path}/buildWithParameters", urlencode(form).encode(), headers)
 
     def outcome(self, answer: Answer) -> Outcome:

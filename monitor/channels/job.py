@@ -7,68 +7,59 @@ among the parameters, so that the job itself can tell.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Final
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar, Final
 
-from pydantic import BaseModel
+from pydantic import AfterValidator
 
-from monitor.channels import TOOLS, Attempt, Channel, Outcome, Refused, Sent, Tools, own
 from monitor.channels.evidence import fitted
-from monitor.channels.http import Answer, Http, HttpOptions, Request, failed, shown
+from monitor.channels.http import HttpChannel, Request
 from monitor.channels.mask import readable
 from monitor.message import Notice, Purpose, RetrainBody, encode
 
-PARAMETERS: Final = (
-    "trigger_id", "model", "version", "incident", "reason", "reference", "config", "since", "window_start",
-    "window_end", "evidence",
-)  # fmt: skip
+_WORDS: Final[Mapping[str, Callable[[RetrainBody], str | None]]] = {
+    "trigger_id": lambda body: body.trigger,
+    "model": lambda body: body.model,
+    "version": lambda body: body.version,
+    "incident": lambda body: body.incident,
+    "reason": lambda body: readable(body.reason),
+    "reference": lambda body: body.reference,
+    "config": lambda body: body.config,
+    "since": lambda body: body.since,
+    "window_start": lambda body: body.window.start,
+    "window_end": lambda body: body.window.end,
+}
+PARAMETERS: Final = (*_WORDS, "evidence")
 """What `parameters` gives a job. evidence is the whole call as JSON."""
 
 
-class JobChannel(Channel):
-    """A channel for which every call to a job is one request; it takes nothing but such calls."""
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := sorted(set(names) - set(PARAMETERS)):
+        raise ValueError(f"no such parameter {unknown[0]!r}; known: {', '.join(PARAMETERS)}")
+    return names
+
+
+Parameters = Annotated[tuple[str, ...], AfterValidator(_known)]
+"""Names of parameters that a target declares."""
+
+
+class JobChannel(HttpChannel):
+    """A channel for which every call to a job is one request; it takes nothing but such calls. `outcome` is Sent with
+    what the target calls the run, "" where it does not say."""
 
     purposes: ClassVar[frozenset[Purpose]] = frozenset({Purpose.RETRAIN})
 
-    def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
-        self._http = Http(own(options, HttpOptions), secrets, tools)
-        self._clock = tools.clock
-
     @abstractmethod
-    def request(self, body: RetrainBody) -> Request:
+    def call(self, body: RetrainBody) -> Request:
         """The request that starts the job."""
 
-    def outcome(self, answer: Answer) -> Outcome:
-        """What the answer means; Sent with what the target calls the run, "" where it does not say."""
-        return failed(answer, self._clock()) or Sent()
-
-    def send(self, notice: Notice, attempt: Attempt) -> Outcome:
+    def request(self, notice: Notice) -> Request:
         if not isinstance(notice.body, RetrainBody):
-            return Refused(f"a {self.kind} channel starts retraining jobs and takes no {notice.purpose} notices")
-        return self._start(notice.body)
-
-    def _start(self, body: RetrainBody) -> Outcome:
-        answer = self._http.ask(self.request(body))
-        return self.outcome(answer) if isinstance(answer, Answer) else answer
-
-    def show(self, notice: Notice) -> str:
-        if not isinstance(notice.body, RetrainBody):
-            return f"nothing: a {self.kind} channel starts retraining jobs alone"
-        return shown(self.request(notice.body))
+            raise TypeError(f"a {self.kind} channel starts retraining jobs alone")
+        return self.call(notice.body)
 
 
 def parameters(body: RetrainBody, n_bytes: int) -> dict[str, str]:
     """The call as words for a job, `evidence` in at most so many bytes of JSON."""
-    return {
-        "trigger_id": body.trigger,
-        "model": body.model,
-        "version": body.version or "",
-        "incident": body.incident,
-        "reason": readable(body.reason),
-        "reference": body.reference,
-        "config": body.config,
-        "since": body.since or "",
-        "window_start": body.window.start or "",
-        "window_end": body.window.end or "",
-        "evidence": encode(fitted(body, n_bytes)).decode(),
-    }
+    found = {name: word(body) or "" for name, word in _WORDS.items()}
+    return {**found, "evidence": encode(fitted(body, n_bytes)).decode()}

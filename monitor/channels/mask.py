@@ -10,7 +10,12 @@ from urllib.parse import quote, quote_plus
 
 def readable(value: object) -> str:
     """Text of an answer as it may stand in a receipt or a reason: short, printable, one line."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(value))[:300]
+    return printable(str(value))[:300]
+
+
+def printable(text: str) -> str:
+    """The text with a blank in place of everything that cannot be printed."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def masked(text: str, secrets: Mapping[str, str]) -> str:

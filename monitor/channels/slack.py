@@ -23,15 +23,13 @@ from monitor.channels import (
     Channel,
     Outcome,
     Refused,
-    Secret,
     Sent,
     Tools,
     exactly_one,
     own,
     word,
 )
-from monitor.channels.address import checked_url
-from monitor.channels.http import Http, HttpOptions, shown
+from monitor.channels.http import Http, HttpOptions, secret_url, shown
 from monitor.channels.slack_client import (
     GONE,
     PAYLOAD,
@@ -135,7 +133,7 @@ class SlackChannel(Channel):
         self._hook: IncomingWebhook | None = None
         self._listener: Listener | None = None
         if "webhook" in secrets:
-            self._hook = IncomingWebhook(_hook_url(secrets, self._options), http)
+            self._hook = IncomingWebhook(secret_url(secrets, "webhook", self._options), http)
             return
         self._client = Client(word(secrets, "token"), self._options.base_url, http)
         self._history = History(self._client, self._options.channel or "")
@@ -287,14 +285,3 @@ class SlackChannel(Channel):
 
 def _metadata(notice: Notice) -> dict[str, Any]:
     return {"event_type": _EVENT, "event_payload": {"incident": notice.incident, "notice": notice.id}}
-
-
-def _hook_url(secrets: Mapping[str, str], options: SlackOptions) -> Secret:
-    url = word(secrets, "webhook")
-    try:
-        checked_url(url, options.allow_http, options.allow_private)
-    except ValueError:
-        raise ValueError(
-            "webhook: what webhook_file or webhook_env holds is not a URL of an incoming webhook"
-        ) from None
-    return url

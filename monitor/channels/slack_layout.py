@@ -10,6 +10,7 @@ from typing import Final
 
 from monitor.channels import words
 from monitor.channels.blockkit import Block, cut, fitted
+from monitor.channels.mask import printable
 from monitor.channels.words import N_COLUMNS
 from monitor.message import AlertBody, Body, ColumnChange
 
@@ -30,7 +31,7 @@ def blocks(
     message may be a second one.
     """
     opening = _header(words.headline(body))
-    if isinstance(body, AlertBody) and body.change == "digest":
+    if words.is_digest(body):
         return fitted([opening, _section(_digest(body)), *_notes(body, link, "", repeats)])
     if isinstance(body, AlertBody):
         what = f"*{_cut(body.title, TITLE)}*\n{_cut(body.summary, SUMMARY)}"
@@ -68,8 +69,7 @@ def reply(body: Body, *, repeats: bool = False) -> str:
 
 def escape(text: str) -> str:
     """The three characters that Slack reads as markup, made harmless; the unprintable and white space become blanks."""
-    seen = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(seen.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(printable(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _cut(text: str, limit: int) -> str:

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Final
 import msgspec
 from pydantic import BaseModel, Field, model_validator
 
-from monitor.channels import TOOLS, Outcome, Refused, Retry, Sent, Tools, exactly_one, own, word, words
-from monitor.channels.address import checked_url
-from monitor.channels.http import Answer, HttpChannel, HttpOptions, Request, failed
+from monitor.channels import TOOLS, Outcome, Refused, Retry, Sent, Tools, exactly_one, own, words
+from monitor.channels.http import Answer, HttpChannel, HttpOptions, Request, failed, secret_url
+from monitor.channels.mask import printable
 from monitor.message import AlertBody, Body, Notice
 
 N_CHARACTERS: Final = 13_500
@@ -45,13 +45,8 @@ class TeamsChannel(HttpChannel):
 
     def __init__(self, name: str, options: BaseModel, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
         super().__init__(name, options, secrets, tools)
-        chosen = own(options, TeamsOptions)
-        self._url = word(secrets, "url")
+        self._url = secret_url(secrets, "url", own(options, TeamsOptions))
         self._link = tools.link
-        try:
-            checked_url(self._url, chosen.allow_http, chosen.allow_private)
-        except ValueError:
-            raise ValueError("url: what url_file or url_env holds is not a URL that may be called") from None
 
     def request(self, notice: Notice) -> Request:
         link = self._link(notice)
@@ -86,7 +81,7 @@ def card(body: Body, link: str = "", n_columns: int = words.N_COLUMNS) -> Elemen
     """The Adaptive Card. Text stands in runs, which know no markup, so that no name can make a link."""
     colour = _COLOURS[body.severity] if isinstance(body, AlertBody) else "accent"
     colour = "good" if isinstance(body, AlertBody) and body.state == "resolved" else colour
-    told = words.lines(body)[:25] if isinstance(body, AlertBody) and body.change == "digest" else [words.about(body)]
+    told = words.story(body)[:25]
     more = len(body.columns) - n_columns
     facts = [] if len(told) > 1 else [words.window(body.window), f"Reference {words.reference(body)}"]
     if isinstance(body, AlertBody):
@@ -123,5 +118,5 @@ def _block(runs: list[Element]) -> Element:
 
 
 def _run(text: str, limit: int, **style: str | bool) -> Element:
-    seen = "".join(letter if letter.isprintable() else " " for letter in text)
+    seen = printable(text)
     return {"type": "TextRun", "text": (seen if len(seen) <= limit else seen[: limit - 1] + "…") or "–", **style}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeGuard
 
 from monitor import describe
 from monitor.message import AlertBody, Body, ColumnChange, RetrainBody, WindowFacts
@@ -84,6 +84,16 @@ def rows(body: RetrainBody) -> str:
     return f"{shown}; +{len(body.rows) - N_RANGES} more" if len(body.rows) > N_RANGES else shown
 
 
+def is_digest(body: Body) -> TypeGuard[AlertBody]:
+    """Whether it tells of several incidents at once."""
+    return isinstance(body, AlertBody) and body.change == "digest"
+
+
 def lines(body: AlertBody) -> list[str]:
     """A digest's lines, one for each incident."""
     return body.summary.split("; ")
+
+
+def story(body: Body) -> list[str]:
+    """What happened: a digest's lines, else one text."""
+    return lines(body) if is_digest(body) else [about(body)]

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from detectors import Kind
 from monitor.batch import NO_TIME, Batch, Partition, Records, Reject
 from monitor.decode import Layout
 from monitor.errors import SourceError
+from monitor.sources.tables import csv_parts, of_arrow, once
 from monitor.table import counted, identities, opened, times
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def _tables(frames: Iterator[pd.DataFrame], file: Path, layout: Layout) -> Itera
     moved = {path: name for path, name in dotted.items() if path not in {name, label}}
     identity = None if layout.id is None else ".".join(layout.id)
     for flat in frames:
+        once(file, flat.columns)
         frame = opened(flat)
         numbers, cells = counted(_named(frame, moved), layout.bins, label)
         offsets = np.arange(offset, offset + len(frame), dtype=np.int64)
@@ -99,14 +102,13 @@ def _parquet(file: Path, layout: Layout) -> Iterator[Batch]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as table:
-        yield from _tables((part.to_pandas() for part in table.iter_batches(ROWS)), file, layout)
+        yield from _tables(map(of_arrow, table.iter_batches(ROWS)), file, layout)
 
 
 def _csv(file: Path, layout: Layout) -> Iterator[Batch]:
-    import pandas as pd
-
-    with pd.read_csv(file, chunksize=ROWS) as frames:
-        yield from _tables(frames, file, layout)
+    own = zip(layout.paths, layout.bins.names, layout.bins.kinds, strict=True)
+    numeric = {name for path, *names, kind in own if kind is Kind.NUMERIC for name in (".".join(path), *names)}
+    yield from _tables(csv_parts(file, ROWS, numeric), file, layout)
 
 
 _READERS: Final[dict[str, Callable[[Path, Layout], Iterator[Records | Batch]]]] = {

@@ -133,6 +133,15 @@ def test_tables_count_like_the_reference_and_faults_have_their_cells(frame: pd.D
     assert (cells[3] >= FIRST).all()
 
 
+def test_values_that_no_file_of_columns_holds_together_are_sealed(tmp_path: Path):
+    odd = ["a", 1, True, [1], {"b": 2}, 10**30, 0.5, None, [("k", 1)], b"\xff"]
+    frame = pd.DataFrame({"odd": odd * 20, "x": np.arange(200.0)})
+    sealed = seal(frame, kinds_of(frame, {}), tmp_path / "r")
+    assert unseal(tmp_path / "r").profile == sealed.profile
+    kept = pd.read_parquet(tmp_path / "r" / "sample.parquet")
+    assert set(kept["odd"].dropna()) == {str(value) for value in odd if value is not None}
+
+
 def test_nothing_to_learn_from_is_said(tmp_path: Path):
     with pytest.raises(ReferenceFault, match="0 rows"):
         seal(pd.DataFrame({"a": []}), {"a": Kind.NUMERIC}, tmp_path)

@@ -12,7 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from detectors import Kind, Profile
+from detectors.cells import INVALID
+from monitor.config import Fields
+from monitor.decode import layout
 from monitor.errors import SourceError
+from monitor.reference import build, kinds_of
+from monitor.sources import files
 from monitor.sources.tables import read
 
 
@@ -67,6 +73,59 @@ def test_csv_columns_that_nearly_all_spell_numbers_are_of_numbers(tmp_path: Path
     assert found["pure"].dtype == np.int64
 
 
+def write_csv(frame: pd.DataFrame, file: Path) -> None:
+    frame.to_csv(file, index=False)
+
+
+DAYS = [datetime.date(1901, 2, 3), datetime.date(2024, 2, 29), None] * 100
+SPELLED = [("x" if i in (7, 150) else str(i % 9)) for i in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "save"),
+    [
+        ({"day": DAYS}, pd.DataFrame.to_parquet),
+        ({"nights": pd.Series(DAYS).astype("datetime64[s]")}, pd.DataFrame.to_parquet),
+        ({7: range(300), 8: ["a", "b", None] * 100}, pd.DataFrame.to_parquet),
+        ({"indexed": range(1, 600, 2), "x": range(300)}, lambda f, to: f.set_index("indexed").to_parquet(to)),
+        ({"size": SPELLED, "code": ["A1", "7"] * 150}, write_csv),
+        ({"": range(300), "on": [True, False, None] * 100}, write_csv),
+    ],
+)
+def test_a_replay_counts_rows_as_the_reference_does(columns, save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(files, "ROWS", 97)
+    file = tmp_path / ("rows.csv" if save is write_csv else "rows.parquet")
+    save(pd.DataFrame(columns), file)
+    rows = read([file])
+    bins, profile = build(rows, kinds_of(rows, {"day": "numeric"}))
+    assert set(bins.names) == set(map(str, columns)) - {""} | ({"Unnamed: 0"} if "" in columns else set())
+    batches = list(files.read(file, layout(Fields(), bins)))
+    assert len(batches) > 2
+    assert sum((Profile.of(bins, each.numbers, each.cells) for each in batches), Profile.empty(bins)) == profile
+    assert not any(batch.unknown for batch in batches)
+
+
+def test_a_numeric_column_of_a_csv_has_its_numbers_however_few_they_are(tmp_path: Path):
+    bins, _ = build(pd.DataFrame({"size": np.arange(90.0)}), {"size": Kind.NUMERIC})
+    file = write(tmp_path, "a.csv", "size\n" + "5\nn/k\nn/k\n" * 30)
+    (batch,) = files.read(file, layout(Fields(), bins))
+    assert np.nansum(batch.numbers) == 150
+    assert (batch.cells == INVALID).sum() == 60
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "a,b,a\n1,2,3\n"), ("b.csv", "a,b\n1,2,3\n")])
+def test_a_replay_refuses_a_csv_whose_columns_are_not_clear(name: str, text: str, tmp_path: Path):
+    bins, _ = build(pd.DataFrame({"a": np.arange(90.0)}), {"a": Kind.NUMERIC})
+    with pytest.raises(SourceError, match=r"wanted every name once|more values than the header"):
+        list(files.read(write(tmp_path, name, text), layout(Fields(), bins)))
+
+
+def test_json_lines_hold_what_python_writes_for_no_number(tmp_path: Path):
+    found = read([write(tmp_path, "a.jsonl", '{"x": NaN}\n{"x": -Infinity}\n{"x": 1e999}\n{"x": 2}\n')])
+    assert found["x"].tolist()[1:] == [-np.inf, np.inf, 2]
+    assert np.isnan(found["x"][0])
+
+
 def test_json_lines_are_taken_as_they_are(tmp_path: Path):
     lines = '{"date": "2024-01-01", "id": "007", "b": true}\n\n{"id": 7, "b": null, "new": [1]}\r\n'
     found = read([write(tmp_path, "a.jsonl", lines)])
@@ -88,7 +147,7 @@ def test_json_lines_are_taken_as_they_are(tmp_path: Path):
         ("a.csv", b"a,b,a\n1,2,3\n", "2 columns named 'a'"),
         ("a.csv", "a\n1\nß\n".encode("latin-1"), "utf-8"),
         ("a.jsonl", b'{"a": 1}\n\n{"a": \n{"a": 2}\n[3]\n', "2 lines are not a JSON object; line 3:"),
-        ("a.jsonl", b'{"a": NaN}', "1 line is not a JSON object; line 1:"),
+        ("a.jsonl", b'{"a": Nan}', "1 line is not a JSON object; line 1:"),
         ("a.jsonl", b'{"a": "\xff"}', "line 1:"),
     ],
 )
