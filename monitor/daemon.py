@@ -326,7 +326,7 @@ class Daemon:
         self._store.settle(fates, int(now * 1000))
         for identity, fate in fates:
             settled = {"event": "notice.settled", "notice": identity, "fate": type(fate).__name__.lower()}
-            log.info("notice %s: %s", identity, fate, extra=settled)
+            log.info("notice %s: %s", identity, fate.words, extra=settled)
             due = self._sent.pop(identity)
             self._outside.metrics.settled(due.notice.channel, fate, due.queued_ms)
         self._answers, self._next_due = [], 0.0

@@ -14,7 +14,7 @@ from monitor.batch import Moment, Partition, Records
 from monitor.board import Board, BoardState, digest
 from monitor.line import Line, ModelCommit
 from monitor.message import Notice
-from monitor.order import Answer, Order
+from monitor.order import Answer, Order, about
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +100,7 @@ class Engine:
             if (answer := act(order, now_ms)) is not None:
                 self._orders += [order] if answer.done else []
                 return answer
-        return Answer(False, "there is no such incident, trigger or silence, or it is over")
+        return Answer(False, f"there is no {about(order)}, or it is over")
 
     def call_ended(self, trigger: str, given_up: str, now_ms: int) -> None:
         """See `Desk.call_ended`."""

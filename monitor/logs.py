@@ -54,6 +54,7 @@ def to_stderr(stream: TextIO = sys.stderr, environment: Mapping[str, str] = os.e
     handler.addFilter(Repeats())
     handler.setFormatter(Lines() if stream.isatty() else Objects(journal=_is_journal(stream, environment)))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)  # else every job that is added is a line
     logging.captureWarnings(capture=True)
     sys.excepthook = _crashed
     threading.excepthook = _thread_crashed

@@ -98,6 +98,20 @@ class Drop(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 Order = Acknowledge | Snooze | Resolve | Approve | Refuse | Silence | ExpireSilence | CallBack | Resend | Drop
 
 
+def about(order: Order) -> str:
+    """What an order is about.
+
+    >>> about(Resolve(incident="credit-5", by="ann", note=""))
+    'incident credit-5'
+    """
+    if isinstance(order, Silence):
+        return f"silence {order.id}"
+    for what in ("incident", "trigger", "silence", "notice"):
+        if hasattr(order, what):
+            return f"{what} {getattr(order, what)}"
+    raise TypeError(f"found {type(order).__name__}, wanted an order")
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What came of an order. done: whether anything was changed; words: what, or why not."""
 

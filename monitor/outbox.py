@@ -48,6 +48,10 @@ class Delivered:
 
     receipt: str
 
+    @property
+    def words(self) -> str:
+        return f"delivered, receipt {self.receipt}" if self.receipt else "delivered"
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -61,6 +65,10 @@ class Pending:
     ambiguous: bool = False
     tried: bool = True
 
+    @property
+    def words(self) -> str:
+        return f"{'to be tried again' if self.tried else 'waits'}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Dead:
@@ -69,6 +77,10 @@ class Dead:
     reason: str
     detail: str = ""
     ambiguous: bool = False
+
+    @property
+    def words(self) -> str:
+        return f"given up, {self.reason}{f': {self.detail}' if self.detail else ''}"
 
 
 Fate = Delivered | Pending | Dead

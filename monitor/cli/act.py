@@ -205,9 +205,12 @@ def _ask(file: Path, place: tuple[str, ...], body: Mapping[str, Any]) -> Answer:
 
 def _detail(content: bytes) -> str:
     try:
-        return str(msgspec.json.decode(content, type=dict[str, Any]).get("detail", ""))
+        said = msgspec.json.decode(content, type=dict[str, Any])
     except msgspec.DecodeError:
         return "its answer is not from driftd"
+    places = [one for one in said.get("extra") or () if isinstance(one, dict)]
+    wrong = [f"{one.get('key', 'the body')}: {one.get('message', 'wrong')}" for one in places]
+    return "; ".join(wrong) or str(said.get("detail", ""))
 
 
 def _say(answer: Answer, *, json: bool) -> None:

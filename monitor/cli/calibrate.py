@@ -105,9 +105,7 @@ def _show(learnt: Learnt, budget: str) -> None:
     replayed = "the reference has too few windows to be replayed"
     if learnt.replayed is not None and learnt.allowed is not None:
         bar = f"with the bar raised {learnt.raised:.3g} fold" if learnt.raised > 1 else "with the bar as it is"
-        replayed = (
-            f"the reference's replay has {learnt.replayed:g} alarms where {learnt.allowed:.3g} are allowed, {bar}"
-        )
+        replayed = f"the reference's replay has {learnt.replayed:g} alarms, {learnt.allowed:.3g} allowed, {bar}"
     out.print(
         f"budget {budget} over everything, at most {learnt.expected:.3g} of it expected here; {replayed}",
         highlight=False, soft_wrap=True,

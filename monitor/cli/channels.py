@@ -13,7 +13,7 @@ from monitor.channels.mask import masked
 from monitor.cli import ConfigFile, app, out, read_config
 from monitor.config import Channel as ChannelTable
 from monitor.config import Config
-from monitor.errors import ChannelFault
+from monitor.errors import ChannelFault, ConfigError
 from monitor.message import Notice, Purpose, test_call, test_notice
 from monitor.secret import secrets
 
@@ -86,7 +86,10 @@ def _opened(name: str, config: Config, file: Path) -> Channel:
     from monitor.assembly import channel
 
     number, table = _table(name, config, file)
-    return channel(table, file.parent, f"channel[{number}]")(TOOLS)
+    try:
+        return channel(table, file.parent, f"channel[{number}]")(TOOLS)
+    except ConfigError as fault:
+        raise ConfigError(str(file), fault.problems) from None
 
 
 def _send(opened: Channel, notice: Notice) -> Outcome:

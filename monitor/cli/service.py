@@ -14,11 +14,14 @@ import typer
 from rich.table import Table
 
 from monitor import describe, logs
+from monitor.batch import NO_TIME
 from monitor.cli import AsJson, ConfigFile, app, exit_code, history_of, out, print_json, read_config
 from monitor.decision import Verdict
 from monitor.decision.budget import Ledger
+from monitor.describe import several
 from monitor.errors import ConfigError, DriftdError
-from monitor.history import Explanation, Incident, ModelStatus
+from monitor.history import Explanation, ModelStatus
+from monitor.message import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,7 @@ def status(config: ConfigFile, *, json: AsJson = False) -> None:
     counted = ", ".join(f"{n} {state}" for state, n in found.outbox.items())
     out.print(f"notices: {counted or 'none so far'}")
     for known in found.models:
-        for line in _labels(known):
+        for line in (*_rejected(known), *_labels(known)):
             out.print(line, markup=False, highlight=False, soft_wrap=True)
         for segment, ledger in known.budget.items():
             for line in _ledger(ledger):
@@ -98,7 +101,7 @@ def explain(
     if json:
         print_json(found)
         return
-    _print_incident(found.incident)
+    _print_incident(found)
     _print_columns(found)
     for change in found.changes:
         out.print(f"  window {change.window}: {change.change}, {change.reason}", markup=False)
@@ -106,7 +109,7 @@ def explain(
         out.print(f"retraining {trigger.id}: {trigger.step}", markup=False)
     for sent in found.deliveries:
         why = f" ({sent.reason})" if sent.reason else ""
-        out.print(f"{sent.purpose} to {sent.channel}: {sent.state} after {sent.attempts} attempts{why}", markup=False)
+        out.print(f"{sent.purpose} {sent.id}: {sent.state}, {several(sent.attempts, 'attempt')}{why}", markup=False)
 
 
 @app.command(epilog="Example: driftd report --config driftd.toml credit-5 --out credit-5.html")
@@ -147,6 +150,13 @@ def _cells(model: ModelStatus) -> tuple[str, ...]:
     return model.model, f"{model.counts.rows:,}", str(model.n_windows), window, verdicts, incident
 
 
+def _rejected(model: ModelStatus) -> Iterator[str]:
+    """Records that became no row."""
+    if kinds := model.counts.rejected:
+        counted = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in kinds.items())
+        yield f"{model.model}: {several(sum(kinds.values()), 'record')} became no row: {counted}"
+
+
 def _labels(model: ModelStatus) -> Iterator[str]:
     """What became of labels that come later."""
     found = model.labelled
@@ -167,8 +177,8 @@ def _ledger(ledger: Ledger) -> Iterator[str]:
     )
     if ledger.replayed is not None and ledger.allowed is not None:
         yield (
-            f"the reference's replay: {ledger.replayed:g} alarms where {ledger.allowed:.2g} are allowed, "
-            f"bar raised {ledger.raised:.2g} fold; {ledger.order}"
+            f"the reference's replay: {ledger.replayed:g} alarms, {ledger.allowed:.2g} allowed, "
+            f"{f'bar raised {ledger.raised:.2g} fold' if ledger.raised > 1 else 'bar as it is'}; {ledger.order}"
         )
     for column, why in ledger.off.items():
         yield f"off paging: {column}, {why}"
@@ -195,9 +205,18 @@ def _sure(verdict: Verdict) -> Iterator[str]:
     yield from verdict.certainty()
 
 
-def _print_incident(incident: Incident) -> None:
-    out.print(f"{incident.id}: {incident.state}, {incident.severity}; {incident.reason}", markup=False)
-    out.print(f"opened {incident.opened}, changed {incident.changed}, since window {incident.opened_window}")
+def _print_incident(found: Explanation) -> None:
+    incident, last = found.incident, found.changes[-1]
+    episode = last.episode
+    out.print(f"{incident.id}: {incident.state}, {incident.severity}; {last.change}: {last.reason}", markup=False)
+    since = [column.since_ms for column in episode.columns if column.since_ms != NO_TIME]
+    began = f" ({rfc3339(min(since))})" if since else ""
+    out.print(f"since window {incident.opened_window}{began}; opened {incident.opened}, changed {incident.changed}")
+    if episode.acknowledged is not None:
+        mark = episode.acknowledged
+        out.print(f"acknowledged by {mark.by} at {rfc3339(mark.at_ms)}", markup=False)
+    if episode.snoozed_until_ms:
+        out.print(f"snoozed until {rfc3339(episode.snoozed_until_ms)}")
 
 
 def _print_columns(found: Explanation) -> None:

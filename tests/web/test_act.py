@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from monitor.cli import app
+from monitor.cli.act import NotDone
 from monitor.demo.standins import status
 from tests.monitor.command import driftd
 from tests.web.world import World, until
@@ -41,7 +42,14 @@ def test_an_incident_is_acknowledged_snoozed_and_resolved(fresh: World):
     assert [change.change for change in found.changes][-3:] == ["acknowledged", "snoozed", "resolved"]
     assert "known" in found.changes[-1].reason
     again = told(fresh, "ack", incident)
-    assert (again["done"], "it is over" in again["words"]) == (False, True)
+    assert again == {"done": False, "words": f"there is no incident {incident}, or it is over"}
+    shown = CliRunner().invoke(app, ["explain", incident, "--config", str(configured(fresh))], catch_exceptions=False)
+    assert f"acknowledged by {getpass.getuser()} at " in shown.stdout
+
+
+def test_what_the_service_refuses_is_told_with_its_place(fresh: World):
+    with pytest.raises(NotDone, match=r"HTTP 400\): by: "):
+        told(fresh, "ack", fresh.incident(), "--by", "")
 
 
 def test_silences_are_made_listed_and_ended(fresh: World):
