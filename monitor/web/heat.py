@@ -24,6 +24,7 @@ N_CELLS: Final = 48
 ABSENT: Final = 3
 _STEPS: Final = (0.05, 0.1, 0.2)
 """Effects from which on a cell is darker."""
+_EACH: Final = 6
 _OUTCOMES: Final = [outcome.value for outcome in Outcome]
 _DRIFT, _UNKNOWN = _OUTCOMES.index(Outcome.DRIFT), _OUTCOMES.index(Outcome.UNKNOWN)
 
@@ -119,13 +120,16 @@ _FIXED: Final = {0: '<td class="o">·</td>', _UNKNOWN: '<td class="u">?</td>', A
 
 
 def _heads(windows: Sequence[ClosedWindow]) -> list[Html]:
-    """Windows' names: every sixth is written out, with the year where there are several."""
-    names = [(window.start or f"{window.index}")[:10] for window in windows]
+    """Windows' names: every sixth is written out, with the year where there are several, and with the hour where two of
+    them would be the same day.
+    """
+    names = [(window.start or f"{window.index}")[:16].replace("T", " ") for window in windows]
     several = len({name[:4] for name, window in zip(names, windows, strict=True) if window.start}) > 1
-    shown = slice(0, 7) if several else slice(5, None)
+    days = [name[:10] for name in names[::_EACH]]
+    shown = slice(5, None) if len(set(days)) < len(days) else slice(0, 7) if several else slice(5, 10)
     heads = []
     for i, (name, window) in enumerate(zip(names, windows, strict=True)):
-        words = tag("span", name[shown] if window.start else name, title=name, class_=None if i % 6 == 0 else "hidden")
+        words = tag("span", name[shown] if window.start else name, title=name, class_="hidden" if i % _EACH else None)
         heads.append(tag("th", words, scope="col"))
     return heads
 

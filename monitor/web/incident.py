@@ -53,6 +53,7 @@ def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str
         rest,
         section("Quality of the data", _quality(columns)),
     )
+    last = found.changes[-1]
     side = tag(
         "aside",
         section("What to do", incident_forms(request, found), id_="do"),
@@ -67,7 +68,7 @@ def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str
         one.id,
         tag("p", link("Incidents", "/incidents"), " / ", model_link(one.model), class_="path"),
         tag("h1", one.id, " ", badge(one.state, f"{one.state}, {one.severity}")),
-        tag("p", f"{_headline(episode)}. The last change: {found.changes[-1].reason}.", class_="lead"),
+        tag("p", f"{_headline(episode)}. The last change: {last.change}, {last.reason}.", class_="lead"),
         _times(found, episode),
         tag("p", link("What to do", "#do"), class_="jump"),
         tag("div", tale, side, class_="story"),

@@ -105,3 +105,12 @@ def _cell(glance: Glance, name: str) -> str:
     effect = float(np.nan_to_num(glance.table[row, Fact.EFFECT]))
     drifting = str(min(round(100 * abs(effect)), 99))
     return {Outcome.DRIFT: drifting, Outcome.UNKNOWN: "?", Outcome.OK: "·"}[glance.outcome(row)]
+
+
+def test_no_two_heads_of_the_heat_map_are_alike():
+    glance = Glance(("x",), bytes([0]), np.zeros((1, N_FACTS), "<f4").tobytes(), None)
+    for hours in (1, 6, 24):
+        starts = [f"2026-11-{1 + i * hours // 24:02d}T{i * hours % 24:02d}:00:00Z" for i in range(25)]
+        windows = [(ClosedWindow(i, start, start, 10, {}), glance) for i, start in enumerate(starts)]
+        heads = re.findall(r'<span title="[^"]*">([^<]*)</span>', str(heat_map("m", windows)))
+        assert len(heads) == len(set(heads)) == 5
