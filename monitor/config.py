@@ -18,6 +18,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 PERIODS_MS: Final = {"day": 86_400_000, "week": 604_800_000, "month": 2_592_000_000}
 
+_LONGEST_MS: Final = 36_500 * _UNITS_MS["d"]
+_TOO_LONG: Final = 'wanted a duration of "36500d" or less'
+_MOST_ROWS: Final = 10**12
+_LAST_PORT: Final = 65_535
+
 EVIDENCE: Final = "evidence"
 """What the budget decides by, where detectors are named."""
 
@@ -28,7 +33,28 @@ def _duration(value: Any) -> Any:
         raise ValueError('wanted a duration in quotes, such as "90s", "10m", "1h" or "7d"')
     if not re.fullmatch(r"(\d+\s*(ms|s|m|h|d)\s*)+", value):
         raise ValueError('wanted a duration, such as "90s", "10m", "1h30m" or "7d"')
-    return sum(int(number) * _UNITS_MS[unit] for number, unit in re.findall(r"(\d+)\s*(ms|s|m|h|d)", value))
+    parts = re.findall(r"(\d+)\s*(ms|s|m|h|d)", value)
+    if any(len(number) > 18 for number, _ in parts):
+        raise ValueError(_TOO_LONG)
+    found = sum(int(number) * _UNITS_MS[unit] for number, unit in parts)
+    if found > _LONGEST_MS:
+        raise ValueError(_TOO_LONG)
+    return found
+
+
+def _listening(value: Any) -> Any:
+    """Text that is an address and a port, or empty."""
+    if isinstance(value, str) and value:
+        address(value)
+    return value
+
+
+def address(listen: str) -> tuple[str, int]:
+    """Host and port of "127.0.0.1:8787" or "[::1]:8787". ValueError when it is not of that form."""
+    host, separator, port = listen.rpartition(":")
+    if not separator or not re.fullmatch("[0-9]{1,5}", port) or int(port) > _LAST_PORT or not host.strip("[]"):
+        raise ValueError('wanted an address and a port, such as "127.0.0.1:8787" or "[::1]:8787"')
+    return host.strip("[]"), int(port)
 
 
 DurationMs = Annotated[int, BeforeValidator(_duration)]
@@ -65,11 +91,13 @@ class Span(BaseModel):
 
 def _window(value: Any) -> Any:
     match = re.fullmatch(r"(\d+)\s*rows?", value) if isinstance(value, str) else None
-    if match is not None and int(match[1]) > 0:
+    if match is not None and 0 < int(match[1][:20]) <= _MOST_ROWS:
         return Rows(n_rows=int(match[1]))
     try:
         width_ms = _duration(value)
-    except ValueError:
+    except ValueError as error:
+        if str(error) == _TOO_LONG:
+            raise
         width_ms = 0
     if width_ms == 0:
         raise ValueError('wanted a duration such as "1h", or a number of rows such as "5000 rows"')
@@ -79,7 +107,7 @@ def _window(value: Any) -> Any:
 class Table(BaseModel):
     """A table whose keys are all known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Kafka(Table):
@@ -291,7 +319,7 @@ class Heartbeat(Table):
 class Http(Table):
     """`[http]`: health, metrics, page and API."""
 
-    listen: str = "127.0.0.1:8787"
+    listen: Annotated[str, BeforeValidator(_listening)] = "127.0.0.1:8787"
     token_file: str | None = None
     token_env: str | None = None
     public_url: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")

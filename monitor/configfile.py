@@ -57,10 +57,12 @@ def document(file: Path) -> dict[str, Any]:
 
 
 def _secrets_in_values(table: Mapping[str, Any], where: str = "") -> Iterator[Problem]:
-    """Keys that hold a secret in the open. The value itself is never repeated."""
+    """Keys that hold a secret in the open, and addresses that do. The value itself is never repeated."""
     for key, value in table.items():
         place = f"{where}.{key}" if where else key
         for i, inner in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(inner, str) and re.match(r"[\w.+-]+://[^/?#]*@", inner):
+                yield Problem(place, "an address with user:password@ would show up in logs; leave that part out")
             if isinstance(inner, dict):
                 yield from _secrets_in_values(inner, f"{place}[{i}]" if isinstance(value, list) else place)
         if isinstance(value, str) and re.search(r"(^|_)(token|secret|password)$", key):
@@ -88,6 +90,7 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
                 f"found {config.kafka.dead_letter_topic!r}, which model {model.name} reads; wanted a topic of its own"
             )
             yield Problem("kafka.dead_letter_topic", told)
+        yield from _of_columns(f"model[{i}].columns", model)
     yield from _references(config, known)
     yield from _of_watching(config, known)
     for i, channel in enumerate(config.channel):
@@ -98,6 +101,20 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
                 options.model_validate(channel.model_extra or {})
         except ValidationError as error:
             yield from mistakes(error, options or BaseModel, f"channel[{i}]")
+
+
+def _of_columns(where: str, model: Model) -> Iterator[Problem]:
+    for name, column in model.columns.items():
+        if column.min is not None and column.max is not None and column.min > column.max:
+            yield Problem(f"{where}.{name}.min", f"found {column.min:g}, beyond max = {column.max:g}")
+
+
+def without_effect(config: Config) -> Iterator[Problem]:
+    """Keys that are taken and change nothing, so that nobody relies on them."""
+    for i, model in enumerate(config.model):
+        if model.slide is not None:
+            words = f"windows of {model.window} do not overlap; leave it out, or choose a shorter window"
+            yield Problem(f"model[{i}].slide", f"changes nothing: {words}")
 
 
 def _of_watching(config: Config, known: Known) -> Iterator[Problem]:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from monitor.channels.webhook import Keys, WebhookChannel, keys
-from monitor.config import Config
+from monitor.config import Config, address
 from monitor.daemon import Outside
 from monitor.errors import ConfigError, Problem, ReferenceFault
 from monitor.reference import unseal
 from monitor.secret import secrets
 from monitor.web import application
 from monitor.web.gate import MIN_TOKEN, Gate
-from monitor.web.server import Server, address, is_local
+from monitor.web.server import Server, is_local
 from monitor.web.site import JobKeys, Service, Site
 
 log = logging.getLogger(__name__)
@@ -43,15 +43,9 @@ def door(config: Config, folder: Path) -> Door:
     problems = []
     if token is not None and len(token) < MIN_TOKEN:
         problems.append(Problem("http.token_file", f"found {len(token)} characters, wanted {MIN_TOKEN} or more"))
-    if http.listen:
-        try:
-            if token is None and not is_local(http.listen):
-                told = (
-                    f"others than this machine reach {http.listen}; set token_file or token_env, or listen on 127.0.0.1"
-                )
-                problems.append(Problem(_LISTEN, told))
-        except ValueError as error:
-            problems.append(Problem(_LISTEN, f"found {http.listen!r}: {error}"))
+    if http.listen and token is None and not is_local(http.listen):
+        told = f"others than this machine reach {http.listen}; set token_file or token_env, or listen on 127.0.0.1"
+        problems.append(Problem(_LISTEN, told))
     job_keys = _job_keys(config, folder, problems)
     if problems:
         raise ConfigError(str(folder), problems)

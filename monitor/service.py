@@ -15,6 +15,7 @@ from monitor import child
 from monitor.assembly import Prepared, assemble, estate, letterbox, prepare
 from monitor.chores import housekeeping
 from monitor.config import Config
+from monitor.configfile import without_effect
 from monitor.daemon import Outside
 from monitor.database import Turn, identity
 from monitor.errors import ConfigError, DriftdError, Problem, StoreDamaged, StoreFenced, StoreLocked
@@ -219,6 +220,8 @@ def _work(control: Control, shift: Shift, store: Store, outside: Outside, notifi
     try:
         control.show()
         notifier.ready(daemon.status)
+        for problem in without_effect(control.prepared.config):
+            log.warning("%s", problem, extra={"event": "service.key_without_effect"})
         log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
         daemon.run(shift.wanted, notifier.progress)
         if letters is not None:

@@ -107,7 +107,7 @@ class Answer:
         """The body as JSON; None when it is none."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     def text(self, key: str) -> str:

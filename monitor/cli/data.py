@@ -12,6 +12,7 @@ from rich.table import Table
 from monitor import __version__
 from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen, err, out, print_json, read_config
 from monitor.config import Model
+from monitor.configfile import without_effect
 from monitor.describe import several
 from monitor.errors import ReferenceFault
 from monitor.reference import facts, kinds_of, seal, slicing, unseal, with_loss
@@ -34,6 +35,8 @@ def check_config(config: Path) -> None:
         known = facts(directory).id[:12] if (directory / "reference.json").exists() else "not sealed yet"
         table.add_row(model.name, ", ".join(model.all_topics), str(model.window), model.decision, known)
     out.print(table)
+    for problem in without_effect(checked):
+        out.print(str(problem), markup=False, highlight=False, soft_wrap=True)
     out.print(f"{config}: no problem found; {several(len(checked.channel), 'channel')}, "
               f"{several(len(checked.rule), 'rule')}")  # fmt: skip
 
