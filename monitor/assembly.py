@@ -6,8 +6,9 @@ import importlib.util
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,12 +28,7 @@ from monitor.decode import REGISTRY as DECODERS
 from monitor.decode import Schemas
 from monitor.decode.reading import Reading
 from monitor.engine import Engine
-from monitor.errors import (
-    ChildFault,
-    ConfigError,
-    Problem,
-    ReferenceFault,
-)
+from monitor.errors import ChildFault, ConfigError, Problem, ReferenceFault
 from monitor.heartbeat import Heartbeat
 from monitor.line import Line, shape
 from monitor.message import Notice
@@ -80,31 +76,31 @@ def prepare(file: Path, config: Config) -> Prepared:
     references, schemas = _of_models(config, folder, problems)
     channels: dict[str, Callable[[Tools], Channel]] = {}
     for i, table in enumerate(config.channel):
-        try:
+        with _collected(problems):
             channels[table.name] = channel(table, folder, f"channel[{i}]")
-        except ConfigError as fault:
-            problems += fault.problems
     kafka: Mapping[str, object] = {}
-    try:
+    with _collected(problems):
         kafka = _kafka_options(config, folder)
-    except ConfigError as fault:
-        problems += fault.problems
-    opening = Door(None, {})
-    try:
+    opening, heartbeat = Door(None, {}), None
+    with _collected(problems):
         opening = door(config, folder)
-    except ConfigError as fault:
-        problems += [problem for problem in fault.problems if problem not in problems]
-    heartbeat = None
-    try:
+    with _collected(problems):
         heartbeat = _heartbeat(config, folder)
-    except ConfigError as fault:
-        problems += fault.problems
     if config.kafka is None:
         problems.append(Problem("kafka", "there is no [kafka] table; the service needs one to read from"))
     problems += _not_ours(folder / config.state.directory)
     if problems:
         raise ConfigError(str(file), problems)
     return Prepared(config, folder, references, channels, schemas, kafka, opening, heartbeat)
+
+
+@contextmanager
+def _collected(problems: list[Problem]) -> Iterator[None]:
+    """What is missing is noted, each problem once, and the work goes on."""
+    try:
+        yield
+    except ConfigError as fault:
+        problems += [problem for problem in fault.problems if problem not in problems]
 
 
 def _of_models(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from detectors import Bins
 from detectors.blocks import N_PANES
+from detectors.season import DAY_MS
 from monitor.batch import NO_TIME, Batch, Int64s, Moment, Partition
 from monitor.errors import ReferenceFault
 from monitor.rowsample import RowSample, affordable
@@ -196,7 +197,7 @@ class Span:
 
     width_ms: int
     lateness_ms: int
-    retention_ms: int = 90 * 86_400_000
+    retention_ms: int = 90 * DAY_MS
     max_open: int = 1_000
 
 

@@ -10,9 +10,8 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from monitor import __version__
-from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen_model, err, out, print_json, read_config
+from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen, err, out, print_json, read_config
 from monitor.config import Model
-from monitor.configfile import without_effect
 from monitor.describe import several
 from monitor.errors import ReferenceFault
 from monitor.reference import facts, kinds_of, seal, slicing, unseal, with_loss
@@ -35,8 +34,6 @@ def check_config(config: Path) -> None:
         known = facts(directory).id[:12] if (directory / "reference.json").exists() else "not sealed yet"
         table.add_row(model.name, ", ".join(model.all_topics), str(model.window), model.decision, known)
     out.print(table)
-    for problem in without_effect(checked):
-        out.print(str(problem), markup=False, highlight=False, soft_wrap=True)
     out.print(f"{config}: no problem found; {several(len(checked.channel), 'channel')}, "
               f"{several(len(checked.rule), 'rule')}")  # fmt: skip
 
@@ -51,15 +48,13 @@ def reference_build(
 ) -> None:
     """Seal reference data where the model's `reference` key points."""
     checked = read_config(config)
-    chosen = chosen_model(checked, config, model)
+    own = chosen(checked.model, config, "model", model)
     rows = read(files)
-    frame = _watched(rows, chosen)
-    kinds = kinds_of(frame, {name: column.kind for name, column in chosen.columns.items() if column.kind})
-    frame, kinds, error_of = with_loss(frame, kinds, rows, chosen)
-    sealed = seal(
-        frame, kinds, config.parent / chosen.reference, slicing(rows, chosen, checked.state.sample_rows), error_of
-    )
-    out.print(f"sealed {sealed.profile.n_rows} rows, {len(kinds)} columns as {sealed.id[:12]} in {chosen.reference}")
+    frame = _watched(rows, own)
+    kinds = kinds_of(frame, {name: column.kind for name, column in own.columns.items() if column.kind})
+    frame, kinds, error_of = with_loss(frame, kinds, rows, own)
+    sealed = seal(frame, kinds, config.parent / own.reference, slicing(rows, own, checked.state.sample_rows), error_of)
+    out.print(f"sealed {sealed.profile.n_rows} rows, {len(kinds)} columns as {sealed.id[:12]} in {own.reference}")
 
 
 @reference_app.command("show", epilog="Example: driftd reference show references/credit")
@@ -95,8 +90,8 @@ def replay_files(
     from monitor.replay import Log, Summary, replay
 
     checked = read_config(config)
-    chosen = chosen_model(checked, config, model)
-    reference = unseal(config.parent / chosen.reference)
+    own = chosen(checked.model, config, "model", model)
+    reference = unseal(config.parent / own.reference)
     with Progress(
         TextColumn("{task.description}"), TimeElapsedColumn(), console=err, disable=not err.is_terminal
     ) as bar:
@@ -106,7 +101,7 @@ def replay_files(
             words = f"{n_rows:,} rows, {so_far.windows} windows, {so_far.incidents} incidents"
             bar.update(task, description=words)
 
-        summary = replay(checked, chosen, reference, Log(inputs, labels or []), into, show)
+        summary = replay(checked, own, reference, Log(inputs, labels or []), into, show)
     if json:
         print_json(summary)
         return
