@@ -45,6 +45,7 @@ from monitor.sources.sample import Sample
 from monitor.sources.workers import Job, Workers
 from monitor.store import Store
 from monitor.tune import settle
+from monitor.window import Segments
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ def _of_models(
             if model.labels is not None and not references[model.name].bins.errors:
                 told = f"the reference's rows have no column {model.fields.label!r} to make its loss of; build it anew"
                 problems.append(Problem(f"model[{i}].labels", told))
+            Segments.of(references[model.name].bins, model.segments, model.max_segments)
         except ReferenceFault as fault:
             problems.append(Problem(f"model[{i}].reference", str(fault)))
         found = _schemas(model, folder, f"model[{i}]")
@@ -245,7 +247,9 @@ def in_force(prepared: Prepared, store: Store) -> Mapping[str, InForce]:
         if replaced is None:
             continue
         try:
-            found[model.name] = InForce(folder / replaced, unseal(folder / replaced))
+            new = InForce(folder / replaced, unseal(folder / replaced))
+            Segments.of(new.reference.bins, model.segments, model.max_segments)
+            found[model.name] = new
         except ReferenceFault as fault:
             stays = {"event": "reference.not_replaced", "model": model.name}
             log.error("model %s stays with its configured reference: %s", model.name, fault, extra=stays)

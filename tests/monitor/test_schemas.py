@@ -113,6 +113,7 @@ def test_a_registry_that_is_away_is_no_fault_of_the_records(stand: tuple[str, li
         ('format = "avro"\nschema_file = "absent.avsc"', "cannot be used"),
         ('format = "avro"\nschema_registry = "ftp://r"', "http"),
         ('schema_file = "s.avsc"', "no use for it"),
+        ('segments = ["plam"]', "found none of that name"),
     ],
 )
 def test_wrong_configurations_are_told_before_anything_starts(tmp_path: Path, lines: str, words: str):
