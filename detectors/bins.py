@@ -207,6 +207,14 @@ class Bins:
         return middles
 
     @cached_property
+    def places(self) -> Floats:
+        """Where the rows of each cell are taken to lie, from BELOW to ABOVE, shape (numeric columns, 254).
+
+        In the middle of a regular cell; of what is outside, and of cells that are not used, at the end of the range.
+        """
+        return np.hstack((self.ranges[:, :1], self.middles, self.ranges[:, 1:]))
+
+    @cached_property
     def credible(self) -> tuple[Floats, Floats]:
         """Where the mean of the reference's own rows of each regular cell may lie, lowest and highest, as `borders`.
 

@@ -22,7 +22,7 @@ from detectors.blocks import Blocks
 from detectors.cells import Bools, Counts, Floats
 from detectors.evidence import N_FACTORS
 from detectors.learning import Learning
-from detectors.null import GATE, Null, learnt, order_speaks, prior
+from detectors.null import GATE, Null, learnt, of_mean, order_speaks, prior
 from detectors.packed import pack, unpack
 from detectors.parts import TOGETHER, Measure
 from detectors.season import Season
@@ -232,8 +232,7 @@ def least_shift(material: Material, calibration: Calibration, allowance: Allowan
         still, surprise = still.after(null, wobble, span.expected, rows, span)
         information += np.square(surprise.response)
         if window in (SOON, n_long):
-            together = (1 + rho) / (1 - rho) - 2 * rho * (1 - rho**window) / (window * (1 - rho) ** 2)
-            error = np.sqrt(null.offset + noise / window + wobble.variance * together / window)
+            error = np.sqrt(null.offset + noise / window + wobble.variance * of_mean(rho, window) / window)
             least = np.maximum(null.deadband + threshold / np.sqrt(information), null.gate + (SURE + POWER) * error)
             for place in range(0 if window == SOON else 1, 2 if window == n_long else 1):
                 found[place, columns] = least[speaks] / np.where(layout.is_pair, layout.unit, 1.0)[speaks]
@@ -289,9 +288,8 @@ def _unsteady(material: Material, blocks: Blocks, null: Null) -> dict[int, str]:
     rest = np.where(rows > 0, values - null.level - null.season[cells], 0.0)[kept].reshape(n_long, length, -1)
     long_rows = rows[kept].reshape(n_long, length, -1).sum(axis=1)
     means = rest.mean(axis=1)
-    rho = null.rho
-    together = (1 + rho) / (1 - rho) - 2 * rho * (1 - rho**length) / (length * (1 - rho) ** 2)
-    expected = null.wobble * together / length + (null.row_variance / np.maximum(long_rows, 1)).mean(axis=0)
+    scatter = null.wobble * of_mean(null.rho, length) / length
+    expected = scatter + (null.row_variance / np.maximum(long_rows, 1)).mean(axis=0)
     variance = means.var(axis=0, ddof=1)
     limit = special.chdtri(n_long - 1, 0.001) / (n_long - 1)
     excess = np.sqrt(np.maximum(variance - expected, 0))

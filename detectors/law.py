@@ -27,8 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from detectors.cells import ABOVE, BELOW, FIRST, Counts, Floats, Places
-from detectors.columns import NumericColumn
+from detectors.cells import FIRST, Counts, Floats, Places
 from detectors.detector import REGISTRY, Drawn
 from detectors.packed import pack, unpack
 from detectors.profile import Profile
@@ -282,18 +281,8 @@ def _steps(ascending: Floats) -> Floats:
 def _places(reference: Profile) -> Floats:
     """Where the rows of each cell lie, in fixed point, shape (numeric columns, 254); what is outside, at the end."""
     bins = reference.bins
-    return np.array([_places_of(column) for column in bins.numeric]).reshape(-1, ABOVE - BELOW + 1)
-
-
-def _places_of(column: NumericColumn) -> Floats:
-    places = np.zeros(ABOVE - BELOW + 1)
-    if not column.n_regular:
-        return places
-    regular = slice(FIRST - BELOW, FIRST - BELOW + column.n_regular)
-    places[regular] = column.middles
-    places[0], places[regular.stop :] = column.edges[0], column.edges[-1]
     with np.errstate(over="ignore"):
-        return np.asarray(np.clip((places - column.centre) / column.unit, -REACH, REACH))
+        return np.asarray(np.clip((bins.places - bins.centres[:, None]) / bins.units[:, None], -REACH, REACH))
 
 
 def _beyond(reference: Profile) -> Floats:

@@ -241,6 +241,11 @@ def _events(signals: Signals, whole: Reading, blocks: Blocks | None) -> tuple[Fl
     return np.minimum(special.gammaincinv(2 + found / size, _RANDOM_SHARE) * size / rows, 1.0), size
 
 
+def of_mean(rho: Floats, n: Floats | int) -> Floats:
+    """Variance of the mean of n successive windows of a wobble, times n, over the wobble's: 1 where rho is 0."""
+    return np.asarray((1 + rho) / (1 - rho) - 2 * rho * (1 - rho**n) / (n * (1 - rho) ** 2))
+
+
 @dataclass(frozen=True, eq=False)
 class _Season:
     """What the season explains, and what is left. used: estimated numbers that it took, by signal."""

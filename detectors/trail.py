@@ -15,7 +15,7 @@ from scipy import special
 
 from detectors.belief import Wobble
 from detectors.cells import Bools, Floats
-from detectors.null import Null
+from detectors.null import Null, of_mean
 
 PER_LENGTH: Final = 4
 N_LENGTHS: Final = 6
@@ -88,10 +88,9 @@ class Trail:
         total, rows, ages = self._since(self.sums, chosen), self._since(self.rows, chosen), self._ages()
         size = total / np.maximum(rows, 1)
         rho, variance = wobble.rho[chosen], wobble.variance[chosen]
-        together = (1 + rho) / (1 - rho) - 2 * rho * (1 - rho**ages) / (ages * (1 - rho) ** 2)
         noise = np.broadcast_to(null.row_variance, chosen.shape)[chosen] / np.maximum(rows, 1)
         offset = np.broadcast_to(null.offset, chosen.shape)[chosen]
-        error = np.sqrt(offset + noise + variance * together / ages)
+        error = np.sqrt(offset + noise + variance * of_mean(rho, ages) / ages)
         return self._best(size, error, np.where(rows > 0, np.square(size / error) / 2, 0.0))
 
     def event_effect(self, null: Null, chosen: Bools) -> Effect:

@@ -194,7 +194,7 @@ def silence(model: str, episode: Episode | None, since_ms: int, now_ms: int) -> 
         base = episode or _without_window(model, "silent", since_ms)
         quiet = msgspec.structs.replace(base, silent_since_ms=since_ms, severity=Severity.CRITICAL)
         minutes = (now_ms - since_ms) // 60_000
-        return _told(quiet, "nodata" if episode else "opened", f"no record has come for {_span(minutes)}")
+        return changed(quiet, "nodata" if episode else "opened", f"no record has come for {_span(minutes)}")
     if episode is None or not episode.silent_since_ms:
         return episode, None
     return _recovered(msgspec.structs.replace(episode, silent_since_ms=0), "records come again")
@@ -207,7 +207,7 @@ def breakage(model: str, episode: Episode | None, reason: str, now_ms: int) -> S
             return episode, None
         base = episode or _without_window(model, "unreadable", now_ms)
         broken = msgspec.structs.replace(base, broken=reason, severity=Severity.CRITICAL)
-        return _told(broken, "error" if episode else "opened", reason)
+        return changed(broken, "error" if episode else "opened", reason)
     if episode is None or not episode.broken:
         return episode, None
     return _recovered(msgspec.structs.replace(episode, broken=""), "records can be read again")
@@ -217,7 +217,7 @@ def age(model: str, whole: Window, reason: str) -> tuple[Episode, Change]:
     """An incident that only the model's age brought, in a window in which nothing was wrong."""
     identity = f"{model}-age{_stamp(whole.end_ms)}"
     aged = Episode(identity, State.FIRING, whole.end_ms, Severity.INFO, Seen.of(whole), whole.index, aged=True)
-    return _told(aged, "opened", reason)
+    return changed(aged, "opened", reason)
 
 
 def renewed(episode: Episode, reason: str) -> Step:
@@ -227,31 +227,31 @@ def renewed(episode: Episode, reason: str) -> Step:
 
 def acknowledge(episode: Episode, by: str, now_ms: int) -> Step:
     """Somebody looks after it."""
-    return _told(msgspec.structs.replace(episode, acknowledged=Mark(by, now_ms)), "acknowledged", f"by {by}")
+    return changed(msgspec.structs.replace(episode, acknowledged=Mark(by, now_ms)), "acknowledged", f"by {by}")
 
 
 def snooze(episode: Episode, by: str, until_ms: int) -> Step:
     """Nothing is told of it until then."""
     until = datetime.fromtimestamp(until_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     snoozed = msgspec.structs.replace(episode, snoozed_until_ms=until_ms)
-    return _told(snoozed, "snoozed", f"by {by} until {until}")
-
-
-def went_on(episode: Episode, change: str, reason: str) -> tuple[Episode, Change]:
-    """Nothing but time, or something beside it, made it worth a word."""
-    return _told(episode, change, reason)
+    return changed(snoozed, "snoozed", f"by {by} until {until}")
 
 
 def resolve(episode: Episode, by: str, note: str) -> Step:
     """Somebody says that it is over."""
     closed = msgspec.structs.replace(episode, state=State.RESOLVED)
-    return None, _told(closed, "resolved", f"by {by}: {note}" if note else f"by {by}")[1]
+    return None, changed(closed, "resolved", f"by {by}: {note}" if note else f"by {by}")[1]
+
+
+def names(columns: Sequence[Drifting]) -> tuple[str, ...]:
+    """Each name once: a column may drift in several segments."""
+    return tuple(dict.fromkeys(column.verdict.column for column in columns))
 
 
 def named(columns: Sequence[Drifting]) -> str:
     """The first few names, and how many more there are."""
-    names = list(dict.fromkeys(column.verdict.column for column in columns))
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    found = names(columns)
+    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 
 def _drift(
@@ -279,19 +279,19 @@ def _drift(
     joined = [column for column in columns if column.key not in before]
     if joined:
         what = "1 more column drifts" if len(joined) == 1 else f"{len(joined)} more columns drift"
-        return _told(grown, "updated", f"{what}: {named(joined)}" if before else f"drift in {named(joined)}")
+        return changed(grown, "updated", f"{what}: {named(joined)}" if before else f"drift in {named(joined)}")
     if severity.rank > episode.severity.rank:
-        return _told(grown, "updated", f"severity rose from {episode.severity} to {severity}")
+        return changed(grown, "updated", f"severity rose from {episode.severity} to {severity}")
     return grown, None
 
 
 def _fired(episode: Episode, policy: Policy) -> Step:
-    names = named(episode.columns)
+    drift = f"drift in {named(episode.columns)}"
     if episode.n_windows >= policy.for_windows:
-        return _told(msgspec.structs.replace(episode, state=State.FIRING), "opened", f"drift in {names}")
+        return changed(msgspec.structs.replace(episode, state=State.FIRING), "opened", drift)
     if episode.n_windows > 1:
         return episode, None
-    return _told(episode, "pending", f"drift in {names}; fires after {policy.for_windows} windows in a row")
+    return changed(episode, "pending", f"{drift}; fires after {policy.for_windows} windows in a row")
 
 
 def _calm(episode: Episode, whole: Window, policy: Policy) -> Step:
@@ -305,7 +305,7 @@ def _calm(episode: Episode, whole: Window, policy: Policy) -> Step:
         return calm, None
     times = f"{calm.n_calm} windows in a row" if calm.n_calm > 1 else "one window"
     resolved = msgspec.structs.replace(calm, state=State.RESOLVED, window=Seen.of(whole))
-    return None, _told(resolved, "resolved", f"no column drifted for {times}")[1]
+    return None, changed(resolved, "resolved", f"no column drifted for {times}")[1]
 
 
 def _recovered(episode: Episode, reason: str) -> Step:
@@ -313,11 +313,12 @@ def _recovered(episode: Episode, reason: str) -> Step:
     if episode.columns or episode.silent_since_ms or episode.broken or episode.aged:
         usual = episode.severity if episode.silent_since_ms or episode.broken else Severity.INFO
         severity = max((c.verdict.severity for c in episode.columns), key=lambda s: s.rank, default=usual)
-        return _told(msgspec.structs.replace(episode, severity=severity), "recovered", reason)
-    return None, _told(msgspec.structs.replace(episode, state=State.RESOLVED), "resolved", reason)[1]
+        return changed(msgspec.structs.replace(episode, severity=severity), "recovered", reason)
+    return None, changed(msgspec.structs.replace(episode, state=State.RESOLVED), "resolved", reason)[1]
 
 
-def _told(episode: Episode, change: str, reason: str) -> tuple[Episode, Change]:
+def changed(episode: Episode, change: str, reason: str) -> tuple[Episode, Change]:
+    """The incident one change further, and that change: of its columns, or that time made it worth a word."""
     state = episode.state
     if state is not State.RESOLVED:
         firing = State.PENDING if state is State.PENDING else State.FIRING

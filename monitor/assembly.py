@@ -6,8 +6,9 @@ import importlib.util
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,12 +28,7 @@ from monitor.decode import REGISTRY as DECODERS
 from monitor.decode import Schemas
 from monitor.decode.reading import Reading
 from monitor.engine import Engine
-from monitor.errors import (
-    ChildFault,
-    ConfigError,
-    Problem,
-    ReferenceFault,
-)
+from monitor.errors import ChildFault, ConfigError, Problem, ReferenceFault
 from monitor.heartbeat import Heartbeat
 from monitor.line import Line, shape
 from monitor.message import Notice
@@ -49,6 +45,7 @@ from monitor.sources.sample import Sample
 from monitor.sources.workers import Job, Workers
 from monitor.store import Store
 from monitor.tune import settle
+from monitor.window import Segments
 
 log = logging.getLogger(__name__)
 
@@ -79,31 +76,31 @@ def prepare(file: Path, config: Config) -> Prepared:
     references, schemas = _of_models(config, folder, problems)
     channels: dict[str, Callable[[Tools], Channel]] = {}
     for i, table in enumerate(config.channel):
-        try:
+        with _collected(problems):
             channels[table.name] = channel(table, folder, f"channel[{i}]")
-        except ConfigError as fault:
-            problems += fault.problems
     kafka: Mapping[str, object] = {}
-    try:
+    with _collected(problems):
         kafka = _kafka_options(config, folder)
-    except ConfigError as fault:
-        problems += fault.problems
-    opening = Door(None, {})
-    try:
+    opening, heartbeat = Door(None, {}), None
+    with _collected(problems):
         opening = door(config, folder)
-    except ConfigError as fault:
-        problems += [problem for problem in fault.problems if problem not in problems]
-    heartbeat = None
-    try:
+    with _collected(problems):
         heartbeat = _heartbeat(config, folder)
-    except ConfigError as fault:
-        problems += fault.problems
     if config.kafka is None:
         problems.append(Problem("kafka", "there is no [kafka] table; the service needs one to read from"))
     problems += _not_ours(folder / config.state.directory)
     if problems:
         raise ConfigError(str(file), problems)
     return Prepared(config, folder, references, channels, schemas, kafka, opening, heartbeat)
+
+
+@contextmanager
+def _collected(problems: list[Problem]) -> Iterator[None]:
+    """What is missing is noted, each problem once, and the work goes on."""
+    try:
+        yield
+    except ConfigError as fault:
+        problems += [problem for problem in fault.problems if problem not in problems]
 
 
 def _of_models(
@@ -118,6 +115,7 @@ def _of_models(
             if model.labels is not None and not references[model.name].bins.errors:
                 told = f"the reference's rows have no column {model.fields.label!r} to make its loss of; build it anew"
                 problems.append(Problem(f"model[{i}].labels", told))
+            Segments.of(references[model.name].bins, model.segments, model.max_segments)
         except ReferenceFault as fault:
             problems.append(Problem(f"model[{i}].reference", str(fault)))
         found = _schemas(model, folder, f"model[{i}]")
@@ -249,7 +247,9 @@ def in_force(prepared: Prepared, store: Store) -> Mapping[str, InForce]:
         if replaced is None:
             continue
         try:
-            found[model.name] = InForce(folder / replaced, unseal(folder / replaced))
+            new = InForce(folder / replaced, unseal(folder / replaced))
+            Segments.of(new.reference.bins, model.segments, model.max_segments)
+            found[model.name] = new
         except ReferenceFault as fault:
             stays = {"event": "reference.not_replaced", "model": model.name}
             log.error("model %s stays with its configured reference: %s", model.name, fault, extra=stays)

@@ -7,13 +7,14 @@ from typing import Final
 
 import msgspec
 
+from detectors.season import DAY_MS
 from monitor.batch import Severity
 from monitor.message import Notice, Purpose, digest_body, notice
 from monitor.order import Answer, ExpireSilence, Order, Silence
 
 SPELL_MS: Final = 600_000
 """How long a channel's burst is, and how often it gets a digest at most."""
-LONGEST_MS: Final = 366 * 86_400_000
+LONGEST_MS: Final = 366 * DAY_MS
 
 
 class Line(msgspec.Struct, frozen=True):

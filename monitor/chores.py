@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from detectors.season import HOUR_MS
 from monitor.config import Config
 from monitor.daemon import Outside
 from monitor.engine import Engine
@@ -22,7 +23,6 @@ from monitor.tune import give_back
 
 log = logging.getLogger(__name__)
 
-HOUR_MS: Final = 3_600_000
 RETENTION_STEP_MS: Final = 2 * HOUR_MS
 """What grows old does so at most twice as fast as it should, however wrong the clock is."""
 

@@ -18,6 +18,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 PERIODS_MS: Final = {"day": 86_400_000, "week": 604_800_000, "month": 2_592_000_000}
 
+_LONGEST_MS: Final = 36_500 * _UNITS_MS["d"]
+_TOO_LONG: Final = 'wanted a duration of "36500d" or less'
+_MOST_ROWS: Final = 10**12
+_LAST_PORT: Final = 65_535
+
 EVIDENCE: Final = "evidence"
 """What the budget decides by, where detectors are named."""
 
@@ -28,7 +33,28 @@ def _duration(value: Any) -> Any:
         raise ValueError('wanted a duration in quotes, such as "90s", "10m", "1h" or "7d"')
     if not re.fullmatch(r"(\d+\s*(ms|s|m|h|d)\s*)+", value):
         raise ValueError('wanted a duration, such as "90s", "10m", "1h30m" or "7d"')
-    return sum(int(number) * _UNITS_MS[unit] for number, unit in re.findall(r"(\d+)\s*(ms|s|m|h|d)", value))
+    parts = re.findall(r"(\d+)\s*(ms|s|m|h|d)", value)
+    if any(len(number) > 18 for number, _ in parts):
+        raise ValueError(_TOO_LONG)
+    found = sum(int(number) * _UNITS_MS[unit] for number, unit in parts)
+    if found > _LONGEST_MS:
+        raise ValueError(_TOO_LONG)
+    return found
+
+
+def _listening(value: Any) -> Any:
+    """Text that is an address and a port, or empty."""
+    if isinstance(value, str) and value:
+        address(value)
+    return value
+
+
+def address(listen: str) -> tuple[str, int]:
+    """Host and port of "127.0.0.1:8787" or "[::1]:8787". ValueError when it is not of that form."""
+    host, separator, port = listen.rpartition(":")
+    if not separator or not re.fullmatch("[0-9]{1,5}", port) or int(port) > _LAST_PORT or not host.strip("[]"):
+        raise ValueError('wanted an address and a port, such as "127.0.0.1:8787" or "[::1]:8787"')
+    return host.strip("[]"), int(port)
 
 
 DurationMs = Annotated[int, BeforeValidator(_duration)]
@@ -65,22 +91,26 @@ class Span(BaseModel):
 
 def _window(value: Any) -> Any:
     match = re.fullmatch(r"(\d+)\s*rows?", value) if isinstance(value, str) else None
-    if match is not None and int(match[1]) > 0:
+    if match is not None and 0 < int(match[1][:20]) <= _MOST_ROWS:
         return Rows(n_rows=int(match[1]))
     try:
         width_ms = _duration(value)
-    except ValueError:
+    except ValueError as error:
+        if str(error) == _TOO_LONG:
+            raise
         width_ms = 0
     if width_ms == 0:
         raise ValueError('wanted a duration such as "1h", or a number of rows such as "5000 rows"')
     return Span(width_ms=width_ms)
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Table(BaseModel):
+    """A table whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Kafka(_Table):
+class Kafka(Table):
     """`[kafka]`: where the records are. Keys beyond these are kafka-python's consumer options, by their own names.
 
     mode, group, instance: see docs/operate.md. out_of_range: where to read on when Kafka has deleted records before
@@ -101,7 +131,7 @@ class Kafka(_Table):
     dead_letter_topic: str = Field(default="", max_length=249, pattern=r"^[A-Za-z0-9._-]*$")
 
 
-class State(_Table):
+class State(Table):
     """`[state]`: where driftd remembers.
 
     sample_rows: of every window, kept with it; sample_retention: how long, where nothing in the window drifts.
@@ -118,14 +148,14 @@ class State(_Table):
     backup: DurationMs = _duration("24h")
 
 
-class Budget(_Table):
+class Budget(Table):
     """`[budget]`: how many false alarms are acceptable, over everything together."""
 
     false_alarms: float = Field(default=1.0, gt=0)
     per: Literal["day", "week", "month"] = "week"
 
 
-class Fields(_Table):
+class Fields(Table):
     """`[model.fields]`: dotted paths into a record; for files, column names."""
 
     id: str | None = None
@@ -136,7 +166,7 @@ class Fields(_Table):
     features: str | tuple[str, ...] | None = None
 
 
-class Labels(_Table):
+class Labels(Table):
     """`[model.labels]`: labels that come later than their predictions.
 
     topic: of their own, "" where they come among the predictions. id, label: dotted paths into their records, those of
@@ -153,7 +183,7 @@ class Labels(_Table):
     max_waiting: int = Field(default=1_000_000, ge=1)
 
 
-class Column(_Table):
+class Column(Table):
     """`[model.columns.NAME]`: what is known of a column beyond its values."""
 
     kind: Literal["numeric", "categorical", "boolean", "text", "embedding", "ignore"] | None = None
@@ -163,7 +193,7 @@ class Column(_Table):
     required: bool = False
 
 
-class Model(_Table):
+class Model(Table):
     """`[[model]]`: one model, its log and its reference.
 
     schema_file, schema_registry: for formats whose records only name their schema, one of the two. correlations: how
@@ -201,7 +231,7 @@ class Model(_Table):
         return self if self.labels is None else self.model_copy(update={"labels": None})
 
 
-class Rule(_Table):
+class Rule(Table):
     """`[[rule]]`: a fixed threshold on one detector's statistic. model and column: patterns as in file names.
 
     clear: once reached, the threshold holds until the statistic falls below this.
@@ -216,7 +246,7 @@ class Rule(_Table):
     severity: Literal["info", "warning", "critical"] = "warning"
 
 
-class Channel(_Table):
+class Channel(Table):
     """`[[channel]]`: a destination. Its other keys belong to its kind."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -224,7 +254,7 @@ class Channel(_Table):
     kind: str
 
 
-class Route(_Table):
+class Route(Table):
     """`[[route]]`: which incidents go where; the first match wins. models, segments: patterns as in file names.
 
     hours: of the day, UTC, such as "08:00-18:00"; may span midnight.
@@ -237,7 +267,7 @@ class Route(_Table):
     channels: tuple[str, ...] = Field(min_length=1)
 
 
-class Alert(_Table):
+class Alert(Table):
     """`[alert]`: when incidents fire and end, and how often people are told. report: when an incident's is made."""
 
     for_windows: int = Field(default=1, ge=1)
@@ -249,7 +279,7 @@ class Alert(_Table):
     report: Literal["asked", "firing"] = "asked"
 
 
-class Retrain(_Table):
+class Retrain(Table):
     """`[[retrain]]`: when a model's drift calls its retraining job, and what becomes of it.
 
     retrain_cost: what a retraining costs, in units of the loss summed over predictions. max_age: event time after which
@@ -275,7 +305,7 @@ class Retrain(_Table):
     callback_secret_env: str | None = None
 
 
-class Heartbeat(_Table):
+class Heartbeat(Table):
     """`[heartbeat]`: a POST every so often while all is well, to who notices when it does not come. url: a secret, as
     such addresses are."""
 
@@ -286,17 +316,17 @@ class Heartbeat(_Table):
     allow_private: bool = False
 
 
-class Http(_Table):
+class Http(Table):
     """`[http]`: health, metrics, page and API."""
 
-    listen: str = "127.0.0.1:8787"
+    listen: Annotated[str, BeforeValidator(_listening)] = "127.0.0.1:8787"
     token_file: str | None = None
     token_env: str | None = None
     public_url: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")
     scores: tuple[str, ...] = ()
 
 
-class Config(_Table):
+class Config(Table):
     """The whole file."""
 
     kafka: Kafka | None = None

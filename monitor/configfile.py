@@ -34,15 +34,10 @@ class Known:
 
 def load(file: Path, known: Known) -> Config:
     """Read and check a configuration. ConfigError names every mistake in it."""
+    found = document(file)
+    problems = list(_secrets_in_values(found))
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(str(file), [Problem("file", f"cannot be read: {error.strerror}")]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(str(file), [Problem("file", f"is not TOML: {error}")]) from error
-    problems = list(_secrets_in_values(document))
-    try:
-        config = Config.model_validate(document)
+        config = Config.model_validate(found)
     except ValidationError as error:
         raise ConfigError(str(file), [*problems, *mistakes(error, Config)]) from error
     problems += _cross_checks(config, known)
@@ -51,11 +46,23 @@ def load(file: Path, known: Known) -> Config:
     return config
 
 
-def _secrets_in_values(document: Mapping[str, Any], where: str = "") -> Iterator[Problem]:
-    """Keys that hold a secret in the open. The value itself is never repeated."""
-    for key, value in document.items():
+def document(file: Path) -> dict[str, Any]:
+    """What stands in a TOML file. ConfigError when it cannot be read, or is none."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(file), [Problem("file", f"cannot be read: {error.strerror}")]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), [Problem("file", f"is not TOML: {error}")]) from error
+
+
+def _secrets_in_values(table: Mapping[str, Any], where: str = "") -> Iterator[Problem]:
+    """Keys that hold a secret in the open, and addresses that do. The value itself is never repeated."""
+    for key, value in table.items():
         place = f"{where}.{key}" if where else key
         for i, inner in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(inner, str) and re.match(r"[\w.+-]+://[^/?#]*@", inner):
+                yield Problem(place, "an address with user:password@ would show up in logs; leave that part out")
             if isinstance(inner, dict):
                 yield from _secrets_in_values(inner, f"{place}[{i}]" if isinstance(value, list) else place)
         if isinstance(value, str) and re.search(r"(^|_)(token|secret|password)$", key):
@@ -83,6 +90,7 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
                 f"found {config.kafka.dead_letter_topic!r}, which model {model.name} reads; wanted a topic of its own"
             )
             yield Problem("kafka.dead_letter_topic", told)
+        yield from _of_columns(f"model[{i}].columns", model)
     yield from _references(config, known)
     yield from _of_watching(config, known)
     for i, channel in enumerate(config.channel):
@@ -93,6 +101,20 @@ def _cross_checks(config: Config, known: Known) -> Iterator[Problem]:
                 options.model_validate(channel.model_extra or {})
         except ValidationError as error:
             yield from mistakes(error, options or BaseModel, f"channel[{i}]")
+
+
+def _of_columns(where: str, model: Model) -> Iterator[Problem]:
+    for name, column in model.columns.items():
+        if column.min is not None and column.max is not None and column.min > column.max:
+            yield Problem(f"{where}.{name}.min", f"found {column.min:g}, beyond max = {column.max:g}")
+
+
+def without_effect(config: Config) -> Iterator[Problem]:
+    """Keys that are taken and change nothing, so that nobody relies on them."""
+    for i, model in enumerate(config.model):
+        if model.slide is not None:
+            words = f"windows of {model.window} do not overlap; leave it out, or choose a shorter window"
+            yield Problem(f"model[{i}].slide", f"changes nothing: {words}")
 
 
 def _of_watching(config: Config, known: Known) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from detectors import Pair
-from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, Counts
+from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, RARE, UNSEEN, Counts, Floats
 from detectors.columns import CategoricalColumn, NumericColumn
 from detectors.parts import Measure
 
@@ -120,25 +120,19 @@ def percent(share: float) -> str:
 
 
 def _median(pair: Pair, row: int, column: NumericColumn) -> str:
-    before, after = (_quantile(side.counts[row], column, 0.5) for side in (pair.reference, pair.current))
+    sides = [_quantiles(side.counts[row], pair.bins.places[row]) for side in (pair.reference, pair.current)]
+    before, after = (middle if column.n_regular else float("nan") for _, middle, _ in sides)
     if before == after:
-        low, high = (
-            f"{number(_quantile(side.counts[row], column, 0.05))}–{number(_quantile(side.counts[row], column, 0.95))}"
-            for side in (pair.reference, pair.current)
-        )
+        low, high = (f"{number(low)}–{number(high)}" for low, _, high in sides)
         return f"median {number(before)} as before, middle 90 % {low} → {high}"
     return f"median {number(before)} → {number(after)}"
 
 
-def _quantile(counts: Counts, column: NumericColumn, share: float) -> float:
-    """The middle of the cell that holds the quantile; the ends of the range stand for what lies outside."""
+def _quantiles(counts: Counts, places: Floats) -> tuple[float, float, float]:
+    """Of 5, 50 and 95 %: the middle of the cell that holds each; the ends of the range stand for what lies outside."""
     running = counts[BELOW:].cumsum()
-    cell = int(np.searchsorted(running, share * running[-1])) + BELOW
-    if not column.n_regular:
-        return float("nan")
-    if cell < FIRST:
-        return float(column.edges[0])
-    return float(column.middles[cell - FIRST]) if cell < FIRST + column.n_regular else float(column.edges[-1])
+    low, middle, high = places[np.searchsorted(running, np.array([0.05, 0.5, 0.95]) * running[-1])].tolist()
+    return low, middle, high
 
 
 def _words(pair: Pair, row: int, column: CategoricalColumn) -> str:

@@ -99,7 +99,7 @@ class Desk:
     def _went_on(self, episode: Episode) -> Change | None:
         if episode.state is not State.FIRING or episode.n_calm:
             return None
-        return alert.went_on(episode, "retraining", "what was wanted for a retraining has come together")[1]
+        return alert.changed(episode, "retraining", "what was wanted for a retraining has come together")[1]
 
     def _aged(self, closed: Sequence[Judged], options: Retrain) -> Change | None:
         """An incident for a model that has become too old, if its data can be seen and are sound."""
@@ -142,7 +142,7 @@ class Desk:
             )
             if decision is not None:
                 change = "opened" if episode.told is None else "repeated"
-                self._settle(alert.went_on(episode, change, decision.reason)[1], now_ms)
+                self._settle(alert.changed(episode, change, decision.reason)[1], now_ms)
         latest = self.state.retraining.latest
         options = None if latest is None else self._options(latest.channel)
         if latest is not None and options is not None:
@@ -297,7 +297,7 @@ class Desk:
         if trigger.step is Step.INEFFECTIVE and episode is not None:
             episode = msgspec.structs.replace(episode, severity=Severity.CRITICAL)
         if episode is not None:
-            self._settle(alert.went_on(episode, "retraining", retrain.said(trigger))[1], now_ms)
+            self._settle(alert.changed(episode, "retraining", retrain.said(trigger))[1], now_ms)
         if trigger.step is Step.ROTATED:
             self._rotate(trigger, now_ms)
 

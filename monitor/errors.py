@@ -6,6 +6,7 @@ DriftdError
 ├── ChannelFault      a message that a person asked for was not delivered
 ├── ReportFault       a report that cannot be made
 ├── ChildFault        work in a process of its own that came to nothing
+├── HeartbeatFault    a sign of life that was not taken
 ├── SourceError       records cannot be read (Kafka away, file unreadable)
 └── StoreError        the state cannot be read or written
     ├── StoreLocked   another daemon works on the same state

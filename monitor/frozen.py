@@ -60,10 +60,7 @@ def freeze(window: Window) -> bytes:
 
 def thaw(data: bytes, bins: Bins) -> Window:
     """Read what `freeze` wrote. ValueError says what is wrong: damaged, another version, or other cells."""
-    try:
-        found = msgspec.msgpack.decode(unchecked(data), type=_Window)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"not a window: {error}") from error
+    found = _read(data)
     if found.version not in (1, _VERSION):
         raise ValueError(f"a window of version {found.version}; this driftd reads versions 1 and {_VERSION}")
     compressed = found.version == 1
@@ -76,12 +73,16 @@ def thaw(data: bytes, bins: Bins) -> Window:
 
 def rows_of(data: bytes) -> tuple[Extents, int]:
     """Where the rows of a frozen window lie, and how many they are; needs no bins."""
-    try:
-        found = msgspec.msgpack.decode(unchecked(data), type=_Window)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"not a window: {error}") from error
+    found = _read(data)
     parts = [found.tally] if found.waiting is None else [found.tally, found.waiting]
     return union(*map(_thawed_extents, parts)), sum(part.n_rows for part in parts)
+
+
+def _read(data: bytes) -> _Window:
+    try:
+        return msgspec.msgpack.decode(unchecked(data), type=_Window)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a window: {error}") from error
 
 
 def checked(body: bytes) -> bytes:

@@ -5,16 +5,17 @@ It is written beside the window, so that a page of a month need not open the pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors import Bins, Profile
-from detectors.cells import ABOVE, BELOW, FIRST, INVALID, MISSING, UNSEEN, Floats
+from detectors import Profile
+from detectors.cells import ABOVE, FIRST, INVALID, MISSING, UNSEEN, Floats
 from monitor.check import Judged
 from monitor.decision import Outcome, Verdict
 
@@ -44,13 +45,13 @@ N_FACTS: Final = Fact.LEVELS + len(QUANTILES)
 _OUTCOMES: Final = tuple(Outcome)
 
 
-class Glance(msgspec.Struct, frozen=True, array_like=True):
-    """names: the columns; outcomes: of each the place of its verdict in `Outcome`; numbers: see `table`.
+class Glance(msgspec.Struct, frozen=True, array_like=True, dict=True):
+    """columns: see `names`; outcomes: of each the place of its verdict in `Outcome`; numbers: see `table`.
 
     labelled: share of the rows that have a loss, None where there is no such column.
     """
 
-    names: tuple[str, ...]
+    columns: msgspec.Raw
     outcomes: bytes
     numbers: bytes
     labelled: float | None = None
@@ -68,8 +69,19 @@ class Glance(msgspec.Struct, frozen=True, array_like=True):
             if at is not None:
                 table[row, Fact.MISSING : Fact.LEVELS], table[row, Fact.LEVELS :] = shares[at], found[at]
         outcomes = bytes(_OUTCOMES.index(verdict.outcome) for verdict in verdicts)
-        names, numbers = tuple(verdict.column for verdict in verdicts), table.astype("<f4").tobytes()
-        return cls(names, outcomes, numbers, _labelled(profile))
+        return cls.made([verdict.column for verdict in verdicts], outcomes, table, _labelled(profile))
+
+    @classmethod
+    def made(
+        cls, names: Sequence[str], outcomes: bytes, table: NDArray[np.float32], labelled: float | None = None
+    ) -> Glance:
+        """See the fields and properties of these names."""
+        return cls(msgspec.Raw(msgspec.msgpack.encode(names)), outcomes, table.astype("<f4").tobytes(), labelled)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The columns. Those of the windows of a page are nearly all the same, and read once."""
+        return _names(bytes(self.columns))
 
     @property
     def table(self) -> NDArray[np.float32]:
@@ -86,28 +98,17 @@ def encode(glance: Glance) -> bytes:
     return msgspec.msgpack.encode(glance)
 
 
-class _Stored(msgspec.Struct, frozen=True, array_like=True):
-    """A glance whose names are not read yet: the windows of a page nearly all have the same."""
-
-    names: msgspec.Raw
-    outcomes: bytes
-    numbers: bytes
-    labelled: float | None = None
-
-
-_STORED: Final = msgspec.msgpack.Decoder(_Stored)
-_NAMES: Final = msgspec.msgpack.Decoder(tuple[str, ...])
+_GLANCE: Final = msgspec.msgpack.Decoder(Glance)
 
 
 def decode(encoded: bytes) -> Glance:
     """The glance that became these bytes."""
-    stored = _STORED.decode(encoded)
-    return Glance(_names(bytes(stored.names)), stored.outcomes, stored.numbers, stored.labelled)
+    return _GLANCE.decode(encoded)
 
 
 @lru_cache(maxsize=64)
 def _names(encoded: bytes) -> tuple[str, ...]:
-    return _NAMES.decode(encoded)
+    return msgspec.msgpack.decode(encoded, type=tuple[str, ...])
 
 
 def levels(profile: Profile) -> Floats:
@@ -126,20 +127,11 @@ def levels(profile: Profile) -> Floats:
 
 def _quantiles(profile: Profile) -> Floats:
     """The middle of the cell that holds each quantile; the ends of the range stand for what lies outside."""
-    running, places = profile.running, _places(profile.bins)
+    bins, running = profile.bins, profile.running
     totals = running[:, -1:]
     cells = np.stack([(running >= q * totals).argmax(axis=1) for q in QUANTILES], axis=1)
-    return np.where(totals > 0, np.take_along_axis(places, cells, axis=1), np.nan)
-
-
-def _places(bins: Bins) -> Floats:
-    """Where on the column's axis BELOW, each regular cell and ABOVE lie, shape (numeric columns, 254)."""
-    places = np.full((bins.n_numeric, ABOVE - BELOW + 1), np.nan)
-    for row, column in enumerate(bins.numeric):
-        if column.n_regular:
-            places[row, 1 : 1 + column.n_regular] = column.middles
-            places[row, 0], places[row, -1] = column.edges[0], column.edges[-1]
-    return places
+    known = (totals > 0) & np.array([[column.n_regular > 0] for column in bins.numeric])
+    return np.where(known, np.take_along_axis(bins.places, cells, axis=1), np.nan)
 
 
 def _shares(profile: Profile) -> Floats:

@@ -13,9 +13,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from detectors.season import HOUR_MS
 from monitor.batch import NO_TIME, Records, Reject
 
-MIN_SILENCE_MS: Final = 3_600_000
+MIN_SILENCE_MS: Final = HOUR_MS
 BLOCK: Final = 200
 """Records that are judged together: most of so many must be readable."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from monitor.channels import TOOLS, Refused, Retry, Tools, word
-from monitor.channels.http import Http, HttpOptions, Request, failed
+from monitor.channels import TOOLS, Refused, Retry, Tools
+from monitor.channels.http import Http, HttpOptions, Request, failed, secret_url
 from monitor.config import Heartbeat as Table
 from monitor.errors import HeartbeatFault
 
@@ -19,12 +19,7 @@ class Heartbeat:
     def __init__(self, table: Table, secrets: Mapping[str, str], tools: Tools = TOOLS) -> None:
         """ValueError, which quotes no secret, when its address will never be called."""
         options = HttpOptions(timeout=TIMEOUT_SECONDS, allow_http=table.allow_http, allow_private=table.allow_private)
-        self._url = word(secrets, "url")
-        try:
-            options.checked(url=self._url)
-        except ValueError:  # it may quote what it was given
-            wanted = "wanted https://host/path, or set allow_http or allow_private"
-            raise ValueError(f"url: what url_file or url_env holds will not be called; {wanted}") from None
+        self._url = secret_url(secrets, "url", options)
         self._http = Http(options, secrets, tools)
         self._clock = tools.clock
         self.every_ms = table.every

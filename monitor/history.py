@@ -27,7 +27,7 @@ from monitor.account import (
     Status,
     TriggerEntry,
 )
-from monitor.alert import Change
+from monitor.alert import Change, names
 from monitor.board import BoardState
 from monitor.check import Reference, ledger
 from monitor.database import is_locked, read_only
@@ -42,8 +42,6 @@ from monitor.order import Silence
 from monitor.retrain import Trigger
 from monitor.rowsample import RowSample
 from monitor.window import WHOLE
-
-__all__ = ["ClosedWindow", "Explanation", "History", "Incident", "ModelStatus", "Status", "Unknown"]
 
 _OUTCOMES: Final = tuple(map(str, Outcome))
 _WINDOW: Final = "number, start_ms, end_ms, n_rows, n_ok, n_drift, n_unknown, n_late, revision, bins"
@@ -340,8 +338,7 @@ def _trigger(model: str, body: bytes, run: str | None) -> TriggerEntry:
 def _incident(model: str, opened_ms: int, changed_ms: int, body: bytes) -> Incident:
     change = msgspec.json.decode(body, type=Change)
     episode = change.episode
-    columns = tuple(dict.fromkeys(column.verdict.column for column in episode.columns))
     return Incident(
         episode.id, model, change.segment, episode.state, episode.severity, episode.opened_window,
-        rfc3339(opened_ms), rfc3339(changed_ms), columns, change.reason,
+        rfc3339(opened_ms), rfc3339(changed_ms), names(episode.columns), change.reason,
     )  # fmt: skip

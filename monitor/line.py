@@ -167,8 +167,7 @@ class Line:
     @property
     def limits(self) -> Mapping[str, Mapping[str, float]]:
         """See `Judge.limits`."""
-        judge: Judge = self._watch.judge
-        return judge.limits()
+        return self._watch.judge.limits()
 
     def step(self, records: Records, now_ms: int | None = None) -> None:
         """Take records of one partition, in their order; what was taken before is passed over.

@@ -243,10 +243,7 @@ def test_notice(channel: str, model: str, number: int) -> Notice:
         columns=(column,), n_columns=1, window=WindowFacts(index=0, start=None, end=None, n_rows=0), since=None,
         reference="none", test=True,
     )  # fmt: skip
-    return Notice(
-        id=f"test-{number}", incident=body.incident, channel=channel, purpose=Purpose.ALERT, model=model, window=0,
-        body=body,
-    )  # fmt: skip
+    return notice(body.incident, channel, Purpose.ALERT, body)
 
 
 def test_call(channel: str, model: str, number: int) -> Notice:

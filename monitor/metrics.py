@@ -43,6 +43,111 @@ class Watched:
     limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
+class _Maker:
+    """Makes metrics, all in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(f"driftd_{name}", words, labels, registry=self._registry)
+
+    def gauge(self, name: str, words: str, *labels: str) -> Gauge:
+        return Gauge(f"driftd_{name}", words, labels, registry=self._registry)
+
+    def histogram(self, name: str, words: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"driftd_{name}", words, labels, registry=self._registry, buckets=buckets)
+
+
+class _Reading:
+    """What is shown of Kafka and its records."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.records = make.counter("kafka_records_consumed", "Records read", "topic")
+        self.lag = make.gauge("kafka_consumer_lag_records", "Records known to be unread", "topic", "partition")
+        self.logged = make.gauge("kafka_last_record_timestamp_seconds", "When the newest record was logged", "topic")
+        self.batch_path = make.gauge(
+            "kafka_batch_path", "Whether whole batches are read; 0 is record by record, slower"
+        )
+        self.connected = make.gauge("kafka_connected", "Whether a broker's connection stands")
+        self.waiting = make.gauge("kafka_partitions_waiting", "Partitions that wait because too many windows are open")
+        self.rebalanced = make.counter("kafka_rebalances", "Times that the group decided whose turn it is")
+        self.anew = make.counter("topics_made_anew", "Topics found deleted and made anew under the same name", "topic")
+        self.letters = make.counter("dead_letters_produced", "Dead letters that Kafka has taken")
+        self.forgotten = make.counter(
+            "dead_letters_forgotten", "Dead letters that newer ones have pushed out of the state"
+        )
+        self.lost = make.counter("records_lost", "Records that Kafka deleted before they were read", "topic")
+        self.rejected = make.counter("records_rejected", "Records that became no row", "model", "reason")
+
+
+class _Models:
+    """What is shown of models and their windows."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.late = make.counter("late_records", "Rows that came after their window had closed", "model")
+        self.rows = make.counter("rows", "Rows counted into windows", "model")
+        self.labels = make.gauge(
+            "labels", "Labels that come later, and what waits for them, by outcome", "model", "outcome"
+        )
+        self.coverage = make.gauge(
+            "label_coverage_ratio", "Share of the predictions that have got their label", "model"
+        )
+        self.windows = make.counter("windows_closed", "Windows that closed", "model")
+        self.delay = make.histogram(
+            "window_close_delay_seconds", "From a window's end to its verdict, by the wall clock",
+            (1, 5, 30, 60, 300, 600, 1800, 3600, 21600, 86400), "model",
+        )  # fmt: skip
+        self.checks = make.histogram(
+            "check_duration_seconds", "Time that a detector, or a decision beside its detectors, took for a window",
+            (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5), "detector",
+        )  # fmt: skip
+        self.open = make.gauge("open_windows", "Windows that are not complete", "model")
+        self.status = make.gauge(
+            "column_status", "Columns by verdict in the last window: ok, drift or unknown", "model", "verdict"
+        )
+        self.errors = make.counter("check_errors", "Columns on which a detector failed", "model", "detector")
+        self.incidents = make.gauge("alerts", "Incidents by state", "model", "state")
+
+
+class _Telling:
+    """What is shown of notices and of calls to jobs."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.notified = make.counter("notifications", "Notices delivered", "receiver")
+        self.failed = make.counter("notifications_failed", "Attempts that did not deliver", "receiver", "reason")
+        self.suppressed = make.counter("notifications_suppressed", "Changes that nobody was told of", "reason")
+        self.latency = make.histogram(
+            "notification_latency_seconds", "From queueing to delivery",
+            (0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600), "receiver",
+        )  # fmt: skip
+        self.pending = make.gauge("outbox_pending", "Notices that wait to be delivered")
+        self.oldest = make.gauge("outbox_oldest_age_seconds", "Age of the oldest notice that waits")
+        self.dead = make.gauge("outbox_dead", "Notices that were given up and neither sent again nor forgotten since")
+        self.circuit = make.gauge("circuit_open", "Whether a receiver failed so often that it is left alone", "target")
+        self.triggers = make.counter("triggers", "Steps of retraining triggers", "target", "outcome")
+
+
+class _State:
+    """What is shown of the configuration, the state and the loop."""
+
+    def __init__(self, make: _Maker) -> None:
+        self.reload_ok = make.gauge(
+            "config_last_reload_successful", "Whether the last reload was taken (1) or refused (0)"
+        )
+        self.reload_time = make.gauge(
+            "config_last_reload_success_timestamp_seconds", "When a configuration was taken last"
+        )
+        self.db_bytes = make.gauge("state_db_bytes", "Size of the database")
+        self.commits = make.histogram(
+            "state_commit_seconds", "Time of one commit", (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+        )
+        self.recovered = make.counter("state_recovered", "Starts from a backup because the database was damaged")
+        self.full = make.counter("state_write_failures", "Commits that the disk did not take")
+        self.jobs = make.counter("scheduler_runs", "Runs of housekeeping jobs", "job", "outcome")
+        self.progress = make.gauge("loop_last_progress_timestamp_seconds", "When the loop came round last")
+
+
 class _Columns:
     """Gauges whose last label is a column: of every group of the labels before it the worst columns, as many as there
     is room for."""
@@ -77,13 +182,12 @@ class _Columns:
 class _References:
     """What is shown of references."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        words = "The reference in force"
-        self._info = Gauge("driftd_reference_info", words, ("model", "reference"), registry=registry)
-        words = "Time since the reference in force was made"
-        self._age = Gauge("driftd_reference_age_seconds", words, ("model",), registry=registry)
-        words = "Whether the disk holds another reference than the one in force, or none"
-        self.outdated = Gauge("driftd_reference_outdated", words, ("model",), registry=registry)
+    def __init__(self, make: _Maker) -> None:
+        self._info = make.gauge("reference_info", "The reference in force", "model", "reference")
+        self._age = make.gauge("reference_age_seconds", "Time since the reference in force was made", "model")
+        self.outdated = make.gauge(
+            "reference_outdated", "Whether the disk holds another reference than the one in force, or none", "model"
+        )
 
     def configured(self, models: Mapping[str, Watched]) -> None:
         """See `Metrics.configured`."""
@@ -98,16 +202,15 @@ class _References:
 class _Features:
     """What is shown of single columns."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, make: _Maker) -> None:
         by_column = ("model", "detector", "feature")
         words = "Columns that were not shown in a window because there were too many"
-        dropped = Counter("driftd_series_dropped", words, registry=registry)
-        words = "Size of the change in the last window"
-        effect = Gauge("driftd_drift_effect", words, ("model", "feature"), registry=registry)
+        dropped = make.counter("series_dropped", words)
+        effect = make.gauge("drift_effect", "Size of the change in the last window", "model", "feature")
         words = "A detector's statistic in the last window, of the detectors that [http] scores names"
-        score = Gauge("driftd_drift_score", words, by_column, registry=registry)
+        score = make.gauge("drift_score", words, *by_column)
         words = "What the statistic in driftd_drift_score is held against, where it is"
-        limit = Gauge("driftd_drift_threshold", words, by_column, registry=registry)
+        limit = make.gauge("drift_threshold", words, *by_column)
         self._effects, self._scores = _Columns(dropped, effect), _Columns(dropped, score, limit)
         self._watched: Mapping[str, Watched] = {}
 
@@ -132,75 +235,10 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._reasons: set[tuple[str, str]] = set()
-        registry = self.registry
-
-        def counter(name: str, words: str, *labels: str) -> Counter:
-            return Counter(f"driftd_{name}", words, labels, registry=registry)
-
-        def gauge(name: str, words: str, *labels: str) -> Gauge:
-            return Gauge(f"driftd_{name}", words, labels, registry=registry)
-
-        def histogram(name: str, words: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"driftd_{name}", words, labels, registry=registry, buckets=buckets)
-
-        Info("driftd_build", "The version that runs", registry=registry).info({"version": __version__})
-        self._reload_ok = gauge("config_last_reload_successful", "Whether the last reload was taken (1) or refused (0)")
-        self._reload_time = gauge("config_last_reload_success_timestamp_seconds", "When a configuration was taken last")
-        self._records = counter("kafka_records_consumed", "Records read", "topic")
-        self._lag = gauge("kafka_consumer_lag_records", "Records known to be unread", "topic", "partition")
-        self._logged = gauge("kafka_last_record_timestamp_seconds", "When the newest record was logged", "topic")
-        self._batch_path = gauge("kafka_batch_path", "Whether whole batches are read; 0 is record by record, slower")
-        self._connected = gauge("kafka_connected", "Whether a broker's connection stands")
-        self._waiting = gauge("kafka_partitions_waiting", "Partitions that wait because too many windows are open")
-        self._rebalanced = counter("kafka_rebalances", "Times that the group decided whose turn it is")
-        self._anew = counter("topics_made_anew", "Topics found deleted and made anew under the same name", "topic")
-        self._letters = counter("dead_letters_produced", "Dead letters that Kafka has taken")
-        self._forgotten = counter("dead_letters_forgotten", "Dead letters that newer ones have pushed out of the state")
-        self._lost = counter("records_lost", "Records that Kafka deleted before they were read", "topic")
-        self._rejected = counter("records_rejected", "Records that became no row", "model", "reason")
-        self._late = counter("late_records", "Rows that came after their window had closed", "model")
-        self._rows = counter("rows", "Rows counted into windows", "model")
-        self._labels = gauge(
-            "labels", "Labels that come later, and what waits for them, by outcome", "model", "outcome"
-        )
-        self._coverage = gauge("label_coverage_ratio", "Share of the predictions that have got their label", "model")
-        self._windows = counter("windows_closed", "Windows that closed", "model")
-        self._delay = histogram(
-            "window_close_delay_seconds", "From a window's end to its verdict, by the wall clock",
-            (1, 5, 30, 60, 300, 600, 1800, 3600, 21600, 86400), "model",
-        )  # fmt: skip
-        self._checks = histogram(
-            "check_duration_seconds", "Time that a detector, or a decision beside its detectors, took for a window",
-            (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5), "detector",
-        )  # fmt: skip
-        self._open = gauge("open_windows", "Windows that are not complete", "model")
-        self._status = gauge(
-            "column_status", "Columns by verdict in the last window: ok, drift or unknown", "model", "verdict"
-        )
-        self._errors = counter("check_errors", "Columns on which a detector failed", "model", "detector")
-        self._references = _References(registry)
-        self._incidents = gauge("alerts", "Incidents by state", "model", "state")
-        self._notified = counter("notifications", "Notices delivered", "receiver")
-        self._failed = counter("notifications_failed", "Attempts that did not deliver", "receiver", "reason")
-        self._suppressed = counter("notifications_suppressed", "Changes that nobody was told of", "reason")
-        self._latency = histogram(
-            "notification_latency_seconds", "From queueing to delivery",
-            (0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600), "receiver",
-        )  # fmt: skip
-        self._pending = gauge("outbox_pending", "Notices that wait to be delivered")
-        self._oldest = gauge("outbox_oldest_age_seconds", "Age of the oldest notice that waits")
-        self._dead = gauge("outbox_dead", "Notices that were given up and neither sent again nor forgotten since")
-        self._circuit = gauge("circuit_open", "Whether a receiver failed so often that it is left alone", "target")
-        self._triggers = counter("triggers", "Steps of retraining triggers", "target", "outcome")
-        self._db_bytes = gauge("state_db_bytes", "Size of the database")
-        self._commits = histogram(
-            "state_commit_seconds", "Time of one commit", (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
-        )
-        self._recovered = counter("state_recovered", "Starts from a backup because the database was damaged")
-        self._full = counter("state_write_failures", "Commits that the disk did not take")
-        self._jobs = counter("scheduler_runs", "Runs of housekeeping jobs", "job", "outcome")
-        self._progress = gauge("loop_last_progress_timestamp_seconds", "When the loop came round last")
-        self._features = _Features(registry)
+        Info("driftd_build", "The version that runs", registry=self.registry).info({"version": __version__})
+        make = _Maker(self.registry)
+        self._reading, self._models, self._telling = _Reading(make), _Models(make), _Telling(make)
+        self._state, self._references, self._features = _State(make), _References(make), _Features(make)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -209,46 +247,46 @@ class Metrics:
     def configured(self, models: Mapping[str, Watched], n_scores: int) -> None:
         """A configuration is in force. n_scores: detectors whose statistics are shown."""
         self._features.configured(models, n_scores)
-        self._reload_ok.set(1)
-        self._reload_time.set(time.time())
+        self._state.reload_ok.set(1)
+        self._state.reload_time.set(time.time())
         self._references.configured(models)
-        self._circuit.clear()
+        self._telling.circuit.clear()
         for model in models:
             for state in (State.FIRING, State.NODATA, State.ERROR):
-                self._incidents.labels(model, state).set(0)
+                self._models.incidents.labels(model, state).set(0)
 
     def reads_batches(self, yes: bool) -> None:
         """Which way Kafka is read."""
-        self._batch_path.set(yes)
+        self._reading.batch_path.set(yes)
 
     def refused(self) -> None:
         """A reload was refused."""
-        self._reload_ok.set(0)
+        self._state.reload_ok.set(0)
 
     def recovered(self) -> None:
         """The database was restored from a backup."""
-        self._recovered.inc()
+        self._state.recovered.inc()
 
     def came_round(self, lag: Mapping[Partition, int], connected: bool) -> None:
         """The loop made progress."""
-        self._progress.set(time.time())
-        self._connected.set(connected)
+        self._state.progress.set(time.time())
+        self._reading.connected.set(connected)
         for at, n_unread in lag.items():
-            self._lag.labels(at.topic, at.number).set(n_unread)
+            self._reading.lag.labels(at.topic, at.number).set(n_unread)
 
     def read(self, records: Records) -> None:
         """Records came."""
         topic = records.partition.topic
-        self._records.labels(topic).inc(records.n_read)
+        self._reading.records.labels(topic).inc(records.n_read)
         if records.n_lost:
             self.jumped(records.partition, records.n_lost)
         logged_ms = int(records.timestamps_ms.max(initial=NO_TIME))
         if logged_ms != NO_TIME:
-            self._logged.labels(topic).set(logged_ms / 1000)
+            self._reading.logged.labels(topic).set(logged_ms / 1000)
 
     def jumped(self, at: Partition, n_lost: int) -> None:
         """Records are gone."""
-        self._lost.labels(at.topic).inc(max(n_lost, 0))
+        self._reading.lost.labels(at.topic).inc(max(n_lost, 0))
 
     def outdated(self, model: str, yes: bool) -> None:
         """Whether a model's reference on the disk is not the one in force."""
@@ -256,96 +294,96 @@ class Metrics:
 
     def waiting(self, n_partitions: int) -> None:
         """So many partitions are not read on for now."""
-        self._waiting.set(n_partitions)
+        self._reading.waiting.set(n_partitions)
 
     def rebalanced(self) -> None:
         """The group has decided whose turn it is."""
-        self._rebalanced.inc()
+        self._reading.rebalanced.inc()
 
     def made_anew(self, topic: str) -> None:
         """A topic is another one than before."""
-        self._anew.labels(topic).inc()
+        self._reading.anew.labels(topic).inc()
 
     def forgotten(self, n_letters: int) -> None:
         """There was no more room for dead letters."""
-        self._forgotten.inc(n_letters)
+        self._reading.forgotten.inc(n_letters)
 
     def produced(self, n_letters: int) -> None:
         """Dead letters were produced."""
-        self._letters.inc(n_letters)
+        self._reading.letters.inc(n_letters)
 
     def committed(self, commit: Commit, seconds: float) -> None:
         """A commit is on the disk."""
-        self._commits.observe(seconds)
+        self._state.commits.observe(seconds)
         for part in commit.models:
             self._model(part, commit.now_ms)
 
     def not_written(self) -> None:
         """The disk did not take a commit."""
-        self._full.inc()
+        self._state.full.inc()
 
     def settled(self, channel: str, fate: Fate, queued_ms: int) -> None:
         """An attempt at delivery ended."""
         if isinstance(fate, Delivered):
-            self._notified.labels(channel).inc()
-            self._latency.labels(channel).observe(max(0.0, time.time() - queued_ms / 1000))
+            self._telling.notified.labels(channel).inc()
+            self._telling.latency.labels(channel).observe(max(0.0, time.time() - queued_ms / 1000))
             return
         words = fate.detail or fate.reason if isinstance(fate, Dead) else fate.reason
         reason = words.split(":")[0][:40]
         if len(self._reasons) >= N_REASONS and (channel, reason) not in self._reasons:
             reason = "other"
         self._reasons.add((channel, reason))
-        self._failed.labels(channel, reason).inc()
+        self._telling.failed.labels(channel, reason).inc()
 
     def outbox(self, facts: OutboxFacts, failing: Mapping[str, bool]) -> None:
         """How the outbox stands. failing: of each receiver, whether it is left alone."""
         for target, is_open in failing.items():
-            self._circuit.labels(target).set(is_open)
-        self._pending.set(facts.n_pending)
-        self._oldest.set(facts.oldest_seconds)
-        self._dead.set(facts.n_dead)
-        self._db_bytes.set(facts.n_bytes)
+            self._telling.circuit.labels(target).set(is_open)
+        self._telling.pending.set(facts.n_pending)
+        self._telling.oldest.set(facts.oldest_seconds)
+        self._telling.dead.set(facts.n_dead)
+        self._state.db_bytes.set(facts.n_bytes)
 
     def job(self, name: str, outcome: str) -> None:
         """A housekeeping job ran: ok, failed, missed or still_running."""
-        self._jobs.labels(name, outcome).inc()
+        self._state.jobs.labels(name, outcome).inc()
 
     def _model(self, part: ModelCommit, now_ms: int) -> None:
         model = part.model
-        self._rows.labels(model).inc(part.n_rows)
-        self._late.labels(model).inc(part.n_late)
+        self._models.rows.labels(model).inc(part.n_rows)
+        self._models.late.labels(model).inc(part.n_late)
         for reject in part.rejects:
-            self._rejected.labels(model, reject.kind).inc()
-        self._open.labels(model).set(part.n_open)
+            self._reading.rejected.labels(model, reject.kind).inc()
+        self._models.open.labels(model).set(part.n_open)
         if (coverage := part.state.labelled.coverage) is not None:
-            self._coverage.labels(model).set(coverage)
+            self._models.coverage.labels(model).set(coverage)
             for outcome, n in msgspec.structs.asdict(part.state.labelled).items():
-                self._labels.labels(model, outcome).set(n)
+                self._models.labels.labels(model, outcome).set(n)
         for judged in part.judged:
             for detector, seconds in judged.seconds.items():
-                self._checks.labels(detector).observe(seconds)
+                self._models.checks.labels(detector).observe(seconds)
             for detector, n in judged.n_failed.items():
-                self._errors.labels(model, detector).inc(n)
+                self._models.errors.labels(model, detector).inc(n)
             if judged.window.segment == WHOLE and judged.window.revision == 0:
                 self._window(model, judged, now_ms)
         for change in part.out.changes:
             self._change(model, change)
         for trigger in part.out.triggers:
-            self._triggers.labels(trigger.channel, trigger.step).inc()
+            self._telling.triggers.labels(trigger.channel, trigger.step).inc()
 
     def _window(self, model: str, judged: Judged, now_ms: int) -> None:
-        self._windows.labels(model).inc()
+        self._models.windows.labels(model).inc()
         if judged.window.end_ms != NO_TIME and now_ms:
-            self._delay.labels(model).observe(max(0.0, (now_ms - judged.window.end_ms) / 1000))
+            self._models.delay.labels(model).observe(max(0.0, (now_ms - judged.window.end_ms) / 1000))
         for outcome in Outcome:
-            self._status.labels(model, outcome).set(sum(v.outcome is outcome for v in judged.verdicts))
+            self._models.status.labels(model, outcome).set(sum(v.outcome is outcome for v in judged.verdicts))
         self._features.show(model, judged)
 
     def _change(self, model: str, change: Change) -> None:
         for state in (State.FIRING, State.NODATA, State.ERROR):
-            self._incidents.labels(model, state).set(change.episode.state is state)
+            self._models.incidents.labels(model, state).set(change.episode.state is state)
         if not change.told:
-            self._suppressed.labels(_suppression(change.notice)).inc()
+            self._telling.suppressed.labels(_suppression(change.notice)).inc()
 
 
 def _seconds_since(at: float) -> float:

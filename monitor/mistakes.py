@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from monitor.errors import Problem
 
+_LENGTH: Final = 100
+"""Of a value that is repeated, so that what is said of it can be seen."""
+
 
 def mistakes(error: ValidationError, root: type[BaseModel], prefix: str = "") -> list[Problem]:
     """What a validation found, each with its place; root: the model of the whole document."""
     found = []
-    for detail in error.errors(include_url=False, include_context=False):
+    details = error.errors(include_url=False, include_context=False)
+    for detail in details:
+        if detail["type"] == "too_short" and any(_lies_in(other["loc"], detail["loc"]) for other in details):
+            continue  # items with a mistake were not counted
         where = prefix + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in detail["loc"])
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
@@ -24,9 +30,18 @@ def mistakes(error: ValidationError, root: type[BaseModel], prefix: str = "") ->
         elif detail["type"] == "missing":
             message = "is required and absent"
         elif not isinstance(detail["input"], dict | list):
-            message = f"found {detail['input']!r}: {message}"
+            message = f"found {_shown(detail['input'])}: {message}"
         found.append(Problem(where.lstrip(".") or "file", message))
     return found
+
+
+def _lies_in(inner: Sequence[int | str], outer: Sequence[int | str]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
+def _shown(value: object) -> str:
+    words = repr(value)
+    return words if len(words) <= _LENGTH else f"{words[:_LENGTH]} ..."
 
 
 def _keys_at(root: Any, location: Sequence[int | str]) -> list[str]:

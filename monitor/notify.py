@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
+from detectors.season import DAY_MS, HOUR_MS
 from monitor.alert import Change, Drifting, Episode, State
 from monitor.order import Silence
 
@@ -21,7 +22,7 @@ from monitor.order import Silence
 class Manners:
     """repeat_ms: how long until an incident that goes on, and nobody looks after, is told again; 0 for never."""
 
-    repeat_ms: int = 86_400_000
+    repeat_ms: int = DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def review(
             return None
         return Decision(True, _why(episode, "held back until now"))
     if manners.repeat_ms and not episode.acknowledged and now_ms - told.at_ms >= manners.repeat_ms:
-        return Decision(True, f"repeated: it has gone on for {manners.repeat_ms // 3_600_000} h")
+        return Decision(True, f"repeated: it has gone on for {manners.repeat_ms // HOUR_MS} h")
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from detectors import REGISTRY, Bins, Pair, Profile
-from detectors.cells import ABOVE, BELOW, FIRST, Counts, Floats
+from detectors.cells import BELOW, Counts
 from detectors.columns import NumericColumn
 from detectors.profile import N_SUMS, SQUARES, SUM
 
@@ -55,23 +55,14 @@ def _drawn(pair: Pair, row: int, rng: np.random.Generator) -> Pair:
     sides = []
     for side in (pair.reference, pair.current):
         drawn = rng.multinomial(int(side.counts[row].sum()), shares, N_DRAWS).astype(np.int64)
-        sums = _sums(drawn, column) if isinstance(column, NumericColumn) else np.zeros((0, N_SUMS), np.int64)
-        sides.append(Profile(bins, drawn, sums, side.n_windows))
+        sides.append(Profile(bins, drawn, _sums(drawn, bins), side.n_windows))
     return Pair(sides[0], sides[1])
 
 
-def _sums(drawn: Counts, column: NumericColumn) -> Counts:
-    """The sums of rows that lie in the middle of their cells, shape (draws, 259)."""
-    places = np.zeros(ABOVE - BELOW + 1)
-    if column.n_regular:
-        places[FIRST - BELOW : FIRST - BELOW + column.n_regular] = _scaled(column.middles, column)
-        places[0], places[-1] = _scaled(column.edges[[0, -1]], column)
-    valid = drawn[:, BELOW:]
-    sums = np.zeros((len(drawn), N_SUMS), np.int64)
-    sums[:, SUM] = np.rint(valid @ places)
-    sums[:, SQUARES] = np.rint(valid @ np.square(places))
+def _sums(drawn: Counts, bins: Bins) -> Counts:
+    """The sums of rows that lie in the middle of their cells, shape (numeric columns, 259)."""
+    valid, places = drawn[: bins.n_numeric, BELOW:], bins.fixed_point(bins.places).astype(np.int64)
+    sums = np.zeros((bins.n_numeric, N_SUMS), np.int64)
+    sums[:, SUM] = (valid * places).sum(axis=1)
+    sums[:, SQUARES] = (valid * np.square(places)).sum(axis=1)
     return sums
-
-
-def _scaled(values: Floats, column: NumericColumn) -> Floats:
-    return np.rint(np.clip((values - column.centre) / column.unit, -(2.0**17), 2.0**17))

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from monitor.channels.webhook import Keys, WebhookChannel, keys
-from monitor.config import Config
+from monitor.config import Config, address
 from monitor.daemon import Outside
 from monitor.errors import ConfigError, Problem, ReferenceFault
 from monitor.reference import unseal
 from monitor.secret import secrets
 from monitor.web import application
 from monitor.web.gate import MIN_TOKEN, Gate
-from monitor.web.server import Server, address, is_local
+from monitor.web.server import Server, is_local
 from monitor.web.site import JobKeys, Service, Site
 
 log = logging.getLogger(__name__)
@@ -43,15 +43,9 @@ def door(config: Config, folder: Path) -> Door:
     problems = []
     if token is not None and len(token) < MIN_TOKEN:
         problems.append(Problem("http.token_file", f"found {len(token)} characters, wanted {MIN_TOKEN} or more"))
-    if http.listen:
-        try:
-            if token is None and not is_local(http.listen):
-                told = (
-                    f"others than this machine reach {http.listen}; set token_file or token_env, or listen on 127.0.0.1"
-                )
-                problems.append(Problem(_LISTEN, told))
-        except ValueError as error:
-            problems.append(Problem(_LISTEN, f"found {http.listen!r}: {error}"))
+    if http.listen and token is None and not is_local(http.listen):
+        told = f"others than this machine reach {http.listen}; set token_file or token_env, or listen on 127.0.0.1"
+        problems.append(Problem(_LISTEN, told))
     job_keys = _job_keys(config, folder, problems)
     if problems:
         raise ConfigError(str(folder), problems)
@@ -121,9 +115,7 @@ class Page:
         self._server.show(application(site))
         if not self._server.is_running:
             self._server.start()
-            host, port = self._server.address
-            at = f"[{host}]" if ":" in host else host
-            log.info("the page is at http://%s:%d/", at, port, extra={"event": "page.running"})
+            log.info("the page is at %s/", _url(*self._server.address), extra={"event": "page.running"})
 
     def close(self) -> None:
         """Answer no more."""
@@ -151,4 +143,8 @@ def address_to_ask(config: Config) -> str:
     """Where programs on this machine find the page; ValueError when there is none."""
     host, port = address(config.http.listen)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # the address of every interface
+    return _url(host, port)
+
+
+def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

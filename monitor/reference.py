@@ -185,6 +185,7 @@ def seal(
     slicing: without it nothing is learnt from how the rows' own windows differ, nor of segments. error_of: see `build`.
     """
     bins, profile, matrix, cells = _counted(frame, kinds, error_of, slicing)
+    segments = Segments({}) if slicing is None else Segments.of(bins, slicing.segments, slicing.max_segments)
     directory.mkdir(parents=True, exist_ok=True)
     for name in (_WINDOWS, _CALIBRATION, _LAWS):
         (directory / name).unlink(missing_ok=True)
@@ -194,7 +195,6 @@ def seal(
         classifier = taught(profile, kept) if bins.pairs.n_shown else None
         order = np.argsort(np.argsort(_lots(len(frame))))
         rows = Rows(matrix, cells, slicing.time_ms, np.ones(len(frame), np.bool_), order, classifier)
-        segments = Segments.of(bins, slicing.segments, slicing.max_segments)
         pasts = past.by_segment(bins, rows, slicing.cut, segments.cells, WHOLE)
         (directory / _WINDOWS).write_bytes(past.freeze(pasts))
     (directory / "bins.json").write_bytes(bins.to_json())

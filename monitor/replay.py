@@ -11,7 +11,7 @@ from typing import IO, Final
 import msgspec
 
 from detectors import REGISTRY
-from monitor.alert import Change, State
+from monitor.alert import Change, State, names
 from monitor.batch import NO_TIME, Batch, Moment, Partition, Records
 from monitor.check import Judged, Reference
 from monitor.config import Config, Model
@@ -247,11 +247,10 @@ class _Writer:
             )  # fmt: skip
 
     def _incident(self, change: Change) -> IncidentRow:
-        columns = tuple(dict.fromkeys(column.verdict.column for column in change.episode.columns))
         episode = change.episode
         return IncidentRow(
-            episode.id, self._model, change.segment, change.window, episode.state, episode.severity, columns,
-            change.reason,
+            episode.id, self._model, change.segment, change.window, episode.state, episode.severity,
+            names(episode.columns), change.reason,
         )  # fmt: skip
 
 

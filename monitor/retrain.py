@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from detectors.season import DAY_MS, HOUR_MS
 from monitor.alert import Change, State
 from monitor.batch import NO_TIME
 from monitor.config import Retrain
@@ -21,7 +22,6 @@ from monitor.loss import Loss, Toll
 from monitor.message import RetrainBody
 from monitor.order import CallBack
 
-DAY_MS: Final = 86_400_000
 AHEAD_MS: Final = 14 * DAY_MS
 """How long a risen loss is taken to go on where nobody retrains."""
 
@@ -323,7 +323,7 @@ def _too_soon(at_ms: int, options: Retrain, before: Retraining) -> str | None:
         return None
     wait_ms = before.latest.at_ms + options.cooldown * 2**before.n_ineffective - at_ms
     if wait_ms > 0:
-        return f"not called: the last trigger was too recent; the cool-down ends in {wait_ms / 3_600_000:.1f} h"
+        return f"not called: the last trigger was too recent; the cool-down ends in {wait_ms / HOUR_MS:.1f} h"
     if sum(at_ms - made_ms < DAY_MS for made_ms in before.made_ms) >= options.max_per_day:
         return f"not called: there were {options.max_per_day} triggers within a day"
     return None

@@ -7,20 +7,20 @@ is a failure.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from detectors.cells import FIRST, INVALID, MISSING, N_CELLS, UNSEEN, Cells, Floats
 from monitor.batch import Batch, Moment, Partition
 from monitor.board import Board
 from monitor.check import Reference
-from monitor.config import Config, DurationMs
+from monitor.config import Config, DurationMs, Table
+from monitor.configfile import document
 from monitor.errors import ConfigError, Problem
 from monitor.line import Line, ModelCommit, Saved
 from monitor.message import AlertBody, Notice
@@ -32,11 +32,7 @@ BEGIN_MS: Final = 1_767_225_600_000
 """The first minute of 2026, UTC: when every test begins."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Feed(_Table):
+class Feed(Table):
     """`[[test.feed]]`: rows drawn from the reference, each column by itself.
 
     at, until: from when to when. rows_per_hour: how many. shift: by column, in standard deviations of the reference.
@@ -51,7 +47,7 @@ class Feed(_Table):
     unseen: Mapping[str, float] = Field(default_factory=dict)
 
 
-class Ask(_Table):
+class Ask(Table):
     """`[[test.order]]`: what a person does with the incident at hand; snooze, silence: for how long."""
 
     at: DurationMs
@@ -63,7 +59,7 @@ class Ask(_Table):
     column: str = "*"
 
 
-class Expect(_Table):
+class Expect(Table):
     """`[[test.expect]]`: a message between two times, both included; or none, with `absent`.
 
     channel, change, columns: what it must be, where said. columns: names that must all be in it.
@@ -76,7 +72,7 @@ class Expect(_Table):
     absent: bool = False
 
 
-class Case(_Table):
+class Case(Table):
     """`[[test]]`: one story."""
 
     name: str
@@ -86,7 +82,7 @@ class Case(_Table):
     expect: tuple[Expect, ...] = Field(min_length=1)
 
 
-class Script(_Table):
+class Script(Table):
     """A whole file. config: the configuration that is tested, relative to the file."""
 
     config: Path
@@ -101,22 +97,24 @@ class Heard:
     notice: Notice
 
     @property
+    def change(self) -> str:
+        """See `Expect`."""
+        return self.notice.body.change if isinstance(self.notice.body, AlertBody) else "retrain"
+
+    @property
+    def columns(self) -> list[str]:
+        return [column.column for column in self.notice.body.columns]
+
+    @property
     def words(self) -> str:
         """In a few words."""
-        body = self.notice.body
-        change = body.change if isinstance(body, AlertBody) else "retrain"
-        columns = ", ".join(column.column for column in body.columns)
-        return f"{span(self.at_ms)} {self.notice.channel}: {change} ({columns})"
+        return f"{span(self.at_ms)} {self.notice.channel}: {self.change} ({', '.join(self.columns)})"
 
 
 def read(file: Path) -> Script:
     """A file of tests. ConfigError names every mistake in it."""
     try:
-        return Script.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(str(file), [Problem("file", f"cannot be read: {error.strerror}")]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(str(file), [Problem("file", f"is not TOML: {error}")]) from error
+        return Script.model_validate(document(file))
     except ValidationError as error:
         raise ConfigError(str(file), mistakes(error, Script)) from error
 
@@ -134,7 +132,7 @@ def verdict(case: Case, heard: Sequence[Heard]) -> list[str]:
     faults = []
     for expected in case.expect:
         low, high = expected.between
-        found = [message for message in heard if low <= message.at_ms <= high and _fits(expected, message.notice)]
+        found = [message for message in heard if low <= message.at_ms <= high and _fits(expected, message)]
         if bool(found) == expected.absent:
             wanted = "no message" if expected.absent else "a message"
             what = f"{expected.change} to {expected.channel}, columns {', '.join(expected.columns) or 'any'}"
@@ -230,14 +228,11 @@ def drawn(reference: Reference, n_rows: int, feed: Feed, random: np.random.Gener
     return numbers, bins.cells(numbers, words, found[: bins.n_numeric] == INVALID)
 
 
-def _fits(expected: Expect, notice: Notice) -> bool:
-    body = notice.body
-    change = body.change if isinstance(body, AlertBody) else "retrain"
-    names = {column.column for column in body.columns}
+def _fits(expected: Expect, message: Heard) -> bool:
     return (
-        expected.channel in {"*", notice.channel}
-        and expected.change in {"*", change}
-        and names.issuperset(expected.columns)
+        expected.channel in {"*", message.notice.channel}
+        and expected.change in {"*", message.change}
+        and set(expected.columns).issubset(message.columns)
     )
 
 
@@ -250,10 +245,10 @@ def faults_of(case: Case, config: Config, references: Mapping[str, Reference]) -
     numeric = {column.name for column in references[case.model].bins.numeric}
     found = []
     for feed in case.feed:
-        for column in {*feed.shift, *feed.missing, *feed.unseen} - names:
-            found.append(
-                Problem(case.name, f"the reference has no column {column!r}; it has: {', '.join(sorted(names))}")
-            )
+        found += [
+            Problem(case.name, f"the reference has no column {column!r}; it has: {', '.join(sorted(names))}")
+            for column in sorted({*feed.shift, *feed.missing, *feed.unseen} - names)
+        ]
         found += [
             Problem(case.name, f"shift of {column!r}, which is not numeric")
             for column in sorted(feed.shift.keys() & names - numeric)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from detectors import REGISTRY
 from monitor.decision import Scores, finite
 
 
@@ -24,7 +25,7 @@ class DetectorScore(msgspec.Struct, frozen=True, omit_defaults=True):
 def scorecard(scores: Scores, row: int, names: Iterable[str]) -> dict[str, DetectorScore]:
     """The named detectors on the column in this row of `bins.names`, those left out that are not made for its kind."""
     kind = scores.pair.bins.kinds[row]
-    return {name: _score(scores, row, name) for name in names if kind in scores.detector(name).kinds}
+    return {name: _score(scores, row, name) for name in names if kind in REGISTRY[name].kinds}
 
 
 def _score(scores: Scores, row: int, name: str) -> DetectorScore:

@@ -15,16 +15,10 @@ from monitor import child
 from monitor.assembly import Prepared, assemble, estate, letterbox, prepare
 from monitor.chores import housekeeping
 from monitor.config import Config
+from monitor.configfile import without_effect
 from monitor.daemon import Outside
 from monitor.database import Turn, identity
-from monitor.errors import (
-    ConfigError,
-    DriftdError,
-    Problem,
-    StoreDamaged,
-    StoreFenced,
-    StoreLocked,
-)
+from monitor.errors import ConfigError, DriftdError, Problem, StoreDamaged, StoreFenced, StoreLocked
 from monitor.order import Answer
 from monitor.page import Page
 from monitor.sources.group import Member
@@ -58,6 +52,11 @@ class Control:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+
+    def show(self) -> None:
+        """Let the page answer by the configuration in force."""
+        now = self.prepared
+        self.page.show(now.config, now.folder, now.directory, now.door)
 
     @property
     def stopping(self) -> bool:
@@ -197,8 +196,7 @@ def _take_turns(control: Control, membership: Membership, outside: Outside, noti
 def _stand_by(control: Control, member: Member, outside: Outside, notifier: Notifier) -> Turn | None:
     """Wait for this daemon's turn; None when it is to stop, or has another configuration."""
     words = "standing by: another daemon of the group works, or Kafka is not there yet"
-    prepared = control.prepared
-    control.page.show(prepared.config, prepared.folder, prepared.directory, prepared.door)
+    control.show()
     notifier.ready(words)
     log.info(words, extra={"event": "group.standing_by"})
     while control.wanted():
@@ -218,11 +216,12 @@ def _work(control: Control, shift: Shift, store: Store, outside: Outside, notifi
     daemon = assemble(control.prepared, store, outside)
     jobs = housekeeping(estate(control.prepared, store), store, outside)
     jobs.start()
-    prepared = control.prepared
-    letters = letterbox(prepared, outside)
+    letters = letterbox(control.prepared, outside)
     try:
-        control.page.show(prepared.config, prepared.folder, prepared.directory, prepared.door)
+        control.show()
         notifier.ready(daemon.status)
+        for problem in without_effect(control.prepared.config):
+            log.warning("%s", problem, extra={"event": "service.key_without_effect"})
         log.info("driftd is running: %s", daemon.status, extra={"event": "service.running"})
         daemon.run(shift.wanted, notifier.progress)
         if letters is not None:

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from detectors import Bins
+from detectors.season import DAY_MS
 from monitor import transaction
 from monitor.batch import Letter, Partition
 from monitor.board import BoardState
@@ -29,7 +30,7 @@ from monitor.errors import StoreDamaged
 from monitor.frozen import checked, rows_of, thaw, unchecked
 from monitor.join import Run, RunKey
 from monitor.line import LineState, Saved
-from monitor.message import Body, Notice, Purpose
+from monitor.message import Notice, Purpose, decode, notice
 from monitor.order import Answer, Drop, Resend
 from monitor.outbox import Dead, Delivered, Fate, Pending
 from monitor.retrain import Step
@@ -40,7 +41,7 @@ from monitor.window import WHOLE, Window
 
 log = logging.getLogger(__name__)
 
-LONGEST_PAUSE_MS: Final = 86_400_000
+LONGEST_PAUSE_MS: Final = DAY_MS
 """A notice that would wait longer was put off by a clock that was wrong then, and is due."""
 
 
@@ -167,7 +168,7 @@ class Store:
         """Notices to be sent now, oldest first; of every incident and channel only the first that is not done."""
         self.database.check_turn()
         rows = self.database.rows(
-            f"""SELECT id, incident, channel, purpose, body, sum = {NOTICE_SUM}, attempts, queued_ms, doubtful,
+            f"""SELECT id, channel, purpose, body, sum = {NOTICE_SUM}, attempts, queued_ms, doubtful,
                 (SELECT receipt FROM outbox AS sent WHERE sent.incident = o.incident AND sent.channel = o.channel
                     AND sent.receipt <> '' ORDER BY n DESC LIMIT 1)
             FROM outbox AS o WHERE state = 'pending' AND next_attempt_ms NOT BETWEEN ?1 + 1 AND ?1 + {LONGEST_PAUSE_MS}
@@ -181,8 +182,8 @@ class Store:
             if not is_sound:
                 raise StoreDamaged(f"notice {identity}: its check sum does not match")
         return [
-            Due(_notice(identity, incident, channel, purpose, body), parent, attempts, queued_ms, bool(doubtful))
-            for identity, incident, channel, purpose, body, _, attempts, queued_ms, doubtful, parent in rows
+            Due(notice(identity, channel, Purpose(purpose), decode(body)), parent, attempts, queued_ms, bool(doubtful))
+            for identity, channel, purpose, body, _, attempts, queued_ms, doubtful, parent in rows
         ]
 
     def claim(self, notices: Sequence[str]) -> None:
@@ -380,14 +381,6 @@ class Store:
 def backup(directory: Path, to: Path | None = None) -> Path:
     """Copy the state of a directory while it is in use, and check the copy. StoreError when that cannot be."""
     return copy_of(directory, DESIGN, to)
-
-
-def _notice(identity: str, incident: str, channel: str, purpose: str, body: bytes) -> Notice:
-    message: Body = msgspec.json.decode(body, type=Body)
-    return Notice(
-        id=identity, incident=incident, channel=channel, purpose=Purpose(purpose), model=message.model,
-        window=message.window.index, body=message,
-    )  # fmt: skip
 
 
 def _settled(fate: Fate, now_ms: int) -> tuple[str, str, str, int]:

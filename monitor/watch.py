@@ -56,7 +56,8 @@ class Watch:
         """Judge the windows of one span, the whole first, and tell what it means."""
         closed = []
         for window in group:
-            judged, memory = self.judge.judge(window.closed(self._number(window.segment)), self.memory(window.segment))
+            memory = self.memories.get(window.segment, b"")  # none before its first window
+            judged, memory = self.judge.judge(window.closed(self._number(window.segment)), memory)
             self.memories[window.segment] = memory
             closed.append(judged)
         self.judged += closed
@@ -73,10 +74,6 @@ class Watch:
             self.n_late += piece.tally.n_rows if piece.segment == WHOLE else 0
             window, verdicts = self._closed(piece)
             self.judged.append(self.judge.rejudge(window.amended(piece.tally), verdicts))
-
-    def memory(self, segment: str) -> bytes:
-        """What the judge remembers of a segment; b"" before its first window."""
-        return self.memories.get(segment, b"")
 
     def _closed(self, piece: Piece) -> tuple[Window, Sequence[Verdict]]:
         """The window that these rows amend and what was said of it; where none has closed there, one without rows."""

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from detectors import Bins
 from detectors.blocks import N_PANES
+from detectors.season import DAY_MS
 from monitor.batch import NO_TIME, Batch, Int64s, Moment, Partition
+from monitor.errors import ReferenceFault
 from monitor.rowsample import RowSample, affordable
 from monitor.tally import Rows, Stack, Tally
 
@@ -113,9 +115,19 @@ class Segments:
     cells: Mapping[str, tuple[int, int]]
 
     @classmethod
-    def of(cls, bins: Bins, columns: Iterable[str], limit: int) -> Segments:
-        """At most `limit` words in all, the most frequent of every column first."""
+    def of(cls, bins: Bins, columns: Sequence[str], limit: int) -> Segments:
+        """At most `limit` words in all, the most frequent of every column first.
+
+        ReferenceFault for a column that the reference does not have, or not as one of words.
+        """
         words = {column.name: column for column in bins.categorical}
+        for name in columns:
+            if name not in words:
+                found = "one of numbers" if name in bins.names else "none of that name"
+                raise ReferenceFault(
+                    f"segments: wanted a column of words {name!r} in the reference, found {found}; "
+                    f"columns of words: {', '.join(words) or 'none'}"
+                )
         cells = {
             f"{name}={word}": (bins.names.index(name), words[name].codes()[word])
             for name in columns
@@ -185,7 +197,7 @@ class Span:
 
     width_ms: int
     lateness_ms: int
-    retention_ms: int = 90 * 86_400_000
+    retention_ms: int = 90 * DAY_MS
     max_open: int = 1_000
 
 

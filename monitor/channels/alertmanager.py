@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 import msgspec
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from detectors.season import DAY_MS
 from monitor.batch import Severity
 from monitor.channels import TOOLS, Secret, Tools, own, password_of, word, words
 from monitor.channels.http import HttpChannel, HttpOptions, Request, basic
@@ -34,7 +35,7 @@ class AlertmanagerOptions(HttpOptions):
         default_factory=dict, description='Labels of your own, such as {team = "ml"}; names as Prometheus has them.'
     )
     hold: DurationMs = Field(
-        default=7 * 86_400_000, gt=0, description="How long an alert lasts that is neither sent again nor resolved."
+        default=7 * DAY_MS, gt=0, description="How long an alert lasts that is neither sent again nor resolved."
     )
     user: str | None = Field(default=None, min_length=1, pattern=r"^[^:]+$", description="User, where one is wanted.")
     password_file: str | None = Field(default=None, description="File with the user's password.")

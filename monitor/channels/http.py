@@ -75,7 +75,8 @@ def secret_url(secrets: Mapping[str, str], name: str, options: HttpOptions) -> S
     try:
         checked_url(url, options.allow_http, options.allow_private)
     except ValueError:
-        raise ValueError(f"{name}: what {name}_file or {name}_env holds is not a URL that may be called") from None
+        wanted = "wanted https://host/path, or set allow_http or allow_private"
+        raise ValueError(f"{name}: what {name}_file or {name}_env holds will not be called; {wanted}") from None
     return url
 
 
@@ -106,7 +107,7 @@ class Answer:
         """The body as JSON; None when it is none."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     def text(self, key: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from detectors.season import HOUR_MS
 from monitor.channels import words
 from monitor.channels.blockkit import Block, cut, fitted
 from monitor.channels.mask import printable
@@ -17,7 +18,7 @@ from monitor.message import AlertBody, Body, ColumnChange
 N_LINES: Final = 25
 HEADER, TITLE, SUMMARY, COLUMN, CONTEXT, TEXT, LINE = 140, 300, 2200, 800, 250, 900, 250
 ACKNOWLEDGE, SNOOZE, RESOLVE, APPROVE = "acknowledge", "snooze", "resolve", "approve"
-SNOOZES: Final = {"4 h": 4 * 3_600_000, "24 h": 24 * 3_600_000}
+SNOOZES: Final = {"4 h": 4 * HOUR_MS, "24 h": 24 * HOUR_MS}
 """For how long people may snooze, in milliseconds, by the words on the button."""
 MAY_REPEAT: Final = "may repeat"
 

@@ -10,10 +10,10 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 import typer
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from detectors import REGISTRY as DETECTORS
 from monitor.channels import REGISTRY as CHANNELS
-from monitor.config import Config, Model
+from monitor.config import Channel, Config, Model
 from monitor.configfile import Known, load
 from monitor.decode import REGISTRY as DECODERS
 from monitor.errors import ConfigError, DriftdError, StoreNewer
@@ -41,6 +41,8 @@ err = Console(stderr=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
 ModelName = Annotated[str, typer.Option("--model", help="The model's name in the configuration.")]
+IncidentId = Annotated[str, typer.Argument(metavar="ID", help="An incident; a beginning of its id is enough.")]
+Named = TypeVar("Named", Model, Channel)
 
 
 def read_config(file: Path) -> Config:
@@ -49,13 +51,13 @@ def read_config(file: Path) -> Config:
     return load(file, Known(DECODERS, DETECTORS, options))
 
 
-def chosen_model(config: Config, file: Path, name: str) -> Model:
-    """The model of that name; a usage error when the configuration has none."""
-    for model in config.model:
-        if model.name == name:
-            return model
-    known = ", ".join(model.name for model in config.model)
-    raise typer.BadParameter(f"{file} has no model {name!r}; it has: {known}")
+def chosen(tables: Sequence[Named], file: Path, what: str, name: str) -> Named:
+    """The model or channel of that name; a usage error when the configuration has none."""
+    for table in tables:
+        if table.name == name:
+            return table
+    known = ", ".join(table.name for table in tables)
+    raise typer.BadParameter(f"{file} has no {what} {name!r}; it has: {known or 'none'}")
 
 
 @contextmanager

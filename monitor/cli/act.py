@@ -17,14 +17,14 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
+from detectors.season import HOUR_MS
 from monitor.account import Delivery, TriggerEntry
-from monitor.cli import AsJson, ConfigFile, app, history_of, out, print_json, read_config
+from monitor.cli import AsJson, ConfigFile, IncidentId, app, history_of, out, print_json, read_config
 from monitor.config import DurationMs
 from monitor.errors import DriftdError
 from monitor.message import rfc3339
 from monitor.order import Answer, Silence
 
-HOUR_MS: Final = 3_600_000
 ANSWER_SECONDS: Final = 20.0
 
 silence_app = typer.Typer(help="Be told nothing of what matches, for a time.", no_args_is_help=True)
@@ -32,7 +32,6 @@ app.add_typer(silence_app, name="silence")
 outbox_app = typer.Typer(help="What was to be delivered, and what became of it.", no_args_is_help=True)
 app.add_typer(outbox_app, name="outbox")
 
-IncidentId = Annotated[str, typer.Argument(metavar="ID", help="An incident; a beginning of its id is enough.")]
 TriggerId = Annotated[str, typer.Argument(metavar="ID", help="A retraining trigger.")]
 NoticeId = Annotated[str, typer.Argument(metavar="ID", help="A notice, as `driftd outbox list` shows it.")]
 By = Annotated[str, typer.Option(help="Who decides; by default the name of the user.", default_factory=getpass.getuser)]

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from monitor.allowance import Calibrations
-from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen_model, err, out, print_json, read_config
+from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen, err, out, print_json, read_config
 from monitor.decision.budget import Budget
 from monitor.describe import number
 from monitor.errors import ReferenceFault
@@ -60,15 +60,15 @@ def calibrate(config: ConfigFile, model: ModelName, *, json: AsJson = False) -> 
     from monitor.check import budgeted
 
     checked = read_config(config)
-    chosen = chosen_model(checked, config, model)
-    if chosen.decision != "budget":
-        raise ReferenceFault(f'model {model} has decision = "{chosen.decision}"; only "budget" is calibrated')
-    directory = config.parent / chosen.reference
+    own = chosen(checked.model, config, "model", model)
+    if own.decision != "budget":
+        raise ReferenceFault(f'model {model} has decision = "{own.decision}"; only "budget" is calibrated')
+    directory = config.parent / own.reference
     reference = replace(unseal(directory), calibrations=Calibrations())  # whatever was learnt before
     layout = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*layout, console=err, disable=not err.is_terminal) as bar:
         task = bar.add_task("replaying the reference", total=1.0)
-        budget = budgeted(reference, checked, chosen, lambda part: bar.update(task, completed=part))
+        budget = budgeted(reference, checked, own, lambda part: bar.update(task, completed=part))
     data = {segment: ward.calibration.to_bytes() for segment, ward in budget.wards.items()}
     keep(directory, Calibrations(budget.allowances.key(reference.id), data))
     found = tuple(_learnt(budget, segment) for segment in budget.wards)
@@ -77,7 +77,7 @@ def calibrate(config: ConfigFile, model: ModelName, *, json: AsJson = False) -> 
         return
     for learnt in found:
         _show(learnt, f"{budget.allowances.false_alarms:g} a {budget.allowances.per}")
-    out.print(f"kept with the reference {reference.id[:12]} in {chosen.reference}")
+    out.print(f"kept with the reference {reference.id[:12]} in {own.reference}")
 
 
 def _learnt(budget: Budget, segment: str) -> Learnt:

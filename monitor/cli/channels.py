@@ -10,7 +10,7 @@ import typer
 
 from monitor.channels import TOOLS, Attempt, Channel, Outcome, Refused, Retry, Sent
 from monitor.channels.mask import masked
-from monitor.cli import ConfigFile, app, out, read_config
+from monitor.cli import ConfigFile, app, chosen, out, read_config
 from monitor.config import Channel as ChannelTable
 from monitor.config import Config
 from monitor.errors import ChannelFault, ConfigError
@@ -47,8 +47,8 @@ def try_trigger(
     if not dry_run:
         _tell(channel, _send(opened, notice))
         return
-    number, table = _table(channel, checked, config)
-    hidden = secrets(table.model_extra or {}, config.parent, f"channel[{number}]")
+    where, table = _table(channel, checked, config)
+    hidden = secrets(table.model_extra or {}, config.parent, where)
     out.print(masked(opened.show(notice), hidden), markup=False, highlight=False, soft_wrap=True)
     outcome = opened.rehearse(notice)
     opened.close()
@@ -74,20 +74,18 @@ def preview(
     out.print(f"{to}: {len(drawn):,} characters; open it in a browser", markup=False)
 
 
-def _table(name: str, config: Config, file: Path) -> tuple[int, ChannelTable]:
-    for i, table in enumerate(config.channel):
-        if table.name == name:
-            return i, table
-    names = ", ".join(table.name for table in config.channel)
-    raise typer.BadParameter(f"{file} has no channel {name!r}; it has: {names or 'none'}")
+def _table(name: str, config: Config, file: Path) -> tuple[str, ChannelTable]:
+    """Where a channel stands in the configuration, and what stands there."""
+    table = chosen(config.channel, file, "channel", name)
+    return f"channel[{config.channel.index(table)}]", table
 
 
 def _opened(name: str, config: Config, file: Path) -> Channel:
     from monitor.assembly import channel
 
-    number, table = _table(name, config, file)
+    where, table = _table(name, config, file)
     try:
-        return channel(table, file.parent, f"channel[{number}]")(TOOLS)
+        return channel(table, file.parent, where)(TOOLS)
     except ConfigError as fault:
         raise ConfigError(str(file), fault.problems) from None
 

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from monitor import __version__
 from monitor.choice import choose
-from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen_model, err, out, print_json, read_config
+from monitor.cli import AsJson, ConfigFile, ModelName, app, chosen, err, out, print_json, read_config
+from monitor.configfile import without_effect
 from monitor.describe import several
 from monitor.reference import facts, kinds_of, seal, slicing, unseal, with_loss
 from monitor.sources.tables import read
@@ -30,6 +31,8 @@ def check_config(config: Path) -> None:
         known = facts(directory).id[:12] if (directory / "reference.json").exists() else "not sealed yet"
         table.add_row(model.name, ", ".join(model.all_topics), str(model.window), model.decision, known)
     out.print(table)
+    for problem in without_effect(checked):
+        out.print(str(problem), markup=False, highlight=False, soft_wrap=True)
     out.print(f"{config}: no problem found; {several(len(checked.channel), 'channel')}, "
               f"{several(len(checked.rule), 'rule')}")  # fmt: skip
 
@@ -44,19 +47,19 @@ def reference_build(
 ) -> None:
     """Seal reference data where the model's `reference` key points."""
     checked = read_config(config)
-    chosen = chosen_model(checked, config, model)
-    choice = choose(read(files), chosen)
+    own = chosen(checked.model, config, "model", model)
+    choice = choose(read(files), own)
     for what, columns in (("left out", choice.left_out), ("not in the files", choice.absent)):
         for why in dict.fromkeys(columns.values()):
-            names = ", ".join(name for name, own in columns.items() if own == why)
+            names = ", ".join(name for name, each in columns.items() if each == why)
             out.print(f"{what}: {names} ({why})", markup=False, highlight=False)
-    kinds = kinds_of(choice.watched, {name: column.kind for name, column in chosen.columns.items() if column.kind})
-    frame, kinds, error_of = with_loss(choice.watched, kinds, choice.rows, chosen)
-    cuts = slicing(choice.rows, chosen, checked.state.sample_rows)
-    sealed = seal(frame, kinds, config.parent / chosen.reference, cuts, error_of)
+    kinds = kinds_of(choice.watched, {name: column.kind for name, column in own.columns.items() if column.kind})
+    frame, kinds, error_of = with_loss(choice.watched, kinds, choice.rows, own)
+    cuts = slicing(choice.rows, own, checked.state.sample_rows)
+    sealed = seal(frame, kinds, config.parent / own.reference, cuts, error_of)
     out.print(
         f"sealed {several(sealed.profile.n_rows, 'row')}, {several(len(kinds), 'column')} as {sealed.id[:12]} "
-        f"in {chosen.reference}",
+        f"in {own.reference}",
         highlight=False,
     )
 
@@ -96,8 +99,8 @@ def replay_files(
     from monitor.replay import Log, Summary, replay
 
     checked = read_config(config)
-    chosen = chosen_model(checked, config, model)
-    reference = unseal(config.parent / chosen.reference)
+    own = chosen(checked.model, config, "model", model)
+    reference = unseal(config.parent / own.reference)
     with Progress(
         TextColumn("{task.description}"), TimeElapsedColumn(), console=err, disable=not err.is_terminal
     ) as bar:
@@ -107,7 +110,7 @@ def replay_files(
             words = f"{n_rows:,} rows, {so_far.windows} windows, {so_far.incidents} incidents"
             bar.update(task, description=words)
 
-        summary = replay(checked, chosen, reference, Log(inputs, labels or []), into, show)
+        summary = replay(checked, own, reference, Log(inputs, labels or []), into, show)
     if json:
         print_json(summary)
         return

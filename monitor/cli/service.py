@@ -14,13 +14,13 @@ import typer
 from rich.table import Table
 
 from monitor import describe, logs
+from monitor.account import Explanation, ModelStatus
 from monitor.batch import NO_TIME
-from monitor.cli import AsJson, ConfigFile, app, exit_code, history_of, out, print_json, read_config
+from monitor.cli import AsJson, ConfigFile, IncidentId, app, exit_code, history_of, out, print_json, read_config
 from monitor.decision import Verdict
 from monitor.decision.budget import Ledger
 from monitor.describe import several
 from monitor.errors import ConfigError, DriftdError
-from monitor.history import Explanation, ModelStatus
 from monitor.message import rfc3339
 
 log = logging.getLogger(__name__)
@@ -92,9 +92,7 @@ def alerts(config: ConfigFile, *, everything: Everything = False, json: AsJson =
 
 
 @app.command(epilog="Example: driftd explain --config driftd.toml credit-5")
-def explain(
-    identity: Annotated[str, typer.Argument(metavar="ID")], config: ConfigFile, *, json: AsJson = False
-) -> None:
+def explain(identity: IncidentId, config: ConfigFile, *, json: AsJson = False) -> None:
     """Everything about one incident: what changed, how it went, who was told. A beginning of its name is enough."""
     with history_of(config) as history:
         found = history.explain(identity)
@@ -114,7 +112,7 @@ def explain(
 
 @app.command(epilog="Example: driftd report --config driftd.toml credit-5 --out credit-5.html")
 def report(
-    identity: Annotated[str, typer.Argument(metavar="ID", help="An incident; a beginning of its id is enough.")],
+    identity: IncidentId,
     config: ConfigFile,
     to: Annotated[Path, typer.Option("--out", help="Where to write it.")] = Path("report.html"),
 ) -> None:

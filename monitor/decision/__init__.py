@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import msgspec
 import numpy as np
 
-from detectors import REGISTRY, Detector, Pair, Score
+from detectors import REGISTRY, Pair, Score
 from detectors.cells import Cells
 from detectors.parts import Measure
 from monitor import describe
@@ -153,10 +153,6 @@ class Scores(Mapping[str, Score]):
             self.seconds[name] = self._clock() - began
         return self._known[name]
 
-    def detector(self, name: str) -> Detector:
-        """The detector of that name."""
-        return REGISTRY[name]
-
     def __iter__(self) -> Iterator[str]:
         return iter(REGISTRY)
 
@@ -192,6 +188,11 @@ class Decision(Protocol):
 
     def limits(self, names: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
         """What each of these columns' statistics are held against in the whole: by detector, by column."""
+
+
+def too_few(n_rows: int, wanted: int = MIN_ROWS) -> str:
+    """Why nothing is said of a column with so few valid rows."""
+    return f"found {n_rows} valid rows, wanted {wanted} or more"
 
 
 def finite(value: float) -> float | None:

@@ -26,7 +26,7 @@ from monitor import describe
 from monitor.allowance import Allowances
 from monitor.batch import NO_TIME
 from monitor.config import EVIDENCE
-from monitor.decision import MIN_ROWS, Outcome, Scores, Verdict, finite
+from monitor.decision import MIN_ROWS, Outcome, Scores, Verdict, finite, too_few
 from monitor.past import Past, Pasts
 from monitor.window import WHOLE
 
@@ -243,7 +243,7 @@ class Budget:
             outcome = Outcome.UNKNOWN
             reason = "rang while it is calibrating, when the budget's pages were used up"
         elif m < MIN_ROWS:
-            outcome, reason = Outcome.UNKNOWN, f"found {m} valid rows, wanted {MIN_ROWS} or more"
+            outcome, reason = Outcome.UNKNOWN, too_few(m)
         elif found.seen.alarm.small[row]:
             reason = "statistically real, but too small to be worth a page"
         return Verdict(

@@ -17,7 +17,7 @@ from detectors import Kind, Pair, Score
 from detectors.cells import Floats
 from detectors.correction import holm
 from monitor import describe
-from monitor.decision import MIN_ROWS, Outcome, Scores, Verdict, finite
+from monitor.decision import MIN_ROWS, Outcome, Scores, Verdict, finite, too_few
 
 FLOORS: Final = {
     "ks": 0.04, "wasserstein": 0.1, "variance": 0.1,
@@ -91,7 +91,7 @@ class Family:
         elif failure is not None:
             outcome, reason = Outcome.UNKNOWN, failure
         elif n_current < self.min_rows:
-            outcome, reason = Outcome.UNKNOWN, f"found {n_current} valid rows, wanted {self.min_rows} or more"
+            outcome, reason = Outcome.UNKNOWN, too_few(n_current, self.min_rows)
         elif p is None:
             outcome, reason = Outcome.UNKNOWN, scores[names[0]].reason(row) or "no test could be made"
         return Verdict(

@@ -12,7 +12,7 @@ import numpy as np
 from monitor import describe
 from monitor.batch import Severity
 from monitor.config import Rule
-from monitor.decision import MIN_ROWS, QUALITY, Outcome, Scores, Verdict, finite
+from monitor.decision import MIN_ROWS, QUALITY, Outcome, Scores, Verdict, finite, too_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Thresholds:
         elif column in scores.failures:
             outcome, reason = Outcome.UNKNOWN, scores.failures[column]
         elif n_current < self.min_rows:
-            outcome, reason = Outcome.UNKNOWN, f"found {n_current} valid rows, wanted {self.min_rows} or more"
+            outcome, reason = Outcome.UNKNOWN, too_few(n_current, self.min_rows)
         elif all(np.isnan(scores[self.rules[i].detector].statistic[row]) for i in matching):
             outcome, reason = Outcome.UNKNOWN, scores[rule.detector].reason(row) or ""
         measure = rule.detector if rule is not None else ""

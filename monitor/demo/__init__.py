@@ -19,10 +19,11 @@ from typing import Final
 
 import msgspec
 
+from monitor.account import Status
 from monitor.demo.screen import Screen
 from monitor.demo.world import Producer, World
 from monitor.errors import DriftdError
-from monitor.history import History, Status
+from monitor.history import History
 
 DEADLINE_SECONDS: Final = 240.0
 LOOK_SECONDS: Final = 0.25

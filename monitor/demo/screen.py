@@ -15,8 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from monitor.account import ClosedWindow, Status
 from monitor.demo.standins.slack import Message
-from monitor.history import ClosedWindow, Status
 
 N_WINDOWS: Final = 12
 _COLOURS: Final = {"ok": "green", "drift": "red", "unknown": "yellow"}

@@ -62,7 +62,7 @@ def _schema(body: bytes) -> str:
     try:
         found = json.loads(body[:MAX_BYTES])
         kind, text, references = found.get("schemaType", "AVRO"), found["schema"], found.get("references")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
         raise LookupError("the schema registry's answer holds no schema") from error
     if kind != "AVRO" or references or not isinstance(text, str):
         raise LookupError(f"found a schema of type {kind}{' with references' if references else ''}, wanted plain AVRO")

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from litestar import Litestar, Request, Response, Router
+from litestar import Litestar, Response, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, NotAuthorizedException
@@ -27,11 +27,10 @@ from monitor.errors import ReportFault, StoreError
 from monitor.history import Unknown
 from monitor.web import api, column, forms, health, incident, layout, lists, live, model, overview, report
 from monitor.web.html import path, tag
-from monitor.web.site import Site, may_read, site_of
+from monitor.web.site import Asked, Site, may_read, site_of
 
 log = logging.getLogger(__name__)
 
-Asked = Request[Any, Any, Any]
 BODY_BYTES: Final = 64 * 1024
 _SAFE: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
-from litestar import Request, Response, Router, get, post
+from litestar import Response, Router, get, post
 from litestar.exceptions import (
     NotAuthorizedException,
     NotFoundException,
@@ -18,6 +18,7 @@ from litestar.exceptions import (
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter
 
+from detectors.season import HOUR_MS
 from monitor.account import (
     ClosedWindow,
     ColumnHistory,
@@ -44,7 +45,7 @@ from monitor.order import (
     Silence,
     Snooze,
 )
-from monitor.web.site import Here, Site, has_token, may_change, may_read, unauthorized
+from monitor.web.site import Asked, Here, Site, has_token, may_change, may_read, unauthorized
 from monitor.window import WHOLE
 
 _VISIBLE: Final = r"[^\x00-\x20\x7f-\xa0]"
@@ -62,7 +63,6 @@ Before = Annotated[
 OnlyState = Annotated[str | None, QueryParameter(name="state", description="pending, sent, dead or dropped.")]
 Resolved = Annotated[bool, QueryParameter(description="Resolved ones too.")]
 
-HOUR_MS: Final = 3_600_000
 _REFUSALS: Final = [NotAuthorizedException, TooManyRequestsException, ServiceUnavailableException]
 
 reading = partial(get, sync_to_thread=True, raises=[*_REFUSALS, NotFoundException])
@@ -305,9 +305,7 @@ async def drop(site: Here, data: JSONBody[Letter]) -> Response[Answer]:
 
 
 @changing("/triggers/{trigger:str}", guards=[], raises=[*_REFUSALS, NotFoundException])
-async def call_back(
-    site: Here, request: Request[Any, Any, Any], trigger: FromPath[str], data: JSONBody[JobReport]
-) -> Response[Answer]:
+async def call_back(site: Here, request: Asked, trigger: FromPath[str], data: JSONBody[JobReport]) -> Response[Answer]:
     """A retraining job reports: signed as the Standard Webhooks say with the `callback_secret` of its [[retrain]] (else
     the secret of its webhook) under a `webhook-id` that is the trigger's id or begins with it and a slash, or with the
     token as a bearer."""
@@ -331,7 +329,6 @@ async def call_back(
 
 ROUTER: Final = Router(
     "/api",
-    guards=[],
     route_handlers=[
         Router(
             "/",

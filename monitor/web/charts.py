@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+from detectors.joint import JOINT_NAME
+from detectors.pairs import WHOLE_ROWS
 from monitor.account import ColumnHistory, ColumnPoint
 from monitor.decision import Outcome
-from monitor.describe import number, percent
+from monitor.describe import JOINT, TOLD_APART, correlations, number, percent
+from monitor.history import Compared
 from monitor.outline import Outline, Part
 from monitor.web import svg
 from monitor.web.html import Html, table, tag
@@ -61,6 +64,20 @@ def distribution(column: str, outline: Outline, *beside: Html) -> Html:
         numbers(outline),
         class_="distribution",
     )
+
+
+def undrawn(compared: Compared | None, column: str) -> str:
+    """What is said of a column whose distribution in a window cannot be drawn; "" where it can be."""
+    if compared is None:
+        return "This window, or the reference that it was counted on, is not kept any more."
+    bins = compared.pair.bins
+    if column == JOINT_NAME:
+        return JOINT
+    if column == WHOLE_ROWS:
+        return TOLD_APART
+    if column in bins.pair_names:
+        return correlations(compared.pair, bins.pair_names.index(column))
+    return "" if column in bins.names else "The reference has no such column."
 
 
 def numbers(outline: Outline) -> Html:

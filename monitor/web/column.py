@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.params import FromPath
 
 from detectors import REGISTRY, law, mmd
 from detectors.domain import Classifier
-from detectors.joint import JOINT_NAME
-from detectors.pairs import WHOLE_ROWS
 from monitor.account import ColumnHistory
 from monitor.decision import Scores
-from monitor.describe import JOINT, TOLD_APART, correlations, number, percent
+from monitor.describe import number, percent
 from monitor.history import Compared
 from monitor.null import usual
 from monitor.outline import outline
@@ -22,8 +20,8 @@ from monitor.rowsample import RowSample
 from monitor.scorecard import scorecard
 from monitor.web import charts, svg
 from monitor.web.html import Html, path, table, tag
-from monitor.web.layout import badge, facts, link, model_link, moment, page, section
-from monitor.web.site import Here
+from monitor.web.layout import badge, facts, in_query, link, model_link, moment, page, section
+from monitor.web.site import Asked, Here
 from monitor.window import WHOLE
 
 N_WINDOWS: Final = 2_160
@@ -31,7 +29,7 @@ N_ROWS: Final = 30
 
 
 @get("/models/{name:str}/column", sync_to_thread=True, include_in_schema=False)
-def column(site: Here, request: Request[Any, Any, Any], name: FromPath[str]) -> Response[str]:
+def column(site: Here, request: Asked, name: FromPath[str]) -> Response[str]:
     """A column's history."""
     asked, segment = request.query_params.get("name", ""), request.query_params.get("segment", WHOLE)
     with site.history() as history:
@@ -92,19 +90,10 @@ def _rates(found: ColumnHistory) -> Html:
 
 
 def _compared(compared: Compared | None, column_name: str, shown: str) -> Html:
-    if compared is None:
-        return tag("p", "This window, or the reference that it was counted on, is not kept any more.")
-    names = compared.pair.bins.names
-    if column_name in compared.pair.bins.pair_names:
-        return tag("p", correlations(compared.pair, compared.pair.bins.pair_names.index(column_name)))
-    if column_name == JOINT_NAME:
-        return tag("p", JOINT)
-    if column_name == WHOLE_ROWS:
-        return tag("p", TOLD_APART)
-    if column_name not in names:
-        return tag("p", "The reference has no such column.")
-    row = names.index(column_name)
-    alone = compared.pair.only(row)
+    why = charts.undrawn(compared, column_name)
+    if compared is None or why:
+        return tag("p", why)
+    alone = compared.pair.only(compared.pair.bins.names.index(column_name))
     pair = replace(alone, laws=law.between(alone.reference, alone.current, REGISTRY))
     drawn = outline(pair, 0)
     return tag(
@@ -168,7 +157,7 @@ def _told_apart(compared: Compared, rows: tuple[RowSample, RowSample]) -> Html:
 def _windows(found: ColumnHistory) -> Html:
     rows = []
     for point in reversed(found.points[-N_ROWS:]):
-        segment = None if found.segment == WHOLE else found.segment
+        segment = in_query(found.segment)
         href = path("models", found.model, "column", name=found.column, segment=segment, window=point.index)
         said = number if found.kind == "numeric" else percent
         middle = tuple("" if level is None else said(level) for level in point.levels)

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from litestar import Request, Response, get, post
+from litestar import Response, get, post
 from litestar.datastructures import Cookie
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException, ValidationException
 from litestar.params import FromQuery
 from litestar.response import Redirect
 
+from detectors.season import HOUR_MS
 from monitor.account import Explanation, TriggerEntry
 from monitor.order import (
     Acknowledge,
@@ -32,12 +33,10 @@ from monitor.retrain import Step
 from monitor.web.gate import COOKIE, SESSION_SECONDS, Session, TooMany, is_same_site
 from monitor.web.html import Html, Part, path, tag
 from monitor.web.layout import back_to, link, page
-from monitor.web.site import Here, address_of, session_of, site_of, too_many
+from monitor.web.site import Asked, Here, address_of, session_of, site_of, too_many
 
-HOUR_MS: Final = 3_600_000
 SPANS: Final = {"1": "1 hour", "4": "4 hours", "24": "1 day", "168": "1 week", "720": "30 days"}
 Fields = Mapping[str, str]
-Asked = Request[Any, Any, Any]
 
 
 def incident_forms(request: Asked, found: Explanation) -> Part:
@@ -48,7 +47,7 @@ def incident_forms(request: Asked, found: Explanation) -> Part:
     if session_of(request) is None:
         return _ask_to_log_in(request)
     silence = [
-        field("column", "Column", found.incident.columns[0] if len(one.columns) == 1 else "*"),
+        field("column", "Column", one.columns[0] if len(one.columns) == 1 else "*"),
         field("comment", "Why", required=True),
         spans("Silence for", "24"),
     ]
@@ -67,9 +66,7 @@ def incident_forms(request: Asked, found: Explanation) -> Part:
 def trigger_forms(request: Asked, entry: TriggerEntry) -> Part:
     """What can be done about a retraining trigger that waits for somebody."""
     ready = entry.step == Step.SUCCEEDED and entry.reference is not None
-    if entry.step != Step.AWAITS_APPROVAL and not ready:
-        return None
-    if session_of(request) is None:
+    if (entry.step != Step.AWAITS_APPROVAL and not ready) or session_of(request) is None:
         return None
     lead = (
         f"The job succeeded. Approve to compare with its reference {entry.reference} from now on."

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from litestar import MediaType, Request, Response, get, head, post
+from litestar import MediaType, Response, get, head, post
 
 from monitor.health import Checks
 from monitor.metrics import CONTENT_TYPE
 from monitor.order import Answer
-from monitor.web.site import Here, is_reader, may_change, may_read
+from monitor.web.site import Asked, Here, is_reader, may_change, may_read
 
 
 @get(["/healthz", "/-/healthy"], sync_to_thread=False, include_in_schema=False)
-def alive(site: Here, request: Request[Any, Any, Any]) -> Response[Checks]:
+def alive(site: Here, request: Asked) -> Response[Checks]:
     """Whether the process does anything at all."""
     return _answer(site.service.alive(), request)
 
 
 @get(["/readyz", "/-/ready"], sync_to_thread=False, include_in_schema=False)
-def ready(site: Here, request: Request[Any, Any, Any]) -> Response[Checks]:
+def ready(site: Here, request: Asked) -> Response[Checks]:
     """Whether records are read, judged and remembered."""
     return _answer(site.service.ready(), request)
 
 
 @head(["/healthz", "/-/healthy", "/readyz", "/-/ready"], sync_to_thread=False, include_in_schema=False)
-def heads(site: Here, request: Request[Any, Any, Any]) -> Response[None]:
+def heads(site: Here, request: Asked) -> Response[None]:
     """The same without words."""
     checks = site.service.alive() if "health" in request.url.path else site.service.ready()
     return Response(None, status_code=200 if checks.ok else 503)
@@ -48,7 +48,7 @@ def reload(site: Here) -> Answer:
 HANDLERS: Final = [alive, ready, heads, metrics, reload]
 
 
-def _answer(checks: Checks, request: Request[Any, Any, Any]) -> Response[Checks]:
+def _answer(checks: Checks, request: Asked) -> Response[Checks]:
     """Who may not read is told which check fails, and not why."""
     if not is_reader(request):
         checks = msgspec.structs.replace(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import compress
-from typing import Any, Final
+from typing import Final
 
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.params import FromPath
 
-from detectors.joint import JOINT_NAME
-from detectors.pairs import WHOLE_ROWS
 from monitor import describe
 from monitor.account import ClosedWindow, ColumnPoint, Explanation, TriggerEntry
-from monitor.alert import Drifting, Episode
+from monitor.alert import Drifting, Episode, names
 from monitor.batch import NO_TIME
 from monitor.decision import Outcome, Verdict
 from monitor.glance import Glance
@@ -25,7 +23,7 @@ from monitor.web.forms import incident_forms, trigger_forms
 from monitor.web.html import Html, Part, table, tag
 from monitor.web.layout import badge, column_link, facts, link, model_link, moment, page, section
 from monitor.web.report import report_part
-from monitor.web.site import Here
+from monitor.web.site import Asked, Here
 from monitor.window import WHOLE
 
 N_COLUMNS: Final = 6
@@ -36,7 +34,7 @@ N_BEFORE: Final = 30
 
 
 @get("/incidents/{identity:str}", sync_to_thread=True, include_in_schema=False)
-def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str]) -> Response[str]:
+def incident(site: Here, request: Asked, identity: FromPath[str]) -> Response[str]:
     """One incident; its address never changes."""
     with site.history() as history:
         found = history.explain(identity)
@@ -76,14 +74,14 @@ def incident(site: Here, request: Request[Any, Any, Any], identity: FromPath[str
 
 
 def _headline(episode: Episode) -> str:
-    names = len({column.verdict.column for column in episode.columns})
+    n_columns = len(names(episode.columns))
     if episode.silent_since_ms:
         return "No record comes"
     if episode.broken:
         return "Records cannot be read"
-    if episode.aged and not names:
+    if episode.aged and not n_columns:
         return "The model has become too old"
-    return "1 column drifts" if names == 1 else f"{names} columns drift" if names else "No column drifts"
+    return "1 column drifts" if n_columns == 1 else f"{n_columns} columns drift" if n_columns else "No column drifts"
 
 
 def _times(found: Explanation, episode: Episode) -> Html:
@@ -182,19 +180,10 @@ def _column(seen: _Seen, one: Drifting) -> Html:
 
 
 def _distribution(compared: Compared | None, column: str, course: Html) -> Html:
-    if compared is None:
-        why = "This window, or the reference that it was counted on, is not kept any more."
-    elif column == JOINT_NAME:
-        why = describe.JOINT
-    elif column == WHOLE_ROWS:
-        why = describe.TOLD_APART
-    elif column in compared.pair.bins.pair_names:
-        why = describe.correlations(compared.pair, compared.pair.bins.pair_names.index(column))
-    elif column not in compared.pair.bins.names:
-        why = "The reference has no such column."
-    else:
-        return charts.distribution(column, outline(compared.pair, compared.pair.bins.names.index(column)), course)
-    return tag("div", tag("p", why), course)
+    why = charts.undrawn(compared, column)
+    if compared is None or why:
+        return tag("div", tag("p", why), course)
+    return charts.distribution(column, outline(compared.pair, compared.pair.bins.names.index(column)), course)
 
 
 def _quality(columns: Sequence[Drifting]) -> Html:
@@ -204,7 +193,7 @@ def _quality(columns: Sequence[Drifting]) -> Html:
     return table(("column", "rows", "fact"), rows, "Facts about the data itself")
 
 
-def _trigger(request: Request[Any, Any, Any], entry: TriggerEntry) -> Html:
+def _trigger(request: Asked, entry: TriggerEntry) -> Html:
     steps = [
         tag("li", moment(rfc3339(past.at_ms)), " ", tag("b", past.step.replace("_", " ")), f" by {past.by}",
             f": {past.note}" if past.note else "")

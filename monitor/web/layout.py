@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
-from litestar import MediaType, Request, Response
+from litestar import MediaType, Response
 
 from monitor.web.gate import Session
 from monitor.web.html import Html, Part, path, tag
-from monitor.web.site import session_of, site_of
+from monitor.web.site import Asked, session_of, site_of
 from monitor.window import WHOLE
 
 STATIC: Final = {
@@ -25,7 +26,7 @@ _PLACES: Final = (
 _SIGNS: Final = {"firing": "▲", "nodata": "∅", "error": "✕", "resolved": "✓", "pending": "…", "ok": "✓", "unknown": "?"}
 
 
-def page(request: Request[Any, Any, Any], title: str, *content: Part, status: int = 200) -> Response[str]:
+def page(request: Asked, title: str, *content: Part, status: int = 200) -> Response[str]:
     """A page. Its content comes with the first heading."""
     session = session_of(request)
     words = "<!doctype html>" + tag(
@@ -87,8 +88,17 @@ def link(words: Part, href: str, class_: str | None = None) -> Html:
 
 def column_link(model: str, column: str, segment: str = WHOLE) -> Html:
     """A link to a column's history; a column may have any name, or none."""
-    asked = None if segment == WHOLE else segment
-    return link(column or "(no name)", path("models", model, "column", name=column, segment=asked))
+    return link(column or "(no name)", path("models", model, "column", name=column, segment=in_query(segment)))
+
+
+def in_query(segment: str) -> str | None:
+    """A segment as addresses name it: the whole goes without saying."""
+    return None if segment == WHOLE else segment
+
+
+def few(columns: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(name or "(no name)" for name in columns[:5]) + (" …" if len(columns) > 5 else "")
 
 
 def model_link(model: str) -> Html:
@@ -101,14 +111,14 @@ def incident_link(incident: str) -> Html:
     return link(incident, path("incidents", incident))
 
 
-def back_to(request: Request[Any, Any, Any]) -> str:
+def back_to(request: Asked) -> str:
     """This page's own address, to come back to."""
     query = request.scope.get("query_string", b"").decode("latin-1")
     raw = request.scope.get("raw_path", b"/").decode("latin-1")
     return f"{raw}?{query}" if query and "?" not in raw else raw
 
 
-def _top(request: Request[Any, Any, Any], session: Session | None) -> Html:
+def _top(request: Asked, session: Session | None) -> Html:
     here = request.url.path
     places = [
         tag("li", tag("a", words, href=href, aria_current="page" if href == here else None)) for href, words in _PLACES
@@ -121,7 +131,7 @@ def _top(request: Request[Any, Any, Any], session: Session | None) -> Html:
     )
 
 
-def _account(request: Request[Any, Any, Any], session: Session | None) -> Html | None:
+def _account(request: Asked, session: Session | None) -> Html | None:
     gate = site_of(request).gate
     if session is not None:
         mark = tag("input", type="hidden", name="mark", value=gate.form_mark(session))

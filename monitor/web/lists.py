@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Final
 
-from litestar import Request, Response, get
+from litestar import Response, get
 
 from monitor.account import TriggerEntry
 from monitor.message import rfc3339
 from monitor.web.forms import field, form, spans, trigger_forms
 from monitor.web.html import Html, Part, path, table, tag
-from monitor.web.layout import badge, incident_link, link, model_link, moment, page, section
-from monitor.web.site import Here
+from monitor.web.layout import badge, few, incident_link, link, model_link, moment, page, section
+from monitor.web.site import Asked, Here
 
 N_ROWS: Final = 200
-Asked = Request[Any, Any, Any]
 
 
 @get("/incidents", sync_to_thread=True, include_in_schema=False)
@@ -25,7 +24,7 @@ def incidents(site: Here, request: Asked) -> Response[str]:
         found = sorted(history.incidents(everything=True, limit=N_ROWS), key=lambda one: one.state == "resolved")
     rows = [
         (incident_link(one.id), badge(one.state, f"{one.state}, {one.severity}"), model_link(one.model),
-         ", ".join(one.columns[:5]) + (" …" if len(one.columns) > 5 else ""), moment(one.opened), moment(one.changed))
+         few(one.columns), moment(one.opened), moment(one.changed))
         for one in found
     ]  # fmt: skip
     head = ("incident", "state", "model", "columns, the worst first", "opened", "changed")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.params import FromPath
 
 from monitor.account import ClosedWindow
@@ -14,13 +14,24 @@ from monitor.history import Unknown
 from monitor.web.heat import heat_map
 from monitor.web.html import Html, path, table, tag
 from monitor.web.incident import effect
-from monitor.web.layout import badge, column_link, facts, incident_link, link, model_link, moment, page, section
-from monitor.web.site import Here
+from monitor.web.layout import (
+    badge,
+    column_link,
+    facts,
+    few,
+    in_query,
+    incident_link,
+    link,
+    model_link,
+    moment,
+    page,
+    section,
+)
+from monitor.web.site import Asked, Here
 from monitor.window import WHOLE
 
 N_GLANCES: Final = 1_440
 N_WINDOWS: Final = 50
-Asked = Request[Any, Any, Any]
 
 
 @get("/models/{name:str}", sync_to_thread=True, include_in_schema=False)
@@ -33,9 +44,7 @@ def model(site: Here, request: Asked, name: FromPath[str]) -> Response[str]:
         segments = history.segments(name)
         glances = history.glances(name, segment, N_GLANCES)
         incidents = history.incidents(everything=True, limit=20, model=name)
-    shown = [
-        (incident_link(one.id), badge(one.state), ", ".join(one.columns[:5]), moment(one.opened)) for one in incidents
-    ]
+    shown = [(incident_link(one.id), badge(one.state), few(one.columns), moment(one.opened)) for one in incidents]
     windows = [window for window, _ in glances[-N_WINDOWS:]]
     return page(
         request,
@@ -75,17 +84,16 @@ def window(site: Here, request: Asked, name: FromPath[str], number: FromPath[int
 def _segments(name: str, chosen: str, segments: Sequence[str]) -> Html:
     links = []
     for segment in segments:
-        href = path("models", name, segment=None if segment == WHOLE else segment)
+        href = path("models", name, segment=in_query(segment))
         words, here = "all rows" if segment == WHOLE else segment, "page" if segment == chosen else None
         links.append(tag("li", tag("a", words, href=href, aria_current=here)))
     return tag("nav", tag("ul", links), aria_label="Segments", class_="segments")
 
 
 def _windows(name: str, segment: str, windows: Sequence[ClosedWindow]) -> Html:
-    asked = None if segment == WHOLE else segment
     rows = [
         (
-            link(str(one.index), path("models", name, "windows", str(one.index), segment=asked)),
+            link(str(one.index), path("models", name, "windows", str(one.index), segment=in_query(segment))),
             moment(one.start),
             f"{one.n_rows:,}",
             ", ".join(f"{n} {outcome}" for outcome, n in one.outcomes.items()),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from litestar import Request, Response, get
+from litestar import Response, get
 
 from monitor.account import Incident, ModelStatus, Status
 from monitor.decision import Outcome
@@ -13,8 +13,8 @@ from monitor.history import History
 from monitor.web import charts
 from monitor.web.heat import heat_map
 from monitor.web.html import Html, Part, table, tag
-from monitor.web.layout import badge, column_link, facts, incident_link, link, model_link, moment, page, section
-from monitor.web.site import Here, Site
+from monitor.web.layout import badge, column_link, facts, few, incident_link, link, model_link, moment, page, section
+from monitor.web.site import Asked, Here, Site
 from monitor.window import WHOLE
 
 N_STRIP: Final = 60
@@ -25,7 +25,7 @@ N_UNKNOWN: Final = 20
 
 
 @get("/", sync_to_thread=True, include_in_schema=False)
-def overview(site: Here, request: Request[Any, Any, Any]) -> Response[str]:
+def overview(site: Here, request: Asked) -> Response[str]:
     """How everything stands."""
     with site.history() as history:
         status, incidents = history.status(), history.incidents()
@@ -93,8 +93,7 @@ def _row(history: History, model: ModelStatus) -> tuple[Part, ...]:
 def _incidents(incidents: Sequence[Incident]) -> Html:
     rows = [
         (incident_link(one.id), badge(one.state, f"{one.state}, {one.severity}"), model_link(one.model),
-         ", ".join(name or "(no name)" for name in one.columns[:5]) + (" …" if len(one.columns) > 5 else ""),
-         moment(one.opened))
+         few(one.columns), moment(one.opened))
         for one in incidents
     ]  # fmt: skip
     return table(("incident", "state", "model", "columns, the worst first", "opened"), rows, "Open incidents")
@@ -153,7 +152,7 @@ def _budget(models: Sequence[ModelStatus]) -> Html | None:
                 f"{sum(book.expected for book in books):.2g}",
                 str(sum(book.pages for book in books)),
                 str(len({column for book in books for column in book.calibrating})),
-                ", ".join(off[:5]) + (" …" if len(off) > 5 else "") or "none",
+                few(off) or "none",
             )
         )
     if not rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from litestar import MediaType, Request, Response, get, post
+from litestar import MediaType, Response, get, post
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.response import Redirect
@@ -15,9 +15,8 @@ from monitor.account import Explanation
 from monitor.web.forms import fields_of, form_at, own
 from monitor.web.html import Part, path, tag
 from monitor.web.layout import link
-from monitor.web.site import Here, site_of
+from monitor.web.site import Asked, Here, site_of
 
-Asked = Request[Any, Any, Any]
 _ALONE: Final = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

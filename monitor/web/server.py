@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import uvicorn
 
+from monitor.config import address
+
 log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
@@ -110,14 +112,6 @@ class Server:
         finally:
             if waiting is not None:
                 waiting.cancel()
-
-
-def address(listen: str) -> tuple[str, int]:
-    """Host and port of "127.0.0.1:8787" or "[::1]:8787". ValueError when it is not of that form."""
-    host, separator, port = listen.rpartition(":")
-    if not separator or not port.isdecimal() or int(port) > 65535 or not host.strip("[]"):
-        raise ValueError('wanted an address and a port, such as "127.0.0.1:8787" or "[::1]:8787"')
-    return host.strip("[]"), int(port)
 
 
 def is_local(listen: str) -> bool:

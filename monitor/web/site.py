@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
+from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
 from litestar.exceptions import (
@@ -31,6 +32,7 @@ JobKeys = Mapping[tuple[str, str], tuple[bytes, ...]]
 ANSWER_SECONDS: Final = 15.0
 """How long an order may take until it is on the disk."""
 Connection = ASGIConnection[Any, Any, Any, Any]
+Asked = Request[Any, Any, Any]
 
 
 @dataclass(frozen=True, slots=True)

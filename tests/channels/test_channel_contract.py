@@ -134,7 +134,9 @@ def test_a_receiver_that_says_nothing_is_not_waited_for(case: Case) -> None:
 
 
 @every(sorted(kind for kind, case in CASES.items() if case.is_http and case.reads_answers))
-@pytest.mark.parametrize("words", ["<html>welcome to the proxy</html>", "[]", "null", '{"error": "no"}', '{"id": []}'])
+@pytest.mark.parametrize(
+    "words", ["<html>welcome to the proxy</html>", "[]", "null", '{"error": "no"}', '{"id": []}', "[" * 200_000]
+)
 def test_an_answer_of_200_that_is_not_the_receivers_own_is_no_success(case: Case, words: str) -> None:
     case.order(*[not_json(words)] * case.n_requests)
     assert not isinstance(case.open().send(notice_for(case), Attempt()), Sent)

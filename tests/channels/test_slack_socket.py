@@ -8,8 +8,7 @@ import json
 import socketserver
 import struct
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +20,7 @@ from monitor.demo.standins import Answer, Json, Received
 from monitor.demo.standins.slack import SlackStandIn
 from monitor.order import Acknowledge, Approve, Order, Snooze
 from monitor.order import Answer as OrderAnswer
+from tests.waiting import until
 
 TOKEN, APP_TOKEN = "xoxb-canary-1", "xapp-canary-2"
 
@@ -93,13 +93,6 @@ class SocketStandIn(SlackStandIn):
             "actions": [{"action_id": action, "value": value}],
         }  # fmt: skip
         self._say({"type": "interactive", "envelope_id": envelope, "payload": payload})
-
-
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @contextmanager

@@ -52,6 +52,16 @@ def test_failures_exit_with_1_and_say_what_to_do(config: Path):
     assert driftd("reference", "show", config.parent).returncode == 1
 
 
+@pytest.mark.parametrize(("column", "found"), [("age", "one of numbers"), ("plam", "none of that name")])
+def test_segments_that_the_reference_cannot_have_are_told_and_harm_no_sealed_one(config: Path, column: str, found: str):
+    before = driftd("reference", "build", "--config", config, "--model", "credit", config.parent / "train.csv").stdout
+    config.write_text(config.read_text().replace("[model.fields]", f'segments = ["{column}"]\n[model.fields]'))
+    done = driftd("reference", "build", "--config", config, "--model", "credit", config.parent / "train.csv")
+    assert done.returncode == 1
+    assert f"wanted a column of words '{column}' in the reference, found {found}; columns of words: plan" in done.stderr
+    assert json.loads(driftd("reference", "show", config.parent / "ref", "--json").stdout)["id"][:12] in before
+
+
 def test_a_model_that_is_not_there_is_a_usage_error(config: Path):
     done = driftd("reference", "build", "--config", config, "--model", "x", config.parent / "train.csv")
     assert done.returncode == 2

@@ -12,7 +12,7 @@ from monitor import config
 from monitor.channels import REGISTRY as CHANNELS
 from monitor.channels.http import HttpOptions
 from monitor.config import Config, Rows, Span
-from monitor.configfile import Known, load
+from monitor.configfile import Known, load, without_effect
 from monitor.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -109,6 +109,67 @@ def test_all_mistakes_are_named_at_once_with_the_nearest_name(tmp_path: Path):
     assert "sate: unknown key; did you mean 'state'?" in text
     assert "model[1].name" in text
     assert "model[1].reference: is required and absent" in text
+
+
+def test_a_mistake_in_the_only_model_is_one_mistake(tmp_path: Path):
+    assert problems(tmp_path, MINIMAL + 'windw = "1h"\n') == ["model[0].windw: unknown key; did you mean 'window'?"]
+    assert problems(tmp_path, "model = []\n")[0].startswith("model: ")
+
+
+def test_a_value_is_repeated_only_as_far_as_it_can_be_read(tmp_path: Path):
+    (found,) = problems(tmp_path, f'{MINIMAL}decision = "{"x" * 10_000}"\n')
+    assert "found 'xxx" in found
+    assert len(found) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[model.columns.age]\nmin = nan\n", "model[0].columns.age.min: found nan: Input should be a finite number"),
+        ("[model.columns.age]\nmin = 120\nmax = 0.5\n", "model[0].columns.age.min: found 120, beyond max = 0.5"),
+        ("[budget]\nfalse_alarms = inf\n", "budget.false_alarms: found inf: Input should be a finite number"),
+        ('[[rule]]\ndetector = "psi"\nthreshold = nan\n', "rule[0].threshold: found nan: Input should be"),
+        ('[http]\nlisten = "8787"\n', "http.listen: found '8787': wanted an address and a port"),
+        ('[http]\nlisten = "localhost:99999"\n', "http.listen: found 'localhost:99999': wanted an address"),
+    ],
+)
+def test_values_that_no_service_could_work_with_are_mistakes(tmp_path: Path, text: str, words: str):
+    (found,) = problems(tmp_path, MINIMAL + text)
+    assert found.startswith(words)
+
+
+@pytest.mark.parametrize("key", ["window", "lateness", "silent_after"])
+def test_durations_beyond_a_century_are_refused(tmp_path: Path, key: str):
+    assert read(tmp_path, f'{MINIMAL}{key} = "36500d"\n').model[0]
+    for duration in ("36501d", "1ms 36500d", f"{'9' * 5_000}d"):
+        (found,) = problems(tmp_path, f'{MINIMAL}{key} = "{duration}"\n')
+        assert 'wanted a duration of "36500d" or less' in found
+
+
+@pytest.mark.parametrize("n_rows", [str(10**13), "9" * 5_000])
+def test_windows_of_more_rows_than_there_can_be_are_refused(tmp_path: Path, n_rows: str):
+    (found,) = problems(tmp_path, f'{MINIMAL}window = "{n_rows} rows"\n')
+    assert "or a number of rows" in found
+
+
+def test_a_key_that_changes_nothing_is_told(tmp_path: Path):
+    (problem,) = without_effect(read(tmp_path, f'{MINIMAL}slide = "15m"\n'))
+    assert str(problem).startswith("model[0].slide: changes nothing: windows of 1h do not overlap")
+    assert not list(without_effect(read(tmp_path, MINIMAL)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'format = "json"\nschema_registry = "https://me:canary@registry.example"\n',
+        '[kafka]\nbootstrap_servers = ["sasl://me:canary@broker:9092"]\n',
+        '[http]\npublic_url = "https://me:canary@driftd.example"\n',
+    ],
+)
+def test_an_address_with_a_password_is_refused_and_never_repeated(tmp_path: Path, text: str):
+    found = "\n".join(problems(tmp_path, MINIMAL + text))
+    assert "an address with user:password@" in found
+    assert "canary" not in found
 
 
 def test_names_that_point_nowhere_are_mistakes(tmp_path: Path):

@@ -6,7 +6,7 @@ import multiprocessing
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -29,6 +29,7 @@ from tests.bodies import make_alert, make_notice, make_retrain
 from tests.monitor.delivery import child, deliver, is_empty, slack_of
 from tests.monitor.stand_in import Silent
 from tests.monitor.test_store import commit
+from tests.waiting import until
 
 TOKEN = "xoxb-canary-77"
 N_KILLS = 50
@@ -161,13 +162,6 @@ def _all_results(courier: Courier, n: int) -> list[tuple[str, Outcome | Held]]:
 
     until(are_there)
     return found
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_what_is_too_old_after_a_long_absence_is_not_sent(tmp_path: Path) -> None:

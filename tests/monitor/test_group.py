@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +18,7 @@ from monitor.engine import Commit
 from monitor.errors import StoreFenced, StoreLocked
 from monitor.sources.group import Member, OneForAll
 from monitor.store import Store
+from tests.waiting import until
 
 NOTHING = Commit(0)
 
@@ -26,13 +26,6 @@ NOTHING = Commit(0)
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "state"
-
-
-def until(so: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 120
-    while not so():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.05)
 
 
 # ---- the fence

@@ -37,6 +37,8 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "/schemas/ids/10": (200, {"schema": "{}", "references": [{"name": "other"}]}),
     "/schemas/ids/11": (200, []),
     "/schemas/ids/12": (503, {}),
+    "/schemas/ids/13": (200, b"[" * 200_000),
+    "/schemas/ids/14": (200, b"<html>welcome to the proxy</html>"),
 }
 
 
@@ -46,7 +48,7 @@ class Stand(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append(self.path)
         status, body = ANSWERS[self.path]
-        data = json.dumps(body).encode()
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -73,7 +75,15 @@ def test_a_registry_gives_schemas_by_number(stand: tuple[str, list[str]]):
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(8, "none of this number"), (9, "PROTOBUF"), (10, "references"), (11, "no schema")]
+    ("number", "words"),
+    [
+        (8, "none of this number"),
+        (9, "PROTOBUF"),
+        (10, "references"),
+        (11, "no schema"),
+        (13, "no schema"),
+        (14, "no schema"),
+    ],
 )
 def test_what_a_registry_does_not_have(stand: tuple[str, list[str]], number: int, words: str):
     with pytest.raises(LookupError, match=words):
@@ -103,6 +113,7 @@ def test_a_registry_that_is_away_is_no_fault_of_the_records(stand: tuple[str, li
         ('format = "avro"\nschema_file = "absent.avsc"', "cannot be used"),
         ('format = "avro"\nschema_registry = "ftp://r"', "http"),
         ('schema_file = "s.avsc"', "no use for it"),
+        ('segments = ["plam"]', "found none of that name"),
     ],
 )
 def test_wrong_configurations_are_told_before_anything_starts(tmp_path: Path, lines: str, words: str):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.web.world import World, read_up, running, until
+from tests.waiting import until
+from tests.web.world import World, read_up, running
 
 
 @pytest.fixture(scope="session")

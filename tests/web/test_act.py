@@ -14,7 +14,8 @@ from monitor.cli import app
 from monitor.cli.act import NotDone
 from monitor.demo.standins import status
 from tests.monitor.command import driftd
-from tests.web.world import World, until
+from tests.waiting import until
+from tests.web.world import World
 
 
 def configured(world: World) -> Path:

@@ -18,7 +18,8 @@ from monitor.config import Config
 from monitor.decision import Outcome
 from monitor.errors import ConfigError
 from monitor.page import door
-from tests.web.world import CALLBACK, MODELS, NAMES, SECRET, TOKEN, World, until
+from tests.waiting import until
+from tests.web.world import CALLBACK, MODELS, NAMES, SECRET, TOKEN, World
 
 ROOT = Path(__file__).parents[2]
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

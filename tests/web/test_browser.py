@@ -21,7 +21,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from scipy.stats import ks_2samp, kstwobign
 
 from monitor import report
-from tests.web.world import NAMES, TOKEN, World, odd_rows, until
+from tests.waiting import until
+from tests.web.world import NAMES, TOKEN, World, odd_rows
 
 AXE = Path(os.environ.get("DRIFTD_AXE", "~/.cache/driftd/axe/node_modules/axe-core/axe.min.js")).expanduser()
 SCREENS: dict[str, dict[str, Any]] = {

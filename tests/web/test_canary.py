@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from monitor.cli import app
 from monitor.demo.standins import redirect
 from monitor.logs import Objects
+from tests.waiting import until
 from tests.web.test_act import configured
 from tests.web.test_api import BEARER, call_back
-from tests.web.world import CALLBACK, CONFIG, SECRET, TOKEN, World, read_up, running, until
+from tests.web.world import CALLBACK, CONFIG, SECRET, TOKEN, World, read_up, running
 
 SECRETS = (TOKEN, SECRET, SECRET.removeprefix("whsec_"), CALLBACK, "canary-of-kafka", "canary-of-slack")
 N_PAGES = 150

@@ -79,7 +79,7 @@ def seen(draw: st.DrawFn) -> Glance:
     table[:, Fact.EFFECT] = draw(st.lists(st.sampled_from([np.nan, -0.9, 0.0, 0.07, 0.31, 2.0]), min_size=len(names),
                                           max_size=len(names)))  # fmt: skip
     outcomes = draw(st.lists(st.sampled_from(range(len(Outcome))), min_size=len(names), max_size=len(names)))
-    return Glance(names, bytes(outcomes), table.tobytes(), draw(st.none() | st.floats(0, 1)))
+    return Glance.made(names, bytes(outcomes), table, draw(st.none() | st.floats(0, 1)))
 
 
 @given(seen())

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.test_observability import FOLDER, NAME, expressions
-from tests.web.world import TOKEN, World, until
+from tests.waiting import until
+from tests.web.world import TOKEN, World
 
 CONFIG = """
 global: {{scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}}

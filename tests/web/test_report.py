@@ -22,8 +22,9 @@ from monitor.history import Unknown
 from monitor.report import LIMITS, make, place, table
 from monitor.rowsample import lots
 from tests.monitor.command import driftd
+from tests.waiting import until
 from tests.web.test_act import configured
-from tests.web.world import TOKEN, ListSource, World, read_up, running, until
+from tests.web.world import TOKEN, ListSource, World, read_up, running
 
 
 @pytest.fixture(scope="module")
