@@ -108,7 +108,7 @@ def _cell(glance: Glance, name: str) -> str:
 
 
 def test_no_two_heads_of_the_heat_map_are_alike():
-    glance = Glance(("x",), bytes([0]), np.zeros((1, N_FACTS), "<f4").tobytes(), None)
+    glance = Glance.made(["x"], bytes([0]), np.zeros((1, N_FACTS), np.float32))
     for hours in (1, 6, 24):
         starts = [f"2026-11-{1 + i * hours // 24:02d}T{i * hours % 24:02d}:00:00Z" for i in range(25)]
         windows = [(ClosedWindow(i, start, start, 10, {}), glance) for i, start in enumerate(starts)]
