@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,43 @@ def load(file: Path, known: Known) -> Config:
     try:
         config = Config.model_validate(found)
     except ValidationError as error:
-        raise ConfigError(str(file), [*problems, *mistakes(error, Config)]) from error
+        problems += mistakes(error, Config)
+        places = {problem.where for problem in problems}
+        rest = _what_is_left(found, error)
+        others = _cross_checks(rest, known) if rest is not None else ()
+        problems += [problem for problem in others if problem.where not in places]
+        raise ConfigError(str(file), problems) from error
     problems += _cross_checks(config, known)
     if problems:
         raise ConfigError(str(file), problems)
     return config
+
+
+def _what_is_left(found: Mapping[str, Any], error: ValidationError) -> Config | None:
+    """The configuration without the values that this error is about; None where that is none, or a model or a
+    channel would be lost.
+    """
+    left, wrong = deepcopy(dict(found)), []
+    for detail in error.errors(include_url=False, include_context=False):
+        if detail["type"] == "too_short":
+            continue  # items with a mistake were not counted; without their mistakes they will be
+        holder, key, value = left, str(detail["loc"][0]), left.get(str(detail["loc"][0]))
+        for part in detail["loc"][1:]:
+            if isinstance(value, dict) and part in value:
+                holder, key, value = value, str(part), value[part]
+            elif isinstance(value, list) and isinstance(part, int):
+                value = value[part]
+            else:
+                break
+        if holder is left and key in {"model", "channel"}:
+            return None  # others name them
+        wrong.append((holder, key))
+    for holder, key in wrong:
+        holder.pop(key, None)
+    try:
+        return Config.model_validate(left)
+    except ValidationError:
+        return None
 
 
 def document(file: Path) -> dict[str, Any]:

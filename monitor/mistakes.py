@@ -14,6 +14,8 @@ from monitor.errors import Problem
 _LENGTH: Final = 100
 """Of a value that is repeated, so that what is said of it can be seen."""
 
+_PLAIN: Final = {"tuple_type": "wanted a list", "path_type": "wanted a path, as text"}
+
 
 def mistakes(error: ValidationError, root: type[BaseModel], prefix: str = "") -> list[Problem]:
     """What a validation found, each with its place; root: the model of the whole document."""
@@ -23,7 +25,9 @@ def mistakes(error: ValidationError, root: type[BaseModel], prefix: str = "") ->
         if detail["type"] == "too_short" and any(_lies_in(other["loc"], detail["loc"]) for other in details):
             continue  # items with a mistake were not counted
         where = prefix + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in detail["loc"])
-        message = detail["msg"].removeprefix("Value error, ")
+        message = _PLAIN.get(
+            detail["type"], detail["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        )
         if detail["type"] == "extra_forbidden":
             names = _keys_at(root, detail["loc"][:-1])
             message = "unknown key" + nearest(str(detail["loc"][-1]), names)

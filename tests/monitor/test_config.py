@@ -125,10 +125,10 @@ def test_a_value_is_repeated_only_as_far_as_it_can_be_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[model.columns.age]\nmin = nan\n", "model[0].columns.age.min: found nan: Input should be a finite number"),
+        ("[model.columns.age]\nmin = nan\n", "model[0].columns.age.min: found nan: should be a finite number"),
         ("[model.columns.age]\nmin = 120\nmax = 0.5\n", "model[0].columns.age.min: found 120, beyond max = 0.5"),
-        ("[budget]\nfalse_alarms = inf\n", "budget.false_alarms: found inf: Input should be a finite number"),
-        ('[[rule]]\ndetector = "psi"\nthreshold = nan\n', "rule[0].threshold: found nan: Input should be"),
+        ("[budget]\nfalse_alarms = inf\n", "budget.false_alarms: found inf: should be a finite number"),
+        ('[[rule]]\ndetector = "psi"\nthreshold = nan\n', "rule[0].threshold: found nan: should be"),
         ('[http]\nlisten = "8787"\n', "http.listen: found '8787': wanted an address and a port"),
         ('[http]\nlisten = "localhost:99999"\n', "http.listen: found 'localhost:99999': wanted an address"),
     ],
@@ -218,3 +218,33 @@ def test_an_absent_file_says_so(tmp_path: Path):
 @pytest.mark.parametrize("duration", ["5", "-1h", "1 week", "h", ""])
 def test_durations_that_are_none_are_refused(tmp_path: Path, duration: str):
     assert "wanted a duration" in problems(tmp_path, f'{MINIMAL}lateness = "{duration}"\n')[0]
+
+
+def test_what_one_table_says_of_another_is_checked_beside_values_that_are_wrong(tmp_path: Path):
+    text = (
+        MINIMAL
+        + """format = "jsn"
+window = "1 hour"
+segments = "region"
+[budget]
+per = "year"
+[[rule]]
+detector = "pis"
+threshold = 0.2
+[[route]]
+channels = ["nobody"]
+[[channel]]
+name = "lines"
+kind = "lgo"
+"""
+    )
+    places = [problem.split(": ")[0] for problem in problems(tmp_path, text)]
+    wanted = ["budget.per", "channel[0].kind", "model[0].format", "model[0].segments", "model[0].window"]
+    assert sorted(places) == [*wanted, "route[0].channels", "rule[0].detector"]
+    assert "model[0].segments: found 'region': wanted a list" in problems(tmp_path, text)
+
+
+@pytest.mark.parametrize("broken", ["kind = 5", "kind = 'log'\nname = 7", ""])
+def test_a_channel_that_cannot_be_read_is_not_said_to_be_absent_as_well(tmp_path: Path, broken: str):
+    text = MINIMAL + "[[channel]]\n" + broken + '\n[[route]]\nchannels = ["lines"]\n'
+    assert not [problem for problem in problems(tmp_path, text) if "no such channel" in problem]
