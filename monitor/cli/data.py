@@ -119,6 +119,12 @@ def replay_files(
         f"{several(summary.incidents, 'incident')}, {several(summary.notices, 'notice')}, "
         f"{several(sum(summary.counts.rejected.values()), 'rejected record')}"
     )
+    behind = summary.counts.late + summary.counts.dropped
+    if behind:
+        out.print(
+            f"late: {several(behind, 'row')}, beyond lateness, so that no window was judged by them; are there event "
+            "times from the future, or files out of order?", soft_wrap=True,
+        )  # fmt: skip
     out.print(f"drifting at some time: {', '.join(summary.drifting) or 'nothing'}")
     out.print(f"written: {into}/windows.jsonl, verdicts.jsonl, incidents.jsonl, notices.jsonl")
 

@@ -52,6 +52,18 @@ def test_failures_exit_with_1_and_say_what_to_do(config: Path):
     assert driftd("reference", "show", config.parent).returncode == 1
 
 
+def test_a_replay_tells_of_rows_that_one_from_the_future_made_late(config: Path):
+    assert driftd("reference", "build", "--config", config, "--model", "credit", config.parent / "train.csv").stdout
+    config.write_text(config.read_text() + 'timestamp = "ts"\n')
+    rows = [{"ts": f"2026-01-01T{hour:02}:00:00Z", "age": 0.1, "plan": "a"} for hour in range(9)]
+    log, out = config.parent / "log.jsonl", config.parent / "out"
+    for first, told in (([], False), ([rows[0] | {"ts": "9999-12-31T00:00:00Z"}], True)):
+        log.write_text("".join(json.dumps(row) + "\n" for row in [*first, *rows]))
+        done = driftd("replay", "--config", config, "--model", "credit", "--out", out, log)
+        assert done.returncode == 0
+        assert ("late: 9 rows" in done.stdout) == told
+
+
 @pytest.mark.parametrize(("column", "found"), [("age", "one of numbers"), ("plam", "none of that name")])
 def test_segments_that_the_reference_cannot_have_are_told_and_harm_no_sealed_one(config: Path, column: str, found: str):
     before = driftd("reference", "build", "--config", config, "--model", "credit", config.parent / "train.csv").stdout
