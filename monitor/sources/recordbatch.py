@@ -25,6 +25,9 @@ from monitor.sources.unpack import TooLarge, unpacked
 
 _LOGGER: Final = logging.getLogger("driftd.source")
 
+ZEROS: Final = 64
+"""Zero bytes that a record has at most, on average, where its end is looked for among them: each takes 16 bytes."""
+
 Frames = tuple[Int64s, Int64s, Sequence[Value]]
 """Offsets, timestamps in milliseconds, values: one entry a record."""
 
@@ -342,9 +345,10 @@ def _guess(data: NDArray[np.uint8], firsts: Int64s, lasts: Int64s, counts: Int64
 
     It is right where each record's own length says the same: then each begins where the one before it ends.
     """
-    if data[-1] != 0 or counts[-1] == 0:
+    zeros = data == 0
+    if not zeros[-1] or not 0 < np.count_nonzero(zeros) <= ZEROS * counts[-1]:
         return None
-    ends = np.flatnonzero(data == 0) + 1
+    ends = np.flatnonzero(zeros) + 1
     ends = ends[data[ends - 2] == data[-2]]
     if ends.size != counts[-1] or (ends[counts - 1] != lasts).any():
         return None

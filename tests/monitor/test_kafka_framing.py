@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import tracemalloc
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -413,3 +414,28 @@ def test_a_size_that_is_only_claimed_gets_no_room():
     claim = bytes([0xFF, 0xFF, 0xFF, 0xFF, 0x0F]) + b"\0" * 10
     with pytest.raises(TooLarge, match="claims 4294967295 bytes"):
         unpacked(2, claim)
+
+
+def test_values_of_zeros_take_no_more_room_than_they_have() -> None:
+    """A record's end is looked for among zero bytes, and every place found takes sixteen."""
+    value = bytes(4 << 20)
+    batch = Packed(*record_of(value), base_offset=0, base_ms=0, append_time=False, floor=0, next_offset=1)
+    tracemalloc.start()
+    try:
+        _, _, values = frame([batch])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert values[0] == value
+    assert peak < 2 * len(value)
+
+
+def record_of(value: bytes) -> tuple[bytearray, int, int, int]:
+    """A payload of one record without key and headers, where it begins and ends, and how many it has."""
+    size = bytearray()
+    encode_varint(len(value), size.append)
+    body = b"\0\0\0\1" + bytes(size) + value + b"\0"
+    head = bytearray()
+    encode_varint(len(body), head.append)
+    payload = head + body
+    return payload, 0, len(payload), 1
