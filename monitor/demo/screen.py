@@ -19,6 +19,8 @@ from monitor.account import ClosedWindow, Status
 from monitor.demo.standins.slack import Message
 
 N_WINDOWS: Final = 12
+BOX_WIDTH: Final = 110
+"""At most, where a line may be as long as it likes."""
 _COLOURS: Final = {"ok": "green", "drift": "red", "unknown": "yellow"}
 
 
@@ -62,11 +64,14 @@ class Screen:
         for message in slack:
             if (key := f"{message.ts}/{len(message.edits)}") not in self._shown:
                 self._shown.add(key)
-                self._console.print(slack_panel(message))
+                self._box(slack_panel(message))
         for trigger, body in calls.items():
             if trigger not in self._shown:
                 self._shown.add(trigger)
-                self._console.print(_call_panel(trigger, body))
+                self._box(_call_panel(trigger, body))
+
+    def _box(self, box: RenderableType) -> None:
+        self._console.print(box, width=min(self._console.width, BOX_WIDTH))
 
 
 def slack_panel(message: Message) -> RenderableType:
