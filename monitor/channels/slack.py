@@ -277,8 +277,7 @@ class SlackChannel(Channel):
                 )  # fmt: skip
         except (UnansweredError, SlackClientError) as error:
             self._not_uploaded("picture", notice, error)
-        except Exception:
-            # Drawing is the shell's, and whatever goes wrong there must not repeat the message.
+        except Exception:  # drawing is the shell's, and whatever goes wrong there must not repeat the message
             missing = {"event": "slack.no_picture", "channel": self._name, "incident": notice.incident}
             _LOGGER.exception("channel %s: no picture of %s", self._name, notice.incident, extra=missing)
 

@@ -1,6 +1,6 @@
 """A broker's answer, from the socket to the record batches in it, which are left where they lie.
 
-kafka-python copies every answer eight times on this way. What is here stands in for the parts of it that do.
+kafka-python copies all of it several times on this way. What is here stands in for the parts of it that do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RECEIVE_BYTES: Final = 1 << 18
 
 
 def stand_in() -> None:
-    """Do so for every connection of this process from now on."""
+    """Stand in for the library's parts, in every connection that this process makes from now on."""
     parser.KafkaBytes = Answer
     with suppress(AttributeError, KeyError):  # a library that has it elsewhere copies, which is only slower
         partitions = FetchResponse._struct.fields["responses"].array_of.fields["partitions"]
@@ -66,7 +66,7 @@ def receiver(transport: Any) -> Callable[[], tuple[memoryview, KafkaConnectionEr
 
 
 class Answer:
-    """A broker's answer while it comes in, in the place of the library's own class, which copies it four times more."""
+    """A broker's answer while it comes in, in the place of the library's own class, which copies it more often."""
 
     def __init__(self, size: int) -> None:
         self._bytes = memoryview(np.empty(size, np.uint8).data)
@@ -135,12 +135,12 @@ class Batches(MemoryRecords):  # type: ignore[misc]  # the library has no types
         return Batch(self._buffer, end - len(batch), end)
 
 
-class Batch(DefaultRecordBatch):  # type: ignore[misc]
+class Batch(DefaultRecordBatch):  # type: ignore[misc]  # the library has no types
     """A batch of today's format that begins and ends so in the answer."""
 
     __slots__ = ("answer", "begin")
 
     def __init__(self, answer: memoryview, begin: int, end: int) -> None:
         super().__init__(answer[begin : begin + self.HEADER_STRUCT.size])
-        self._buffer = answer[begin:end]  # type: ignore[misc]
+        self._buffer = answer[begin:end]  # type: ignore[misc]  # a slot of the library's class
         self.answer, self.begin = answer, begin

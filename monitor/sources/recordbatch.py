@@ -340,7 +340,7 @@ def _borders(data: NDArray[np.uint8], starts: Int64s, lasts: Int64s, counts: Seq
     return at + length, at
 
 
-def _guess(data: NDArray[np.uint8], firsts: Int64s, lasts: Int64s, counts: Int64s) -> tuple[Int64s, Int64s] | None:
+def _guess(data: NDArray[np.uint8], starts: Int64s, lasts: Int64s, counts: Int64s) -> tuple[Int64s, Int64s] | None:
     """Where records begin and end if all of them end like the last one and have no headers, as JSON mostly does.
 
     It is right where each record's own length says the same: then each begins where the one before it ends.
@@ -353,7 +353,7 @@ def _guess(data: NDArray[np.uint8], firsts: Int64s, lasts: Int64s, counts: Int64
     if ends.size != counts[-1] or (ends[counts - 1] != lasts).any():
         return None
     begins = np.append(0, ends[:-1])
-    begins[np.append(0, counts[:-1])] = firsts
+    begins[np.append(0, counts[:-1])] = starts
     return begins, ends
 
 
